@@ -1,7 +1,8 @@
-//! Running the commands that users hook in, without ever letting a value be parsed by a shell.
+//! Running the hook commands of the configuration. A shell never parses a value.
 //!
-//! In a shell line a placeholder becomes a reference to a variable that only the hook's environment
-//! sets; in a program's argument it becomes the value itself, since nothing parses it there.
+//! In a shell command, a placeholder becomes a reference to a variable that is set in the
+//! environment of the hook only. In an argument of a program it becomes the value itself, because
+//! arguments are not parsed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,15 +15,15 @@ use crate::model::Variables;
 use crate::model::hook::{CommandPart, Hook, HookCommand, Placeholder, parts};
 use crate::model::text::{Masker, excerpt};
 
-/// How much of a hook's output a failure shows, in characters.
-const SHOWN_OUTPUT: usize = 400;
+/// Length limit of the output in an error, in characters.
+const MAX_SHOWN_OUTPUT: usize = 400;
 
 /// Values for the placeholders of a hook.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HookValues(BTreeMap<Placeholder, String>);
 
 impl HookValues {
-    /// Returns the values with `placeholder` set.
+    /// Sets the value of `placeholder`.
     #[must_use]
     pub fn with(mut self, placeholder: Placeholder, value: &impl ToString) -> HookValues {
         self.0.insert(placeholder, value.to_string());
@@ -34,20 +35,20 @@ impl HookValues {
     }
 }
 
-/// Why a hook counts as failed.
+/// Failure of a hook.
 #[derive(Debug, Error)]
 pub enum HookError {
-    #[error("it could not be run")]
+    #[error("cannot be run")]
     NotRun(#[from] CommandError),
-    #[error("it took longer than {seconds} s and was ended")]
+    #[error("stopped after its time limit of {seconds} s")]
     TimedOut { seconds: u64 },
-    #[error("it ended with {ending}{output}")]
+    #[error("failed with {ending}{output}")]
     Failed { ending: String, output: String },
-    #[error("it names no program")]
+    #[error("the command is empty")]
     Empty,
 }
 
-/// Runs hooks in the environment of the run.
+/// Runs hooks with the environment variables of the run.
 #[derive(Clone)]
 pub struct HookRunner {
     runner: Arc<dyn Runner>,
@@ -57,7 +58,7 @@ pub struct HookRunner {
 }
 
 impl HookRunner {
-    /// Returns a runner that starts hooks in `directory` with `variables` as their environment.
+    /// Returns a runner of hooks in `directory` with `variables` as their environment.
     pub fn new(runner: Arc<dyn Runner>, variables: Variables, directory: PathBuf) -> HookRunner {
         HookRunner {
             runner,
@@ -67,7 +68,7 @@ impl HookRunner {
         }
     }
 
-    /// Runs a hook to its end. Its output is logged, secrets masked.
+    /// Runs a hook and waits for its end. Its output is logged, with secrets redacted.
     pub async fn run(&self, hook: &Hook, values: &HookValues) -> Result<(), HookError> {
         let (program, arguments) = command_line(&hook.command, values)?;
         let mut environment = self.variables.clone();
@@ -96,7 +97,7 @@ impl HookRunner {
         }
         let omitted = output.stdout.omitted + output.stderr.omitted;
         if omitted > 0 {
-            tracing::warn!(hook = %shown, "{omitted} bytes of its output are left out");
+            tracing::warn!(hook = %shown, "{omitted} bytes of output omitted");
         }
         match output.status {
             ProgramStatus::Exited(0) => Ok(()),
@@ -105,16 +106,16 @@ impl HookRunner {
             }),
             ProgramStatus::Exited(code) => Err(HookError::Failed {
                 ending: format!("exit code {code}"),
-                output: self.last_words(&output),
+                output: self.last_line(&output),
             }),
             ProgramStatus::Signalled => Err(HookError::Failed {
                 ending: "a signal".to_owned(),
-                output: self.last_words(&output),
+                output: self.last_line(&output),
             }),
         }
     }
 
-    /// Returns the command as it stands in the configuration, for reports.
+    /// Returns the command as written in the configuration, with secrets redacted.
     pub fn shown(&self, command: &HookCommand) -> String {
         let text = match command {
             HookCommand::Shell(line) => line.clone(),
@@ -123,7 +124,8 @@ impl HookRunner {
         excerpt(&self.masker.mask(&text), 120)
     }
 
-    fn last_words(&self, output: &ProgramOutput) -> String {
+    /// Returns the last line of output for an error; that of stderr is preferred.
+    fn last_line(&self, output: &ProgramOutput) -> String {
         let (stdout, stderr) = (output.stdout.text(), output.stderr.text());
         let last = stdout.lines().rev().filter(|line| !line.trim().is_empty());
         let last = stderr
@@ -134,13 +136,14 @@ impl HookRunner {
             .next();
         last.map_or_else(String::new, |line| {
             format!(
-                ", its last words: {}",
-                excerpt(&self.masker.mask(line), SHOWN_OUTPUT)
+                ", last output: {}",
+                excerpt(&self.masker.mask(line), MAX_SHOWN_OUTPUT)
             )
         })
     }
 }
 
+/// Returns the program that a command runs and its arguments.
 fn command_line(
     command: &HookCommand,
     values: &HookValues,
@@ -199,7 +202,7 @@ mod tests {
         }
     }
 
-    /// Keeps the messages of log records.
+    /// Layer that stores the messages of log records.
     struct Logs(Arc<Mutex<Vec<String>>>);
 
     impl<S: tracing::Subscriber> Layer<S> for Logs {
@@ -220,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_value_is_never_parsed_by_the_shell() {
+    async fn value_is_never_parsed_by_the_shell() {
         let directory = tempfile::tempdir().expect("a directory");
         let values = HookValues::default().with(
             Placeholder::Tag,
@@ -237,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_gets_values_as_arguments() {
+    async fn program_receives_values_as_arguments() {
         let directory = tempfile::tempdir().expect("a directory");
         let command = HookCommand::Program(vec!["touch".to_owned(), "a {{ tag }}".to_owned()]);
         let hook = Hook {
@@ -252,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_shows_the_last_words_without_secrets() {
+    async fn failure_shows_the_last_line_without_secrets() {
         let directory = tempfile::tempdir().expect("a directory");
         let runner = runner(&[("API_TOKEN", "hunter2")], directory.path());
         let error = runner
@@ -264,12 +267,12 @@ mod tests {
             .expect_err("it fails");
         assert_eq!(
             error.to_string(),
-            "it ended with exit code 3, its last words: no access with ***"
+            "failed with exit code 3, last output: no access with ***"
         );
     }
 
     #[tokio::test]
-    async fn output_that_is_left_out_is_told() {
+    async fn omitted_output_is_logged() {
         let (logs, dispatch) = logs();
         let _guard = tracing::dispatcher::set_default(&dispatch);
         let directory = tempfile::tempdir().expect("a directory");
@@ -278,17 +281,18 @@ mod tests {
             .run(&hook, &HookValues::default())
             .await
             .expect("the hook runs");
-        let told = logs.lock().expect("no panic").clone();
+        let logged = logs.lock().expect("no panic").clone();
         assert!(
-            told.iter()
-                .any(|line| line == "451424 bytes of its output are left out"),
+            logged
+                .iter()
+                .any(|line| line == "451424 bytes of output omitted"),
             "{} lines",
-            told.len()
+            logged.len()
         );
     }
 
     #[tokio::test]
-    async fn a_hook_that_takes_too_long_is_ended_with_its_children() {
+    async fn timed_out_hook_is_stopped_with_its_children() {
         let directory = tempfile::tempdir().expect("a directory");
         let hook = Hook {
             timeout: Duration::from_millis(300),
@@ -297,7 +301,7 @@ mod tests {
         let error = runner(&[], directory.path())
             .run(&hook, &HookValues::default())
             .await
-            .expect_err("it is ended");
+            .expect_err("it times out");
         assert!(matches!(error, HookError::TimedOut { .. }), "{error}");
         tokio::time::sleep(Duration::from_millis(2500)).await;
         assert!(

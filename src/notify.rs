@@ -1,7 +1,7 @@
-//! Messages about ends of life, and the webhooks that take them.
+//! End-of-life notices and the webhooks that they are sent to.
 //!
-//! The address of a webhook is a secret as a whole: whoever knows it can write there. It is in no
-//! message, error or log.
+//! The URL of a webhook is a secret as a whole, because it is all that is needed to post there. No
+//! message, error or log contains it.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,79 +23,81 @@ use crate::model::text::printable;
 use crate::model::{Host, Secret};
 use crate::report::json::versioned;
 
-/// Applications that a message for people names; the others are counted.
-const MOST_NAMED: usize = 20;
+/// Number of applications that a message in Slack's markup names; the rest is counted.
+const MAX_NAMED: usize = 20;
 
-/// What is told of one image.
+/// Notice about one image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Message {
+pub struct EolNotice {
     pub image: String,
-    /// What of it ends, the soonest first.
-    pub ends: Vec<End>,
-    /// What stands on it, by name.
-    pub applications: Vec<Application>,
+    /// Products in the image that reach end of life, the earliest first.
+    pub ends: Vec<ProductEnd>,
+    /// Applications that are based on the image, sorted by name.
+    pub applications: Vec<AffectedApplication>,
 }
 
-/// The end of a product within an image.
+/// End of life of a product in an image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct End {
-    /// The last day before it.
+pub struct ProductEnd {
+    /// Last day with support.
     pub date: NaiveDate,
-    /// Negative afterwards.
+    /// Days until `date`; negative after it.
     pub days_left: i64,
     pub product: String,
     pub cycle: String,
 }
 
+/// Application that is based on an image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Application {
+pub struct AffectedApplication {
     pub image: String,
     pub project: String,
 }
 
-/// Takes messages to people or programs.
+/// Recipient of notices.
 #[async_trait]
 pub trait Messenger: Send + Sync {
-    /// Returns what it is called in reports.
+    /// Returns the name of the recipient for reports.
     fn name(&self) -> &'static str;
 
-    async fn send(&self, message: &Message) -> Result<(), NotifyError>;
+    /// Sends a notice.
+    async fn send(&self, notice: &EolNotice) -> Result<(), NotifyError>;
 }
 
-/// The form that a webhook takes.
+/// Format of the notices that a webhook accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// A text in Slack's markup (docs.slack.dev, "Sending messages using incoming webhooks");
-    /// Mattermost and others take it too.
+pub enum WebhookFormat {
+    /// Text in Slack's markup (docs.slack.dev, "Sending messages using incoming webhooks"), which
+    /// Mattermost and others accept as well.
     Slack,
-    /// The message as JSON, `imglife/eol-notice/v1`.
+    /// JSON document `imglife/eol-notice/v1`.
     Json,
 }
 
-/// Why a message was not taken. Says nothing of the address.
+/// Error of sending a notice. Contains no part of the URL.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum NotifyError {
-    #[error("it is no http or https address")]
+    #[error("not an http or https URL")]
     Address,
-    #[error("the webhook answered with status {0}")]
+    #[error("the webhook responded with status {0}")]
     Refused(u16),
-    #[error("the webhook could not be reached")]
+    #[error("cannot connect to the webhook")]
     Unreachable,
-    #[error("the message could not be written as JSON")]
+    #[error("cannot write the notice as JSON")]
     Json,
 }
 
-/// A webhook.
+/// Client of a webhook.
 pub struct Webhook {
-    service: Service,
+    format: WebhookFormat,
     host: Host,
     target: RequestTarget,
     client: Arc<Client>,
 }
 
-/// Returns the address that a variable holds.
+/// Parses the URL of a webhook in the value of a variable.
 pub fn address(text: &Secret) -> Result<Url, NotifyError> {
     let url: Url = text
         .expose()
@@ -110,8 +112,12 @@ pub fn address(text: &Secret) -> Result<Url, NotifyError> {
 }
 
 impl Webhook {
-    /// Returns the webhook at `url`. `client` must have no credential for it.
-    pub fn new(service: Service, url: &Url, client: Arc<Client>) -> Result<Webhook, NotifyError> {
+    /// Returns a client of the webhook at `url`. `client` must not have credentials for its host.
+    pub fn new(
+        format: WebhookFormat,
+        url: &Url,
+        client: Arc<Client>,
+    ) -> Result<Webhook, NotifyError> {
         let host = host_of(url).ok_or(NotifyError::Address)?;
         let query = url
             .query()
@@ -119,7 +125,7 @@ impl Webhook {
             .unwrap_or_default();
         let target = RequestTarget::Path(format!("{}{query}", url.path()));
         Ok(Webhook {
-            service,
+            format,
             host,
             target,
             client,
@@ -130,16 +136,18 @@ impl Webhook {
 #[async_trait]
 impl Messenger for Webhook {
     fn name(&self) -> &'static str {
-        match self.service {
-            Service::Slack => "Slack",
-            Service::Json => "webhook",
+        match self.format {
+            WebhookFormat::Slack => "Slack",
+            WebhookFormat::Json => "webhook",
         }
     }
 
-    async fn send(&self, message: &Message) -> Result<(), NotifyError> {
-        let body = match self.service {
-            Service::Slack => json!({ "text": message.slack() }).to_string(),
-            Service::Json => versioned("eol-notice", message).map_err(|_| NotifyError::Json)?,
+    async fn send(&self, notice: &EolNotice) -> Result<(), NotifyError> {
+        let body = match self.format {
+            WebhookFormat::Slack => json!({ "text": notice.slack() }).to_string(),
+            WebhookFormat::Json => {
+                versioned("eol-notice", notice).map_err(|_| NotifyError::Json)?
+            }
         };
         let mut request = Request::new(
             Method::POST,
@@ -151,7 +159,7 @@ impl Messenger for Webhook {
         .header(CONTENT_TYPE, HeaderValue::from_static(media_type::JSON));
         request.auth_mode = AuthMode::Never;
         request.body = Body::Bytes(Bytes::from(body));
-        // The client logs addresses, which is right everywhere else.
+        // The client logs URLs, and this one is a secret.
         let sent = self
             .client
             .send(request)
@@ -165,8 +173,8 @@ impl Messenger for Webhook {
     }
 }
 
-impl Message {
-    /// Returns the message in Slack's markup, in which three characters mean something.
+impl EolNotice {
+    /// Returns the notice in Slack's markup, which reserves `&`, `<` and `>`.
     fn slack(&self) -> String {
         let escaped = |text: &str| {
             printable(text)
@@ -185,22 +193,22 @@ impl Message {
             )
         }));
         match self.applications.len() {
-            0 => lines.push("No registered application stands on it.".to_owned()),
+            0 => lines.push("No registered application is based on it.".to_owned()),
             count => {
                 lines.push(format!(
-                    "{count} {} on it:",
+                    "{count} {} based on it:",
                     if count == 1 {
-                        "application stands"
+                        "application is"
                     } else {
-                        "applications stand"
+                        "applications are"
                     }
                 ));
-                let named = self.applications.iter().take(MOST_NAMED);
+                let named = self.applications.iter().take(MAX_NAMED);
                 lines.extend(named.map(|user| {
                     format!("• `{}` ({})", escaped(&user.image), escaped(&user.project))
                 }));
-                if count > MOST_NAMED {
-                    lines.push(format!("• and {} more", count - MOST_NAMED));
+                if count > MAX_NAMED {
+                    lines.push(format!("• and {} more", count - MAX_NAMED));
                 }
             }
         }
@@ -208,8 +216,8 @@ impl Message {
     }
 }
 
-impl End {
-    /// Returns when it is, in words.
+impl ProductEnd {
+    /// Returns the end of life in words: `ends in 30 days (2026-11-01)`.
     pub fn when(&self) -> String {
         match self.days_left {
             0 => format!("ends today ({})", self.date),
@@ -229,18 +237,18 @@ impl End {
 mod tests {
     use super::*;
 
-    fn message(applications: usize) -> Message {
-        let end = |days_left, cycle: &str| End {
+    fn notice(applications: usize) -> EolNotice {
+        let end = |days_left, cycle: &str| ProductEnd {
             date: "2026-11-01".parse().expect("a date"),
             days_left,
             product: "alpine".to_owned(),
             cycle: cycle.to_owned(),
         };
-        let application = |number| Application {
+        let application = |number| AffectedApplication {
             image: format!("r.example/apps/a{number}:1"),
             project: "team/<!channel>".to_owned(),
         };
-        Message {
+        EolNotice {
             image: "r.example/bases/alpine:3.21`&".to_owned(),
             ends: vec![end(30, "3.21"), end(-7, "3.20")],
             applications: (0..applications).map(application).collect(),
@@ -248,20 +256,20 @@ mod tests {
     }
 
     #[test]
-    fn a_message_for_people_names_what_is_affected_and_mentions_nobody() {
-        insta::assert_snapshot!(message(1).slack(), @"
+    fn slack_notice_names_applications_and_escapes_mentions() {
+        insta::assert_snapshot!(notice(1).slack(), @"
         *End of life:* `r.example/bases/alpine:3.21'&amp;`
         • alpine 3.21 ends in 30 days (2026-11-01)
         • alpine 3.20 ended 7 days ago (2026-11-01)
-        1 application stands on it:
+        1 application is based on it:
         • `r.example/apps/a0:1` (team/&lt;!channel&gt;)
         ");
         assert!(
-            message(0)
+            notice(0)
                 .slack()
-                .ends_with("\nNo registered application stands on it.")
+                .ends_with("\nNo registered application is based on it.")
         );
-        let long = message(300).slack();
+        let long = notice(300).slack();
         assert!(
             long.ends_with("\n• and 280 more") && long.lines().count() == 25,
             "{long}"
@@ -269,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_one_of_the_web() {
+    fn webhook_url_must_be_http_or_https() {
         assert!(address(&Secret::new(" https://hooks.example/T/B/x\n")).is_ok());
         for text in [
             "",

@@ -8,7 +8,7 @@ use super::configuration::load_configuration;
 use super::places::image_places;
 use super::records::records;
 use super::{Global, Mode, Output, Surroundings, runtime};
-use crate::error::{Exit, Failure, ItemError};
+use crate::error::{Exit, Failure};
 use crate::model::reference::LAYOUT_PREFIX;
 use crate::packages::RecordSet;
 use crate::steps::apps::{self, AppListReport, ListFilter, PurgeExecution};
@@ -71,7 +71,7 @@ pub(super) fn list(
     let config = load_configuration(global, process)?;
     let records = records(&config, process, Mode::DryRun)?;
     runtime::read(surroundings.deadline, async move {
-        let reading = records.all().await.map_err(failure)?;
+        let reading = records.all().await?;
         warn_of_unreadable(&reading);
         let report: AppListReport = apps::list(reading, &filter);
         match options.output {
@@ -116,7 +116,7 @@ pub(super) fn purge(
     runtime::run(surroundings.deadline, |cancel| async move {
         let began = Instant::now();
         let observe = async {
-            let reading = records.all().await.map_err(failure)?;
+            let reading = records.all().await?;
             warn_of_unreadable(&reading);
             let stores = image_places(
                 &config,
@@ -129,7 +129,7 @@ pub(super) fn purge(
             )?;
             let images = options.orphans.then_some(&stores);
             let world = apps::observe(reading.clone(), options.project.as_deref(), images).await;
-            Ok((world, stores))
+            Ok::<_, Failure>((world, stores))
         };
         let (world, stores) = tokio::select! {
             world = observe => world?,
@@ -160,9 +160,4 @@ fn warn_of_unreadable(reading: &RecordSet) {
             file.problem
         );
     }
-}
-
-fn failure(error: ItemError) -> Failure {
-    let hint = error.hint();
-    hint.into_iter().fold(Failure::failed(error), Failure::hint)
 }

@@ -18,7 +18,6 @@ use crate::error::{Exit, Failure};
 use crate::model::Repository;
 use crate::packages::Records;
 use crate::report::json;
-use crate::steps::Trouble;
 use crate::steps::cleanup::{
     self, CleanupExecution, CleanupPolicy, CleanupReport, CleanupScope, ObservedRecords, Observer,
     RecordWatch, RecordsSource, targets,
@@ -201,10 +200,7 @@ impl RecordsSource for Source {
         };
         match records.all().await {
             Ok(reading) => ObservedRecords::Read(reading),
-            Err(error) => {
-                let hint = error.hint();
-                ObservedRecords::Failed(Trouble::of(&error, hint))
-            }
+            Err(error) => ObservedRecords::Failed(error),
         }
     }
 }

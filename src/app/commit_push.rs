@@ -141,10 +141,7 @@ async fn commit_push(
     ) = (forge, &report.outcome)
     {
         let wanted = merge_request(&request, branch);
-        let opened = forge.open(&wanted).await.map_err(|error| {
-            let hint = error.hint();
-            hint.into_iter().fold(Failure::failed(error), Failure::hint)
-        })?;
+        let opened = forge.open(&wanted).await?;
         let said = if opened.was_open {
             "the merge request is open already"
         } else {

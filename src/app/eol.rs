@@ -15,12 +15,12 @@ use super::{Global, Mode, Output, Surroundings, runtime};
 use crate::cache::Cache;
 use crate::config::{Config, EolProvider, EolTarget};
 use crate::credentials::NoCredentials;
-use crate::eol::{DataFile, DataPlace, EndOfLifeDate, PlaceError, Products, Table};
+use crate::eol::{EndOfLifeDate, EolDataFile, EolDataStore, EolTable, Products};
 use crate::error::{Exit, Failure, ItemError};
 use crate::http::{self, Client};
 use crate::model::eol::Calendar;
 use crate::model::{BuildRecord, Secret};
-use crate::notify::{Messenger, NotifyError, Service, Webhook, address};
+use crate::notify::{Messenger, NotifyError, Webhook, WebhookFormat, address};
 use crate::packages::{self, Records};
 use crate::process::Process;
 use crate::steps::eol::{self, EolAssessor, NotifyReport, ReadError, UpdateReport};
@@ -70,7 +70,7 @@ pub(super) fn update(
 
 async fn updated(
     config: &Config,
-    place: &dyn DataPlace,
+    place: &dyn EolDataStore,
     mode: Mode,
     surroundings: &Surroundings,
     cancel: CancellationToken,
@@ -149,7 +149,7 @@ pub(super) fn notify(
                 Some(records) => recorded(records).await?,
                 None => Vec::new(),
             };
-            Ok((table, recorded))
+            Ok::<_, Failure>((table, recorded))
         };
         let (table, recorded) = tokio::select! {
             read = read => read?,
@@ -175,8 +175,8 @@ pub(super) fn notify(
 fn messengers(config: &Config, process: &Process) -> Result<Vec<Box<dyn Messenger>>, Failure> {
     let lifecycle = &config.lifecycle;
     let named = [
-        (Service::Slack, &lifecycle.slack_webhook_variable),
-        (Service::Json, &lifecycle.webhook_variable),
+        (WebhookFormat::Slack, &lifecycle.slack_webhook_variable),
+        (WebhookFormat::Json, &lifecycle.webhook_variable),
     ];
     let mut messengers: Vec<Box<dyn Messenger>> = Vec::new();
     for (service, variable) in named {
@@ -244,7 +244,7 @@ async fn recorded(records: &Records) -> Result<Vec<BuildRecord>, Failure> {
 /// Returns the assessor of images as of today.
 pub(super) fn assessor<'a>(
     config: &Config,
-    table: &'a Table,
+    table: &'a EolTable,
     process: &Process,
 ) -> EolAssessor<'a> {
     let calendar = Calendar {
@@ -262,7 +262,7 @@ pub(super) fn assessor<'a>(
 pub(super) async fn end_of_life_table(
     config: &Config,
     surroundings: &Surroundings,
-) -> Result<Table, Failure> {
+) -> Result<EolTable, Failure> {
     let place = data_place(config, None, &surroundings.process, Mode::DryRun)?;
     eol::read(place.as_ref())
         .await
@@ -274,9 +274,9 @@ pub(super) async fn end_of_life_table(
 pub(super) async fn table_at_hand(
     config: &Config,
     surroundings: &Surroundings,
-) -> Result<Table, Failure> {
+) -> Result<EolTable, Failure> {
     if eol::products(config).is_empty() {
-        return Ok(Table::default());
+        return Ok(EolTable::default());
     }
     let place = data_place(config, None, &surroundings.process, Mode::DryRun)?;
     match eol::read(place.as_ref()).await {
@@ -284,7 +284,7 @@ pub(super) async fn table_at_hand(
             tracing::warn!(
                 "{error}, so nothing is known of any end; `imglife eol update` writes it"
             );
-            Ok(Table::default())
+            Ok(EolTable::default())
         }
         result => result.map_err(|error| unreadable(error, config)),
     }
@@ -311,14 +311,14 @@ pub(super) fn data_place(
     named: Option<&Path>,
     process: &Process,
     mode: Mode,
-) -> Result<Box<dyn DataPlace>, Failure> {
+) -> Result<Box<dyn EolDataStore>, Failure> {
     let file = |path: PathBuf| {
         let name = path
             .strip_prefix(&process.directory)
             .unwrap_or(&path)
             .display()
             .to_string();
-        Box::new(DataFile { name, path }) as Box<dyn DataPlace>
+        Box::new(EolDataFile { name, path }) as Box<dyn EolDataStore>
     };
     match (named, config.lifecycle.target) {
         (Some(path), _) => Ok(file(process.directory.join(path))),
@@ -332,36 +332,21 @@ pub(super) fn data_place(
 /// The data in the Package Registry.
 struct DataPackage(Records);
 
-impl DataPackage {
-    fn error(&self, action: &'static str, source: ItemError) -> PlaceError {
-        PlaceError {
-            place: self.name(),
-            action,
-            source: source.into(),
-        }
-    }
-}
-
 #[async_trait]
-impl DataPlace for DataPackage {
+impl EolDataStore for DataPackage {
     fn name(&self) -> String {
         format!("the end-of-life data in {}", self.0.store_name())
     }
 
-    async fn read(&self) -> Result<Option<Vec<u8>>, PlaceError> {
-        let data = self
-            .0
-            .read_data(packages::DataFileKind::EndOfLife)
-            .await
-            .map_err(|error| self.error("read", error))?;
+    async fn read(&self) -> Result<Option<Vec<u8>>, ItemError> {
+        let data = self.0.read_data(packages::DataFileKind::EndOfLife).await?;
         Ok(data.map(|data| data.bytes.into()))
     }
 
-    async fn write(&self, bytes: &[u8]) -> Result<(), PlaceError> {
+    async fn write(&self, bytes: &[u8]) -> Result<(), ItemError> {
         self.0
             .write_data(packages::DataFileKind::EndOfLife, bytes.to_vec().into())
             .await
-            .map_err(|error| self.error("write", error))
     }
 }
 
@@ -401,7 +386,7 @@ fn unreadable(error: ReadError, config: &Config) -> Failure {
         (ReadError::Data { .. }, EolProvider::Local) => {
             Some("repair it: it has the form of endoflife.date's own data")
         }
-        (ReadError::Place(_), _) => None,
+        (ReadError::Item(error), _) => return error.clone().into(),
     };
     let failure = Failure::failed(error);
     hint.into_iter().fold(failure, Failure::hint)

@@ -15,7 +15,7 @@ use super::records::records;
 use super::report_files::ReportFile;
 use super::{Global, Mode, Surroundings, runtime};
 use crate::config::Config;
-use crate::error::{Exit, Failure, ItemError};
+use crate::error::{Exit, Failure};
 use crate::packages::{DataFileKind, RecordSet, Records};
 use crate::process::Process;
 use crate::report::text::{Style, draw};
@@ -157,8 +157,7 @@ pub(super) fn run(
                 .map_err(Failure::failed)?;
             records
                 .write_data(DataFileKind::Inventory, inventory.into())
-                .await
-                .map_err(packages_failure)?;
+                .await?;
         }
         written.into_iter().collect::<Result<(), Failure>>()?;
         surroundings.violated(&report.violations(options.fail_on));
@@ -288,9 +287,4 @@ impl Target {
         self.file.write(&content)?;
         Ok(PageOutcome::Written)
     }
-}
-
-fn packages_failure(error: ItemError) -> Failure {
-    let hint = error.hint();
-    hint.into_iter().fold(Failure::failed(error), Failure::hint)
 }

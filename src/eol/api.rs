@@ -1,14 +1,14 @@
-//! Answers of the endoflife.date API, version 1 and version 0.
+//! Responses of the endoflife.date API, version 1 and version 0.
 //!
-//! Fields that are not known are passed over, as the API's rules of compatibility ask for. Its own
-//! booleans are those of the day that the answer was made on, so they count only where there is no
-//! date; `isMaintained` never does, since it is true of cycles that are only kept up for money.
+//! Unknown fields are ignored, as the API's compatibility rules require. The booleans of a response
+//! hold for the day it was generated, so they are used only where there is no date. `isMaintained`
+//! is not used, because it is also true for cycles with paid support only.
 
 use chrono::NaiveDate;
 use serde::Deserialize;
 use serde_json::Error;
 
-use super::entry::{Entry, date};
+use super::entry::{CycleEntry, date};
 use crate::model::eol::{Cycle, LongTermSupport, SupportEnd};
 
 #[derive(Deserialize)]
@@ -17,7 +17,7 @@ struct Envelope<T> {
 }
 
 #[derive(Deserialize)]
-struct Product {
+struct ProductResponse {
     releases: Vec<Release>,
 }
 
@@ -29,12 +29,12 @@ struct Release {
     #[serde(default)]
     is_lts: Option<bool>,
     lts_from: Option<Day>,
-    /// Absent where the product has no such phase; so are the other two that are optional.
+    /// Absent if the product has no such phase, like `isEoes` and the dates of both.
     is_eoas: Option<bool>,
     eoas_from: Option<Day>,
     is_eol: Option<bool>,
     eol_from: Option<Day>,
-    /// Also `null`: not eligible.
+    /// `null` if the cycle is not eligible for extended support.
     is_eoes: Option<bool>,
     eoes_from: Option<Day>,
     latest: Option<Latest>,
@@ -89,9 +89,9 @@ impl From<Release> for Cycle {
     }
 }
 
-/// Returns the cycles in an answer of `/v1/products/{product}`.
+/// Parses a response of `/v1/products/{product}`.
 pub(super) fn product(body: &[u8]) -> Result<Vec<Cycle>, Error> {
-    let answer: Envelope<Product> = serde_json::from_slice(body)?;
+    let answer: Envelope<ProductResponse> = serde_json::from_slice(body)?;
     Ok(answer
         .result
         .releases
@@ -100,20 +100,20 @@ pub(super) fn product(body: &[u8]) -> Result<Vec<Cycle>, Error> {
         .collect())
 }
 
-/// Returns the cycles in an answer of version 0, `/{product}.json`.
+/// Parses a response of version 0, `/{product}.json`.
 pub(super) fn product_v0(body: &[u8]) -> Result<Vec<Cycle>, Error> {
-    let entries: Vec<Entry> = serde_json::from_slice(body)?;
+    let entries: Vec<CycleEntry> = serde_json::from_slice(body)?;
     Ok(entries.into_iter().map(Cycle::from).collect())
 }
 
-/// Something that a product is known by elsewhere.
+/// Identifier of a product, such as a package URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Identifier {
     pub(super) identifier: String,
     pub(super) product: String,
 }
 
-/// Returns what an answer of `/v1/identifiers/purl` tells.
+/// Parses a response of `/v1/identifiers/purl`.
 pub(super) fn identifiers(body: &[u8]) -> Result<Vec<Identifier>, Error> {
     #[derive(Deserialize)]
     struct Item {

@@ -1,15 +1,15 @@
-//! Asking endoflife.date.
+//! Client of the endoflife.date API.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use thiserror::Error;
 use tokio::sync::OnceCell;
 
 use super::api::{self, Identifier};
 use super::purl::is_of_images;
 use crate::cache::Cache;
+use crate::error::{ItemError, ItemErrorKind};
 use crate::http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH};
 use crate::http::{
     self, AuthMode, Client, Method, Request, RequestAccess, RequestKind, RequestTarget, StatusCode,
@@ -20,84 +20,45 @@ use crate::model::lifecycle::{Product, ProductName};
 use crate::model::media_type;
 use crate::model::{Host, Repository};
 
-/// The largest answer that is read, in bytes. The longest of a product has 200 kB, the list of
-/// identifiers about as much.
-const LARGEST_ANSWER: usize = 3 << 20;
+/// Limit of a response, in bytes. The largest product has 200 kB, the list of identifiers about as
+/// much.
+const MAX_RESPONSE: usize = 3 << 20;
 
-const LOOK_UP: RequestKind = RequestKind("end-of-life data");
+const REQUEST_KIND: RequestKind = RequestKind("end-of-life data");
 
-/// Who knows the cycles of products.
+/// A source of release cycles.
 #[async_trait]
 pub trait Products: Send + Sync {
-    /// Returns the cycles of a product; at least one.
-    async fn cycles(&self, product: &Product) -> Result<Vec<Cycle>, ProductError>;
+    /// Returns the release cycles of a product; at least one.
+    ///
+    /// Fails with [`ItemErrorKind::Untracked`] if no product has the images of a
+    /// [`Product::OfImages`], which is not a fault.
+    async fn cycles(&self, product: &Product) -> Result<Vec<Cycle>, ItemError>;
 }
 
-/// Why the cycles of a product are not known.
-#[derive(Debug, Error)]
-pub enum ProductError {
-    #[error("{host} knows no product `{product}`")]
-    NoProduct { host: Host, product: ProductName },
-    #[error("{host} knows no product of these images")]
-    NoProductOfImages { host: Host },
-    #[error("{images} could be any of the products {products}")]
-    Ambiguous {
-        images: Repository,
-        products: String,
-    },
-    #[error(transparent)]
-    Http(#[from] http::Error),
-    #[error("the answer of {url} is not understood")]
-    Malformed {
-        url: String,
-        source: serde_json::Error,
-    },
-    #[error("the answer of {url} names no release cycle")]
-    NoCycle { url: String },
-    #[error("cannot look up which product {images} is")]
-    LookUp {
-        images: Repository,
-        source: Arc<ProductError>,
-    },
+/// Reason why the API returned no cycles, for the decision which request follows.
+#[derive(Debug)]
+enum LookupError {
+    /// No product has the name.
+    NoProduct,
+    /// No product has the images of the repository.
+    NoProductOfImages,
+    /// Several products have the images of the repository.
+    Ambiguous(String),
+    Http(http::Error),
+    /// The response for a path is malformed.
+    Malformed(String, serde_json::Error),
+    /// The response for a path has no release cycle.
+    NoCycle(String),
+    /// The list of identifiers could not be read.
+    Identifiers(Arc<LookupError>),
 }
 
-impl ProductError {
-    /// Returns what the user can do, where there is something.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            ProductError::NoProduct { .. } => Some(
-                "products have the name of their page on endoflife.date, as in `alpine-linux`"
-                    .to_owned(),
-            ),
-            ProductError::NoProductOfImages { .. } | ProductError::Ambiguous { .. } => {
-                Some("name the `product` in the image's `lifecycle`".to_owned())
-            }
-            ProductError::Http(error) => error.hint(),
-            ProductError::LookUp { source, .. } => source.hint(),
-            ProductError::Malformed { .. } | ProductError::NoCycle { .. } => None,
-        }
-    }
-
-    /// Returns what failed without what it failed for, when it would have failed so for any
-    /// product.
-    pub fn of_host(&self) -> Option<String> {
-        match self {
-            ProductError::Http(error) => error.of_host(),
-            ProductError::LookUp { source, .. } => source.of_host(),
-            _ => None,
-        }
-    }
-
-    /// Returns whether this says that the images of a repository are of no known product: nothing
-    /// failed.
-    pub fn is_untracked(&self) -> bool {
-        matches!(self, ProductError::NoProductOfImages { .. })
-    }
-
-    /// Returns whether what was asked for is not there, so that it may be elsewhere.
+impl LookupError {
+    /// Returns true if the requested path does not exist.
     fn is_absence(&self) -> bool {
         match self {
-            ProductError::Http(error) => matches!(
+            LookupError::Http(error) => matches!(
                 error.status(),
                 Some(StatusCode::NOT_FOUND | StatusCode::GONE)
             ),
@@ -105,13 +66,52 @@ impl ProductError {
         }
     }
 
-    /// Returns whether the other version of the API may be there where this one is not.
+    /// Returns true if the other version of the API may exist where this one does not.
     fn is_for_the_other_version(&self) -> bool {
-        self.is_absence()
-            || matches!(
-                self,
-                ProductError::Malformed { .. } | ProductError::NoCycle { .. }
+        self.is_absence() || matches!(self, LookupError::Malformed(..) | LookupError::NoCycle(_))
+    }
+
+    /// Returns the error of reading the cycles of `product` from `host`.
+    fn to_item(&self, host: &Host, product: &Product) -> ItemError {
+        let operation = match product {
+            Product::Named(name) => format!("read product {name}"),
+            Product::OfImages(images) => format!("find the product of {images}"),
+        };
+        let error = |kind, cause: &str| ItemError::new(host.as_str(), &*operation, kind, cause);
+        let name_product = "set `product` in the `lifecycle` of the image";
+        match self {
+            LookupError::NoProduct => error(ItemErrorKind::Absent, "no product has this name")
+                .with_hint(
+                    "products have the name of their page on endoflife.date, as in `alpine-linux`",
+                ),
+            LookupError::NoProductOfImages => {
+                error(ItemErrorKind::Untracked, "no product has these images")
+                    .with_hint(name_product)
+            }
+            LookupError::Ambiguous(products) => error(
+                ItemErrorKind::Other,
+                &format!("several products have these images: {products}"),
             )
+            .with_hint(name_product),
+            LookupError::Http(error) => error.to_item(host.as_str(), operation),
+            LookupError::Malformed(path, cause) => error(
+                ItemErrorKind::Malformed,
+                &format!("the response is malformed: {cause}"),
+            )
+            .with_request(format!("GET {path}")),
+            LookupError::NoCycle(path) => error(
+                ItemErrorKind::Malformed,
+                "the response has no release cycle",
+            )
+            .with_request(format!("GET {path}")),
+            LookupError::Identifiers(error) => error.to_item(host, product),
+        }
+    }
+}
+
+impl From<http::Error> for LookupError {
+    fn from(error: http::Error) -> LookupError {
+        LookupError::Http(error)
     }
 }
 
@@ -121,12 +121,12 @@ pub struct EndOfLifeDate {
     host: Host,
     address: Url,
     cache: Cache,
-    identifiers: OnceCell<Result<Vec<Identifier>, Arc<ProductError>>>,
+    identifiers: OnceCell<Result<Vec<Identifier>, Arc<LookupError>>>,
 }
 
 impl EndOfLifeDate {
-    /// Returns the API at `address` of `host`. Answers are kept in `cache` with what tells that
-    /// they are still true.
+    /// Returns a client of the API at `address` on `host`. Responses are stored in `cache` with
+    /// their entity tag, by which a later run revalidates them.
     pub fn new(http: Arc<Client>, host: Host, address: Url, cache: Cache) -> EndOfLifeDate {
         EndOfLifeDate {
             http,
@@ -137,9 +137,9 @@ impl EndOfLifeDate {
         }
     }
 
-    /// Returns the cycles of a product by its name, an alias or one it had, which the API redirects
-    /// from.
-    async fn named(&self, name: &ProductName) -> Result<Vec<Cycle>, ProductError> {
+    /// Returns the cycles of the product with a name. The API redirects from aliases and former
+    /// names.
+    async fn named(&self, name: &ProductName) -> Result<Vec<Cycle>, LookupError> {
         let error = match self
             .cycles_at(&format!("/v1/products/{name}"), api::product)
             .await
@@ -151,12 +151,7 @@ impl EndOfLifeDate {
             .cycles_at(&format!("/{name}.json"), api::product_v0)
             .await
         {
-            Err(other) if other.is_absence() && error.is_absence() => {
-                Err(ProductError::NoProduct {
-                    host: self.host.clone(),
-                    product: name.clone(),
-                })
-            }
+            Err(other) if other.is_absence() && error.is_absence() => Err(LookupError::NoProduct),
             Err(other) if other.is_for_the_other_version() => Err(error),
             result => result,
         }
@@ -165,28 +160,26 @@ impl EndOfLifeDate {
     async fn cycles_at(
         &self,
         path: &str,
-        read: Reader<Vec<Cycle>>,
-    ) -> Result<Vec<Cycle>, ProductError> {
-        let cycles = self.get(path, read).await?;
+        parse: ResponseParser<Vec<Cycle>>,
+    ) -> Result<Vec<Cycle>, LookupError> {
+        let cycles = self.get(path, parse).await?;
         if cycles.is_empty() {
-            Err(ProductError::NoCycle {
-                url: self.url(path),
-            })
+            Err(LookupError::NoCycle(self.path(path)))
         } else {
             Ok(cycles)
         }
     }
 
-    /// Returns the cycles of the product that the images of a repository are of: by their package
-    /// URL, else by the last part of their name.
-    async fn of_images(&self, images: &Repository) -> Result<Vec<Cycle>, ProductError> {
-        let identifiers = self.identifiers.get_or_init(|| self.look_up()).await;
+    /// Returns the cycles of the product that the images of a repository contain. The product is
+    /// found by the package URL of the images, or else by the last part of their name.
+    async fn of_images(&self, images: &Repository) -> Result<Vec<Cycle>, LookupError> {
+        let identifiers = self
+            .identifiers
+            .get_or_init(|| self.read_identifiers())
+            .await;
         let identifiers = identifiers
             .as_ref()
-            .map_err(|source| ProductError::LookUp {
-                images: images.clone(),
-                source: Arc::clone(source),
-            })?;
+            .map_err(|error| LookupError::Identifiers(Arc::clone(error)))?;
         let of_images = identifiers
             .iter()
             .filter(|identifier| is_of_images(&identifier.identifier, images));
@@ -198,25 +191,20 @@ impl EndOfLifeDate {
             [] => image.rsplit('/').next().unwrap_or_default(),
             [product] => product,
             several => {
-                return Err(ProductError::Ambiguous {
-                    images: images.clone(),
-                    products: several.join(", "),
-                });
+                return Err(LookupError::Ambiguous(several.join(", ")));
             }
         };
-        let none = || ProductError::NoProductOfImages {
-            host: self.host.clone(),
-        };
-        let name: ProductName = name.parse().map_err(|_| none())?;
+        let name: ProductName = name.parse().map_err(|_| LookupError::NoProductOfImages)?;
         match self.named(&name).await {
-            Err(ProductError::NoProduct { .. }) => Err(none()),
+            Err(LookupError::NoProduct) => Err(LookupError::NoProductOfImages),
             result => result,
         }
     }
 
-    async fn look_up(&self) -> Result<Vec<Identifier>, Arc<ProductError>> {
+    /// Returns the package URLs of all products; none if the API has no such list.
+    async fn read_identifiers(&self) -> Result<Vec<Identifier>, Arc<LookupError>> {
         match self.get("/v1/identifiers/purl", api::identifiers).await {
-            // A copy may have products only.
+            // Copies of the API may have products only.
             Err(error) if error.is_for_the_other_version() => Ok(Vec::new()),
             result => result.map_err(Arc::new),
         }
@@ -226,74 +214,79 @@ impl EndOfLifeDate {
         format!("{}{path}", self.address.as_str().trim_end_matches('/'))
     }
 
-    /// Returns what is at `path`, from the cache when the API says that it has not changed.
-    async fn get<T>(&self, path: &str, read: Reader<T>) -> Result<T, ProductError> {
+    /// Returns `path` after the path of the API's address.
+    fn path(&self, path: &str) -> String {
+        format!("{}{path}", self.address.path().trim_end_matches('/'))
+    }
+
+    /// Returns the resource at `path`, from the cache if the API responds that it has not changed.
+    async fn get<T>(&self, path: &str, parse: ResponseParser<T>) -> Result<T, LookupError> {
         let url = self.url(path);
-        let kept = self
+        let cached = self
             .cache
             .get("endoflife", &url)
-            .and_then(|text| Kept::read(&text, read));
-        let target = RequestTarget::Path(format!(
-            "{}{path}",
-            self.address.path().trim_end_matches('/')
-        ));
+            .and_then(|text| CachedResponse::parse(&text, parse));
+        let target = RequestTarget::Path(self.path(path));
         let mut request = Request::new(
             Method::GET,
             &self.host,
             target,
-            LOOK_UP,
+            REQUEST_KIND,
             RequestAccess::default(),
         )
         .header(ACCEPT, HeaderValue::from_static(media_type::JSON));
-        if let Some(kept) = &kept {
-            request = request.header(IF_NONE_MATCH, kept.tag.clone());
+        if let Some(cached) = &cached {
+            request = request.header(IF_NONE_MATCH, cached.entity_tag.clone());
         }
-        request.limit = LARGEST_ANSWER;
+        request.limit = MAX_RESPONSE;
         request.auth_mode = AuthMode::Never;
-        let answer = match (self.http.send(request).await, kept) {
-            (Err(error), Some(kept)) if error.status() == Some(StatusCode::NOT_MODIFIED) => {
-                return Ok(kept.value);
+        let answer = match (self.http.send(request).await, cached) {
+            (Err(error), Some(cached)) if error.status() == Some(StatusCode::NOT_MODIFIED) => {
+                return Ok(cached.value);
             }
             (result, _) => result?,
         };
-        let value = read(&answer.body).map_err(|source| ProductError::Malformed {
-            url: url.clone(),
-            source,
-        })?;
-        if let (Some(tag), Ok(body)) = (
+        let value =
+            parse(&answer.body).map_err(|error| LookupError::Malformed(self.path(path), error))?;
+        if let (Some(entity_tag), Ok(body)) = (
             answer.header(ETAG.as_str()),
             std::str::from_utf8(&answer.body),
         ) {
-            self.cache.put("endoflife", &url, &format!("{tag}\n{body}"));
+            self.cache
+                .put("endoflife", &url, &format!("{entity_tag}\n{body}"));
         }
         Ok(value)
     }
 }
 
-type Reader<T> = fn(&[u8]) -> Result<T, serde_json::Error>;
+/// Function that parses the body of a response.
+type ResponseParser<T> = fn(&[u8]) -> Result<T, serde_json::Error>;
 
-/// An answer of an earlier run.
-struct Kept<T> {
-    tag: HeaderValue,
+/// Response of an earlier run.
+struct CachedResponse<T> {
+    entity_tag: HeaderValue,
     value: T,
 }
 
-impl<T> Kept<T> {
-    fn read(text: &str, read: Reader<T>) -> Option<Kept<T>> {
-        let (tag, body) = text.split_once('\n')?;
-        Some(Kept {
-            tag: tag.parse().ok()?,
-            value: read(body.as_bytes()).ok()?,
+impl<T> CachedResponse<T> {
+    /// Parses a file of the cache: the entity tag in the first line, then the body. Returns `None`
+    /// if it is malformed.
+    fn parse(text: &str, parse: ResponseParser<T>) -> Option<CachedResponse<T>> {
+        let (entity_tag, body) = text.split_once('\n')?;
+        Some(CachedResponse {
+            entity_tag: entity_tag.parse().ok()?,
+            value: parse(body.as_bytes()).ok()?,
         })
     }
 }
 
 #[async_trait]
 impl Products for EndOfLifeDate {
-    async fn cycles(&self, product: &Product) -> Result<Vec<Cycle>, ProductError> {
-        match product {
+    async fn cycles(&self, product: &Product) -> Result<Vec<Cycle>, ItemError> {
+        let cycles = match product {
             Product::Named(name) => self.named(name).await,
             Product::OfImages(images) => self.of_images(images).await,
-        }
+        };
+        cycles.map_err(|error| error.to_item(&self.host, product))
     }
 }

@@ -1,4 +1,4 @@
-//! A cycle in the form of the API's version 0, which is also that of the data file.
+//! Release cycles in the format of API version 0, which the data file uses as well.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use crate::model::eol::{Cycle, LongTermSupport, SupportEnd};
 use crate::model::text::{excerpt, is_unsafe};
 
-/// A cycle as version 0 has it. Fields that are not named here say nothing that counts.
+/// Cycle in the format of version 0. Other fields are ignored.
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Entry {
+pub(super) struct CycleEntry {
     pub(super) cycle: String,
     #[serde(default)]
     codename: Option<String>,
-    /// `true`: dead. Must be there, so that a misspelt key is found.
+    /// `true` after the end of life. Required, so that a misspelt key is reported.
     eol: Moment,
     #[serde(default)]
     latest: Option<String>,
@@ -23,19 +23,19 @@ pub(super) struct Entry {
     latest_release_date: Moment,
     #[serde(default)]
     lts: Moment,
-    /// `true`: alive, the other way round than `eol`.
+    /// `true` while there is active support, unlike `eol`.
     #[serde(default)]
     support: Moment,
-    /// `true`: alive. `false` also where there is none.
+    /// `true` while there is extended support; `false` also if the product has none.
     #[serde(default)]
     extended_support: Moment,
 }
 
-/// A date, yes or no, or nothing.
+/// Value of a field that is a date, a boolean or `null`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Moment {
     #[default]
-    Nothing,
+    Unset,
     On(NaiveDate),
     Flag(bool),
 }
@@ -44,14 +44,14 @@ impl Moment {
     fn date(self) -> Option<NaiveDate> {
         match self {
             Moment::On(date) => Some(date),
-            Moment::Nothing | Moment::Flag(_) => None,
+            Moment::Unset | Moment::Flag(_) => None,
         }
     }
 
-    /// Returns the end that this means where `ended` is the flag of what is over.
+    /// Returns the end of support, in a field where the boolean `ended` means that it has passed.
     fn ends(self, ended: bool) -> Option<SupportEnd> {
         match self {
-            Moment::Nothing => None,
+            Moment::Unset => None,
             Moment::On(date) => Some(SupportEnd::On(date)),
             Moment::Flag(flag) => Some(if flag == ended {
                 SupportEnd::Ended
@@ -61,10 +61,10 @@ impl Moment {
         }
     }
 
-    /// Returns what says `ends` where `ended` is the flag of what is over.
+    /// Returns the value for `ends`, in a field where the boolean `ended` means that it has passed.
     fn of(ends: Option<SupportEnd>, ended: bool) -> Moment {
         match ends {
-            None => Moment::Nothing,
+            None => Moment::Unset,
             Some(SupportEnd::On(date)) => Moment::On(date),
             Some(SupportEnd::Ended) => Moment::Flag(ended),
             Some(SupportEnd::NotEnded) => Moment::Flag(!ended),
@@ -75,15 +75,15 @@ impl Moment {
 impl fmt::Display for Moment {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Moment::Nothing => formatter.write_str("null"),
+            Moment::Unset => formatter.write_str("null"),
             Moment::On(date) => date.fmt(formatter),
             Moment::Flag(flag) => flag.fmt(formatter),
         }
     }
 }
 
-impl From<Entry> for Cycle {
-    fn from(entry: Entry) -> Cycle {
+impl From<CycleEntry> for Cycle {
+    fn from(entry: CycleEntry) -> Cycle {
         Cycle {
             name: entry.cycle,
             codename: entry.codename.filter(|codename| !codename.is_empty()),
@@ -91,7 +91,7 @@ impl From<Entry> for Cycle {
             end_of_life: entry.eol.ends(true),
             extended_support: entry.extended_support.ends(false),
             long_term_support: match entry.lts {
-                Moment::Nothing | Moment::Flag(false) => LongTermSupport::No,
+                Moment::Unset | Moment::Flag(false) => LongTermSupport::No,
                 Moment::Flag(true) => LongTermSupport::Yes,
                 Moment::On(date) => LongTermSupport::From(date),
             },
@@ -101,16 +101,16 @@ impl From<Entry> for Cycle {
     }
 }
 
-/// Returns the fields of a cycle that say something, in the order they are written in, each with
-/// its value in YAML.
+/// Returns the fields of a cycle that have a value, in the order of the data file, each with its
+/// value in YAML.
 pub(super) fn fields(cycle: &Cycle) -> Vec<(&'static str, String)> {
     let long_term = match cycle.long_term_support {
-        LongTermSupport::No => Moment::Nothing,
+        LongTermSupport::No => Moment::Unset,
         LongTermSupport::Yes => Moment::Flag(true),
         LongTermSupport::From(date) => Moment::On(date),
     };
     let given =
-        |name, moment: Moment| (moment != Moment::Nothing).then(|| (name, moment.to_string()));
+        |name, moment: Moment| (moment != Moment::Unset).then(|| (name, moment.to_string()));
     let text = |name, text: &Option<String>| text.as_deref().map(|text| (name, quoted(text)));
     let fields = [
         Some(("cycle", quoted(&cycle.name))),
@@ -127,15 +127,15 @@ pub(super) fn fields(cycle: &Cycle) -> Vec<(&'static str, String)> {
     fields.into_iter().flatten().collect()
 }
 
-/// Returns text as a double-quoted scalar (YAML 1.2.2, section 5.7), so that no reader takes it for
-/// a number.
+/// Returns `text` as a double-quoted scalar (YAML 1.2.2, section 5.7), so that no parser reads it
+/// as a number.
 pub(super) fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');
     for character in text.chars() {
         match character {
             '"' | '\\' => quoted.extend(['\\', character]),
             '\u{fffe}' | '\u{ffff}' => quoted += &format!("\\u{:04x}", u32::from(character)),
-            // All of these are in the first plane.
+            // All of these are in the basic multilingual plane.
             _ if is_unsafe(character) => quoted += &format!("\\u{:04x}", u32::from(character)),
             _ => quoted.push(character),
         }
@@ -144,7 +144,7 @@ pub(super) fn quoted(text: &str) -> String {
     quoted
 }
 
-/// Returns a date in the one form that the API has.
+/// Parses a date in the format of the API, `2027-06-30`; returns `None` for any other text.
 pub(super) fn date(text: &str) -> Option<NaiveDate> {
     let is_iso = text.len() == 10
         && text
@@ -176,11 +176,11 @@ impl Visitor<'_> for MomentVisitor {
     }
 
     fn visit_unit<E: Error>(self) -> Result<Moment, E> {
-        Ok(Moment::Nothing)
+        Ok(Moment::Unset)
     }
 
     fn visit_none<E: Error>(self) -> Result<Moment, E> {
-        Ok(Moment::Nothing)
+        Ok(Moment::Unset)
     }
 }
 

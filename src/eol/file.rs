@@ -1,27 +1,27 @@
-//! The data file: YAML, from product to a list of cycles in the form of the API's version 0.
+//! The data file: a YAML map from product to a list of cycles in the format of API version 0.
 
 use std::collections::BTreeMap;
 
 use serde_saphyr::{budget, options};
 use thiserror::Error;
 
-use super::entry::{Entry, fields, quoted};
-use super::table::Table;
+use super::entry::{CycleEntry, fields, quoted};
+use super::table::EolTable;
 use crate::model::eol::Cycle;
 use crate::model::text::excerpt;
 
-/// The largest file that is read, in bytes. All of endoflife.date is less than half of that.
-pub(super) const LARGEST_FILE: usize = 8 << 20;
+/// Size limit of the file, in bytes. All data of endoflife.date is less than half of that.
+pub(super) const MAX_FILE_SIZE: usize = 8 << 20;
 
-/// The longest name of a product, in bytes as it is written: YAML readers take no longer key.
-const LONGEST_KEY: usize = 1_000;
+/// Length limit of a product name in the file, in bytes: YAML parsers reject longer keys.
+const MAX_KEY_LENGTH: usize = 1_000;
 
 const HEADER: &str = "\
 # When the release cycles of products end; `imglife eol update` keeps this up to date. Products that the configuration does not name
 # stay as they are, comments do not.
 ";
 
-/// What is wrong with a data file.
+/// Error in a data file.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum DataError {
     #[error("line {line}, column {column}: {message}")]
@@ -31,30 +31,31 @@ pub enum DataError {
         message: String,
     },
     #[error("{0}")]
+    /// Error of the file as a whole.
     Whole(String),
 }
 
-impl Table {
-    /// Returns what a file says. JSON is YAML too.
-    pub fn read(bytes: &[u8]) -> Result<Table, DataError> {
+impl EolTable {
+    /// Parses a data file. JSON is accepted as well, because it is YAML.
+    pub fn read(bytes: &[u8]) -> Result<EolTable, DataError> {
         let whole = |message: &str| DataError::Whole(message.to_owned());
-        if bytes.len() > LARGEST_FILE {
+        if bytes.len() > MAX_FILE_SIZE {
             return Err(DataError::Whole(format!(
-                "it is longer than {} MiB",
-                LARGEST_FILE >> 20
+                "the file is larger than {} MiB",
+                MAX_FILE_SIZE >> 20
             )));
         }
-        let text = std::str::from_utf8(bytes).map_err(|_| whole("it is not UTF-8 text"))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| whole("the file is not UTF-8 text"))?;
         let options = options! {
             budget: budget! { max_depth: 8, max_documents: 1, max_anchors: 100, max_aliases: 1000 },
             strict_booleans: true,
             with_snippet: false,
         };
-        let products: Option<BTreeMap<String, Vec<Entry>>> =
+        let products: Option<BTreeMap<String, Vec<CycleEntry>>> =
             serde_saphyr::from_str_with_options(text, options).map_err(|error| located(&error))?;
-        let mut table = Table::default();
+        let mut table = EolTable::default();
         for (name, entries) in products.unwrap_or_default() {
-            if key(&name).len() > LONGEST_KEY {
+            if key(&name).len() > MAX_KEY_LENGTH {
                 return Err(DataError::Whole(format!(
                     "the name of a product is too long: {}",
                     excerpt(&name, 100)
@@ -65,7 +66,7 @@ impl Table {
         Ok(table)
     }
 
-    /// Returns the file that says this: the same for the same data.
+    /// Returns the text of the data file; the same for the same data.
     pub fn write(&self) -> String {
         let mut text = HEADER.to_owned();
         for (name, cycles) in self.products() {
@@ -86,7 +87,7 @@ impl Table {
     }
 }
 
-/// Returns the name of a product as it is written.
+/// Returns the name of a product as a YAML key.
 fn key(name: &str) -> String {
     if is_plain(name) {
         name.to_owned()
@@ -95,7 +96,7 @@ fn key(name: &str) -> String {
     }
 }
 
-/// Returns whether a name needs no quotes: it cannot be taken for anything but text, by any reader.
+/// Returns true if a name needs no quotes, because every YAML parser reads it as text.
 fn is_plain(name: &str) -> bool {
     let is_word = matches!(
         name,
@@ -112,7 +113,7 @@ fn is_plain(name: &str) -> bool {
 }
 
 fn located(error: &serde_saphyr::Error) -> DataError {
-    // What is quoted in a message may come from anywhere.
+    // Messages of the parser quote the file, which is untrusted text.
     let message = excerpt(&error.to_string(), 300);
     let Some(at) = error.location() else {
         return DataError::Whole(message);
@@ -121,7 +122,7 @@ fn located(error: &serde_saphyr::Error) -> DataError {
     let message = message
         .strip_suffix(&format!(" at line {line}, column {column}"))
         .unwrap_or(&message);
-    // What follows is for programmers.
+    // The rest of the message is advice to programmers.
     let message = message
         .split_once(", set DuplicateKeyPolicy")
         .map_or(message, |(message, _)| message);

@@ -1,8 +1,8 @@
-//! End-of-life data: asking endoflife.date for it, and the file that it is kept in.
+//! End-of-life data: the client of endoflife.date and the data file.
 //!
-//! Owns the forms of the API's two versions, which of them is asked, how products are found by
-//! their images, and the form of the data file. What the data mean for an image is told by
-//! `model::eol` and `model::lifecycle`; which products a run wants, by `steps`.
+//! Owns the formats of both API versions, the choice between them, the search for the product of an
+//! image, and the format of the data file. The rules that apply the data to an image are in
+//! `model::eol` and `model::lifecycle`, the selection of products in `steps`.
 
 mod api;
 mod client;
@@ -14,7 +14,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use client::{EndOfLifeDate, ProductError, Products};
+pub use client::{EndOfLifeDate, Products};
 pub use file::DataError;
-pub use place::{DataFile, DataPlace, PlaceError};
-pub use table::Table;
+pub use place::{EolDataFile, EolDataStore};
+pub use table::EolTable;

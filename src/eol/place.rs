@@ -1,59 +1,50 @@
-//! Where the data file is kept.
+//! Storage of the data file.
 
-use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 
-use super::file::LARGEST_FILE;
+use super::file::MAX_FILE_SIZE;
+use crate::error::{ItemError, ItemErrorKind};
 use crate::files;
 
-/// A place that keeps the bytes of the data file.
+/// Storage that holds the data file.
 #[async_trait]
-pub trait DataPlace: Send + Sync {
-    /// Returns the place's name, for messages.
+pub trait EolDataStore: Send + Sync {
+    /// Returns the name of the file for messages.
     fn name(&self) -> String;
 
-    /// Returns the file, `None` when there is none. A file that is too large is read just far
-    /// enough to be seen to be.
-    async fn read(&self) -> Result<Option<Vec<u8>>, PlaceError>;
+    /// Returns the content of the file, or `None` if it does not exist. A file that is too large is
+    /// read only up to one byte over the limit.
+    async fn read(&self) -> Result<Option<Vec<u8>>, ItemError>;
 
-    /// Puts a file in the place of the last one, at once and whole: who reads sees the one or the
-    /// other.
-    async fn write(&self, bytes: &[u8]) -> Result<(), PlaceError>;
+    /// Replaces the file atomically.
+    async fn write(&self, bytes: &[u8]) -> Result<(), ItemError>;
 }
 
-/// Why a place cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {place}")]
-pub struct PlaceError {
-    pub place: String,
-    /// `read` or `write`.
-    pub action: &'static str,
-    pub source: Box<dyn Error + Send + Sync>,
-}
-
-/// A file of the file system.
+/// Data file in the file system.
 #[derive(Clone, Debug)]
-pub struct DataFile {
-    /// What it is called in messages.
+pub struct EolDataFile {
+    /// Name for messages.
     pub name: String,
     pub path: PathBuf,
 }
 
-impl DataFile {
-    fn error(&self, action: &'static str, source: io::Error) -> PlaceError {
-        PlaceError {
-            place: self.name.clone(),
-            action,
-            source: source.into(),
-        }
+impl EolDataFile {
+    fn error(&self, operation: &str, error: io::Error) -> ItemError {
+        ItemError::new(
+            "",
+            format!("{operation} {}", self.name),
+            ItemErrorKind::Storage,
+            "",
+        )
+        .caused_by(error)
     }
 
     fn replace(&self, bytes: &[u8]) -> io::Result<()> {
-        // The file that a symbolic link leads to is replaced, not the link.
+        // A symbolic link is kept, and its target is replaced.
         let path = self
             .path
             .canonicalize()
@@ -63,14 +54,14 @@ impl DataFile {
 }
 
 #[async_trait]
-impl DataPlace for DataFile {
+impl EolDataStore for EolDataFile {
     fn name(&self) -> String {
         self.name.clone()
     }
 
-    async fn read(&self) -> Result<Option<Vec<u8>>, PlaceError> {
+    async fn read(&self) -> Result<Option<Vec<u8>>, ItemError> {
         let mut bytes = Vec::new();
-        let limit = u64::try_from(LARGEST_FILE)
+        let limit = u64::try_from(MAX_FILE_SIZE)
             .unwrap_or(u64::MAX)
             .saturating_add(1);
         match File::open(&self.path).and_then(|file| file.take(limit).read_to_end(&mut bytes)) {
@@ -80,7 +71,7 @@ impl DataPlace for DataFile {
         }
     }
 
-    async fn write(&self, bytes: &[u8]) -> Result<(), PlaceError> {
+    async fn write(&self, bytes: &[u8]) -> Result<(), ItemError> {
         self.replace(bytes)
             .map_err(|error| self.error("write", error))
     }

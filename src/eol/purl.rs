@@ -2,11 +2,11 @@
 
 use crate::model::Repository;
 
-/// Returns whether a package URL is that of the images of `repository`.
+/// Returns true if a package URL denotes the images of `repository`.
 ///
-/// `pkg:docker/library/golang` is on Docker Hub unless a `repository_url` names another registry.
-/// `pkg:oci/app` has a `repository_url` of the repository, with or without its last part, and some
-/// name Quay's web pages in it.
+/// `pkg:docker/library/golang` is on Docker Hub unless `repository_url` names another registry. The
+/// `repository_url` of `pkg:oci/app` is the repository with or without its last part; some package
+/// URLs contain the address of a web page of Quay instead.
 pub(super) fn is_of_images(purl: &str, repository: &Repository) -> bool {
     let Repository::Remote { host, path } = repository else {
         return false;
@@ -18,7 +18,7 @@ pub(super) fn is_of_images(purl: &str, repository: &Repository) -> bool {
     images(purl).is_some_and(|images| images.iter().any(is_own))
 }
 
-/// Returns the repositories that a package URL may mean, written out.
+/// Returns the full names of the repositories that a package URL may denote.
 fn images(purl: &str) -> Option<Vec<String>> {
     let (rest, _subpath) = purl.split_once('#').unwrap_or((purl, ""));
     let (rest, qualifiers) = rest.split_once('?').unwrap_or((rest, ""));
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_are_known_by_their_package_urls() {
+    fn package_urls_denote_repositories() {
         for (purl, repository, expected) in [
             ("pkg:docker/library/golang", "golang", true),
             ("pkg:docker/golang", "docker.io/library/golang", true),

@@ -1,4 +1,4 @@
-//! Products and their cycles, as they are known at a time.
+//! The end-of-life data of all products.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
@@ -7,28 +7,29 @@ use crate::model::TagVersion;
 use crate::model::eol::Cycle;
 use crate::model::lifecycle::Product;
 
-/// The cycles of products. Products are sorted by name; the cycles of each, the newest first; so
-/// that what is the same is written the same.
+/// Release cycles of products.
+///
+/// Products are sorted by name, the cycles of each with the newest first, so that the same data
+/// results in the same file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Table {
+pub struct EolTable {
     products: BTreeMap<String, Vec<Cycle>>,
 }
 
-impl Table {
-    /// Returns the cycles of a product, `None` when the product is not known.
+impl EolTable {
+    /// Returns the cycles of a product, or `None` if the table does not have it.
     pub fn cycles(&self, product: &Product) -> Option<&[Cycle]> {
         self.products.get(&product.to_string()).map(Vec::as_slice)
     }
 
-    /// Returns the names of all products, and their cycles.
+    /// Returns all products with their cycles.
     pub fn products(&self) -> impl Iterator<Item = (&str, &[Cycle])> {
         self.products
             .iter()
             .map(|(name, cycles)| (name.as_str(), cycles.as_slice()))
     }
 
-    /// Takes in what is known of a product, in the place of what was. Of cycles with the same name
-    /// the first counts.
+    /// Replaces the cycles of a product. Of several cycles with the same name, the first is kept.
     pub fn set(&mut self, product: &Product, cycles: Vec<Cycle>) {
         self.insert(product.to_string(), cycles);
     }

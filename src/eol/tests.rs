@@ -1,4 +1,4 @@
-//! The API's answers and the data file, as they are and as they may be.
+//! Tests of the API client and the data file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use proptest::prelude::*;
 
-use super::{DataError, DataFile, DataPlace, EndOfLifeDate, ProductError, Products, Table, api};
+use super::{DataError, EndOfLifeDate, EolDataFile, EolDataStore, EolTable, Products, api};
 use crate::cache::Cache;
-use crate::error::chain;
+use crate::error::{ItemError, chain};
 use crate::http::testing::{Fake, ReceivedRequest, basic, client};
 use crate::model::Variables;
 use crate::model::eol::{Cycle, LongTermSupport, SupportEnd};
@@ -28,7 +28,7 @@ fn of_images(repository: &str) -> Product {
     Product::OfImages(repository.parse().expect("a repository"))
 }
 
-/// An answer of version 1 with what it has besides dates.
+/// Response of version 1 with fields of every type.
 const NODE: &str = r#"{
   "schema_version": "1.2.1", "generated_at": "2026-11-21T00:00:00+00:00", "news": {"a": [1]},
   "result": {
@@ -44,7 +44,7 @@ const NODE: &str = r#"{
 }"#;
 
 #[test]
-fn answers_of_version_1_are_read_by_their_dates() {
+fn version_1_prefers_dates_to_booleans() {
     let cycles = api::product(NODE.as_bytes()).expect("an answer");
     let first = Cycle {
         name: "26".to_owned(),
@@ -71,7 +71,7 @@ fn answers_of_version_1_are_read_by_their_dates() {
 }
 
 #[test]
-fn answers_of_version_0_have_support_the_other_way_round() {
+fn version_0_inverts_the_booleans_of_support() {
     let text = r#"[
         {"cycle": "26", "eol": false, "support": true, "extendedSupport": false, "lts": false, "latest": "26.1", "latestReleaseDate": null, "link": 5},
         {"cycle": "20", "eol": true, "support": false, "extendedSupport": "2030-01-01", "lts": true},
@@ -107,7 +107,7 @@ fn answers_of_version_0_have_support_the_other_way_round() {
 }
 
 #[test]
-fn what_is_no_answer_is_refused() {
+fn malformed_responses_are_rejected() {
     for text in [
         "<!DOCTYPE html>",
         "{}",
@@ -133,8 +133,8 @@ fn what_is_no_answer_is_refused() {
     }
 }
 
-fn table(products: &[(&str, &[Cycle])]) -> Table {
-    let mut table = Table::default();
+fn table(products: &[(&str, &[Cycle])]) -> EolTable {
+    let mut table = EolTable::default();
     for (name, cycles) in products {
         table.insert((*name).to_owned(), cycles.to_vec());
     }
@@ -142,7 +142,7 @@ fn table(products: &[(&str, &[Cycle])]) -> Table {
 }
 
 #[test]
-fn the_file_is_sorted_and_says_what_is_known() {
+fn data_file_is_sorted_and_complete() {
     let cycles = api::product(NODE.as_bytes()).expect("an answer");
     let mut shuffled = cycles.clone();
     shuffled.reverse();
@@ -172,9 +172,9 @@ fn the_file_is_sorted_and_says_what_is_known() {
 }
 
 #[test]
-fn files_written_by_hand_or_taken_from_version_0_are_read() {
+fn data_file_accepts_yaml_and_json_of_version_0() {
     let yaml = "alpine:\n- cycle: 3.10\n  eol: 2021-05-01\n  latest: 3.10\n  link: x\n- {cycle: '3.9', eol: \"2020-11-01\", support: true}\nempty: []\n";
-    let read = Table::read(yaml.as_bytes()).expect("a file");
+    let read = EolTable::read(yaml.as_bytes()).expect("a file");
     let cycles = read.cycles(&named("alpine")).expect("cycles");
     let names: Vec<_> = cycles
         .iter()
@@ -195,29 +195,29 @@ fn files_written_by_hand_or_taken_from_version_0_are_read() {
     );
     let json = r#"{"alpine": [{"cycle": "3.10", "eol": "2021-05-01", "latest": "3.10", "releaseDate": "2019-06-19", "lts": false}]}"#;
     assert_eq!(
-        Table::read(json.as_bytes())
+        EolTable::read(json.as_bytes())
             .expect("JSON is YAML")
             .cycles(&named("alpine")),
         Some(&cycles[..1])
     );
     for empty in ["", "# nothing\n", "{}"] {
-        assert_eq!(Table::read(empty.as_bytes()), Ok(Table::default()));
+        assert_eq!(EolTable::read(empty.as_bytes()), Ok(EolTable::default()));
     }
 }
 
 #[test]
-fn what_is_wrong_with_a_file_is_told_with_its_line() {
-    let told = |text: &str| Table::read(text.as_bytes()).expect_err(text).to_string();
+fn data_file_errors_have_the_line_and_column() {
+    let error = |text: &str| EolTable::read(text.as_bytes()).expect_err(text).to_string();
     let all = [
-        told("alpine:\n  - { cycle: '3.21', eol: soon }\n"),
-        told("alpine:\n  - { cycle: '3.21', eof: 2026-11-01 }\n"),
-        told("alpine:\n  - { cycle: '3.21', eol: yes }\n"),
-        told("alpine: []\nalpine: []\n"),
-        told("alpine: [\n"),
-        told("<<<<<<< HEAD\nalpine: []\n"),
-        told("- alpine\n"),
-        told(&"[".repeat(5000)),
-        told(&" ".repeat(9 << 20)),
+        error("alpine:\n  - { cycle: '3.21', eol: soon }\n"),
+        error("alpine:\n  - { cycle: '3.21', eof: 2026-11-01 }\n"),
+        error("alpine:\n  - { cycle: '3.21', eol: yes }\n"),
+        error("alpine: []\nalpine: []\n"),
+        error("alpine: [\n"),
+        error("<<<<<<< HEAD\nalpine: []\n"),
+        error("- alpine\n"),
+        error(&"[".repeat(5000)),
+        error(&" ".repeat(9 << 20)),
     ];
     insta::assert_snapshot!(all.join("\n"), @r"
     line 2, column 27: expected a date as in `2027-06-30`, `true` or `false`, found `soon`
@@ -228,21 +228,21 @@ fn what_is_wrong_with_a_file_is_told_with_its_line() {
     line 1, column 1: expected mapping start
     line 1, column 1: expected mapping start
     line 1, column 256: recursion limit exceeded
-    it is longer than 8 MiB
+    the file is larger than 8 MiB
     ");
     assert_eq!(
-        Table::read(b"a: \xff"),
-        Err(DataError::Whole("it is not UTF-8 text".to_owned()))
+        EolTable::read(b"a: \xff"),
+        Err(DataError::Whole("the file is not UTF-8 text".to_owned()))
     );
 }
 
 #[test]
-fn a_file_that_would_unfold_to_billions_is_refused() {
+fn data_file_with_exponential_aliases_is_rejected() {
     let mut text = "a: &a [{ cycle: '1', eol: true, x: [x, x, x, x, x, x, x, x, x] }]\n".to_owned();
     for level in 0..2000 {
         text += &format!("b{level}: *a\n");
     }
-    assert!(Table::read(text.as_bytes()).is_err());
+    assert!(EolTable::read(text.as_bytes()).is_err());
 }
 
 fn any_ends() -> impl Strategy<Value = Option<SupportEnd>> {
@@ -265,36 +265,36 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_again(products in proptest::collection::vec((".{1,12}", proptest::collection::vec(any_cycle(), 0..4)), 0..4)) {
-        let mut table = Table::default();
+    fn data_file_round_trips(products in proptest::collection::vec((".{1,12}", proptest::collection::vec(any_cycle(), 0..4)), 0..4)) {
+        let mut table = EolTable::default();
         for (name, cycles) in products {
             table.insert(name, cycles);
         }
         let written = table.write();
-        let read = Table::read(written.as_bytes());
+        let read = EolTable::read(written.as_bytes());
         prop_assert_eq!(read.as_ref(), Ok(&table), "{}", written);
     }
 }
 
 #[tokio::test]
-async fn the_file_is_replaced_whole_and_a_link_to_it_stays() {
+async fn data_file_is_replaced_atomically_and_symbolic_links_are_kept() {
     let directory = tempfile::tempdir().expect("a directory");
-    let place = |name: &str| DataFile {
+    let file = |name: &str| EolDataFile {
         name: name.to_owned(),
         path: directory.path().join(name),
     };
-    assert_eq!(place("eol.yaml").read().await.expect("no file"), None);
-    place("eol.yaml").write(b"a: []\n").await.expect("written");
+    assert_eq!(file("eol.yaml").read().await.expect("no file"), None);
+    file("eol.yaml").write(b"a: []\n").await.expect("written");
     std::os::unix::fs::symlink("eol.yaml", directory.path().join("link.yaml")).expect("a link");
-    // What a run that was killed left behind is no file of ours.
+    // The temporary file of a killed run is not read.
     std::fs::write(directory.path().join(".eol-data-torn"), "a: [").expect("a file");
-    place("link.yaml").write(b"b: []\n").await.expect("written");
+    file("link.yaml").write(b"b: []\n").await.expect("written");
     assert_eq!(
-        place("eol.yaml").read().await.expect("a file").as_deref(),
+        file("eol.yaml").read().await.expect("a file").as_deref(),
         Some(&b"b: []\n"[..])
     );
     assert!(directory.path().join("link.yaml").is_symlink());
-    let error = place("no/eol.yaml")
+    let error = file("no/eol.yaml")
         .write(b"")
         .await
         .expect_err("no directory");
@@ -332,7 +332,7 @@ fn answer(name: &str) -> String {
     )
 }
 
-async fn ask(fake: &Fake, home: &Path, product: &Product) -> Result<String, ProductError> {
+async fn ask(fake: &Fake, home: &Path, product: &Product) -> Result<String, ItemError> {
     let cache = Cache::user(
         &[("HOME", home.to_string_lossy())]
             .into_iter()
@@ -370,7 +370,7 @@ async fn asked(
 }
 
 #[tokio::test]
-async fn moved_products_are_followed_and_errors_in_html_are_not_shown() {
+async fn product_redirects_are_followed_and_html_errors_are_not_shown() {
     let (result, lines) = asked(named("golang"), |seen| match seen.path.as_str() {
         "/api/v1/products/golang" => moved("/api/v1/products/go"),
         "/api/v1/products/go" => json(StatusCode::OK, &answer("go")),
@@ -379,7 +379,10 @@ async fn moved_products_are_followed_and_errors_in_html_are_not_shown() {
     .await;
     assert_eq!((result.as_deref(), lines.len()), (Ok("go-1"), 2));
     let (result, lines) = asked(named("golnag"), |_| not_found()).await;
-    assert_eq!(result, Err("HOST knows no product `golnag`".to_owned()));
+    assert_eq!(
+        result,
+        Err("HOST: cannot read product golnag: no product has this name".to_owned())
+    );
     assert_eq!(
         lines,
         ["GET /api/v1/products/golnag", "GET /api/golnag.json"]
@@ -391,15 +394,15 @@ async fn moved_products_are_followed_and_errors_in_html_are_not_shown() {
     assert_eq!(
         result,
         Err(
-            "GET http://HOST/api/v1/products/go was answered with 502 Bad Gateway (tried 5 times)"
+            "HOST: cannot read product go: 502 Bad Gateway (GET /api/v1/products/go, tried 5 times)"
                 .to_owned()
         )
     );
-    assert_eq!(lines.len(), 5, "the other version was asked too");
+    assert_eq!(lines.len(), 5, "version 0 was requested too");
 }
 
 #[tokio::test]
-async fn version_0_is_asked_where_version_1_is_not() {
+async fn version_0_is_requested_where_version_1_is_missing() {
     for there in [
         "nothing",
         "<html>welcome</html>",
@@ -415,16 +418,16 @@ async fn version_0_is_asked_where_version_1_is_not() {
         assert_eq!((result.as_deref(), lines.len()), (Ok("1.26"), 2), "{there}");
     }
     let (result, _) = asked(named("go"), |_| json(StatusCode::OK, "<html>")).await;
-    assert_eq!(result, Err("the answer of http://HOST/api/v1/products/go is not understood: expected value at line 1 column 1".to_owned()));
+    assert_eq!(result, Err("HOST: cannot read product go: the response is malformed: expected value at line 1 column 1 (GET /api/v1/products/go)".to_owned()));
     let (result, _) = asked(named("go"), |_| json(StatusCode::OK, &" ".repeat(4 << 20))).await;
     assert_eq!(
         result,
-        Err("http://HOST/api/v1/products/go: the answer has more than 3145728 bytes".to_owned())
+        Err("HOST: cannot read product go: the response has more than 3145728 bytes (/api/v1/products/go)".to_owned())
     );
 }
 
 #[tokio::test]
-async fn an_answer_that_has_not_changed_is_not_sent_again() {
+async fn unchanged_responses_are_read_from_the_cache() {
     let home = tempfile::tempdir().expect("a directory");
     let fake = Fake::start(
         |seen: &ReceivedRequest| match seen.header("if-none-match") {
@@ -449,13 +452,13 @@ async fn an_answer_that_has_not_changed_is_not_sent_again() {
             .count(),
         1
     );
-    // What is kept and cannot be read is as good as nothing.
-    let kept = std::fs::read_dir(home.path().join(".cache/imglife/endoflife"))
+    // A malformed file of the cache is ignored.
+    let cached = std::fs::read_dir(home.path().join(".cache/imglife/endoflife"))
         .expect("a directory")
         .next()
         .expect("a file")
         .expect("a file");
-    std::fs::write(kept.path(), "\"1\"\n{").expect("a file");
+    std::fs::write(cached.path(), "\"1\"\n{").expect("a file");
     assert_eq!(
         ask(&fake, home.path(), &named("go"))
             .await
@@ -483,11 +486,11 @@ async fn products_are_found_by_the_images_package_url_or_name() {
     assert_eq!(result("quay.io/team/redis").await.as_deref(), Ok("redis-1"));
     assert_eq!(
         result("busybox").await,
-        Err("HOST knows no product of these images".to_owned())
+        Err("HOST: cannot find the product of docker.io/library/busybox: no product has these images".to_owned())
     );
     assert_eq!(
         result("team/both").await,
-        Err("docker.io/team/both could be any of the products go, redis".to_owned())
+        Err("HOST: cannot find the product of docker.io/team/both: several products have these images: go, redis".to_owned())
     );
     let (result, _) = asked(of_images("redis"), move |seen| match seen.path.as_str() {
         "/api/v1/identifiers/purl" => not_found(),
@@ -505,31 +508,34 @@ async fn products_are_found_by_the_images_package_url_or_name() {
     .await;
     assert_eq!(
         result,
-        Err("cannot look up which product docker.io/library/redis is: GET http://HOST/api/v1/identifiers/purl was answered with 400 Bad Request: no"
+        Err("HOST: cannot find the product of docker.io/library/redis: 400 Bad Request: no (GET /api/v1/identifiers/purl)"
             .to_owned())
     );
 }
 
 const NODE_V0: &str = r#"[{"cycle": "20", "eol": "2026-04-30", "support": false, "extendedSupport": true, "lts": "2023-10-24", "latest": "20.1"}]"#;
 
-/// Checks that what was read is written such that it is read again.
-fn stands(cycles: Result<Vec<Cycle>, serde_json::Error>) {
+/// Checks that cycles are equal after they are written to a data file and read again.
+fn round_trip(cycles: Result<Vec<Cycle>, serde_json::Error>) {
     let Ok(cycles) = cycles else { return };
     let table = table(&[("a", &cycles)]);
-    assert_eq!(Table::read(table.write().as_bytes()).as_ref(), Ok(&table));
+    assert_eq!(
+        EolTable::read(table.write().as_bytes()).as_ref(),
+        Ok(&table)
+    );
 }
 
 #[test]
-fn fuzzing_answers_of_version_1() {
-    fuzz("answers of version 1", &[NODE], |input| {
-        stands(api::product(input));
+fn fuzzing_responses_of_version_1() {
+    fuzz("responses of version 1", &[NODE], |input| {
+        round_trip(api::product(input));
     });
 }
 
 #[test]
-fn fuzzing_answers_of_version_0() {
-    fuzz("answers of version 0", &[NODE_V0], |input| {
-        stands(api::product_v0(input));
+fn fuzzing_responses_of_version_0() {
+    fuzz("responses of version 0", &[NODE_V0], |input| {
+        round_trip(api::product_v0(input));
     });
 }
 
@@ -551,8 +557,11 @@ fn fuzzing_identifiers() {
 fn fuzzing_the_data_file() {
     let yaml = "alpine: &a\n  - { cycle: 3.21, eol: 2026-11-01, latest: '3.21.7' }\n  - cycle: \"3.20\"\n    eol: true\nother: *a\n";
     fuzz("the data file", &[yaml, NODE_V0], |input| {
-        if let Ok(table) = Table::read(input) {
-            assert_eq!(Table::read(table.write().as_bytes()).as_ref(), Ok(&table));
+        if let Ok(table) = EolTable::read(input) {
+            assert_eq!(
+                EolTable::read(table.write().as_bytes()).as_ref(),
+                Ok(&table)
+            );
         }
     });
 }

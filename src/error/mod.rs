@@ -1,24 +1,25 @@
-//! How a command fails: what kind of failure, the chain of causes, what to do, and the exit code.
+//! Errors: the failure of a command with its exit code, and the error of one item of a run.
 //!
-//! Owns the table of exit codes. Does not print; `cli` draws a failure.
+//! Owns the table of exit codes, the message of an item's error, and the hint of each kind of
+//! error. `cli` prints failures, `steps` renders the errors of items.
 
 use std::error::Error;
 use std::fmt;
 
 mod item;
 
-pub use item::{ItemError, ItemErrorKind};
+pub use item::{ErrorScope, ItemError, ItemErrorKind};
 
-/// The exit codes of every command.
+/// Result of a command, which determines its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Done.
+    /// Success.
     Done,
-    /// It failed, or an item of it failed. Wins over `PolicyViolated`.
+    /// The command or one of its items failed. Takes precedence over `PolicyViolated`.
     Failed,
-    /// Wrong usage or configuration; nothing was done.
+    /// The arguments or the configuration are invalid; nothing was done.
     Usage,
-    /// Done, and a policy that was asked for is violated.
+    /// Success, but a policy that the user requested is violated.
     PolicyViolated,
     /// Stopped by Ctrl-C (SIGINT).
     Interrupted,
@@ -27,7 +28,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// Returns the number that the process ends with.
+    /// Returns the exit code of the process.
     pub fn code(self) -> u8 {
         match self {
             Exit::Done => 0,
@@ -40,7 +41,7 @@ impl Exit {
     }
 }
 
-/// The failure of a command as a whole: what failed with its causes, and what to do about it.
+/// Failure of a command as a whole: the error with its causes, and hints for the user.
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,
@@ -49,7 +50,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Returns a failure that ends with exit code 1.
+    /// Returns a failure with exit code 1.
     pub fn failed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
         Failure {
             exit: Exit::Failed,
@@ -58,7 +59,7 @@ impl Failure {
         }
     }
 
-    /// Returns a failure that ends with exit code 2: nothing was done.
+    /// Returns a failure with exit code 2, before anything was done.
     pub fn usage(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
         Failure {
             exit: Exit::Usage,
@@ -67,7 +68,7 @@ impl Failure {
         }
     }
 
-    /// Returns the failure with another hint.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.hints.push(hint.into());
@@ -75,7 +76,15 @@ impl Failure {
     }
 }
 
-/// Returns the messages of the causes of `error`, from the nearest on.
+impl From<ItemError> for Failure {
+    /// Returns the failure of a command that could not go on after the error of one item.
+    fn from(error: ItemError) -> Failure {
+        let hint = error.hint();
+        hint.into_iter().fold(Failure::failed(error), Failure::hint)
+    }
+}
+
+/// Returns the messages of the causes of `error`, the direct cause first.
 pub fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut messages = Vec::new();
     let mut next = error.source();
@@ -86,7 +95,7 @@ pub fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
     messages
 }
 
-/// Returns the message of `error` and of its causes in one line, parted by colons, for reports and
+/// Returns the messages of `error` and its causes in one line, separated by colons, for reports and
 /// logs.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     std::iter::once(error.to_string())
@@ -95,7 +104,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
         .join(": ")
 }
 
-/// The side of a copy that something happened on.
+/// Side of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {

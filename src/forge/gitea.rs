@@ -6,7 +6,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::server::{Server, escaped};
-use super::{Forge, ForgeError, MergeRequest, MergeRequests, Opened};
+use super::{Forge, MergeRequest, MergeRequests, Opened};
+use crate::error::ItemError;
+use crate::http::Error;
 use crate::model::Variables;
 use crate::model::env;
 
@@ -40,7 +42,7 @@ impl Forge for Gitea {
         "read:repository"
     }
 
-    async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ForgeError> {
+    async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ItemError> {
         let path_parts: Vec<String> = path.split('/').map(escaped).collect();
         let (owner, repository) = (escaped(&self.owner), escaped(&self.repository));
         let address = format!(
@@ -48,18 +50,17 @@ impl Forge for Gitea {
             path_parts.join("/"),
             escaped(reference)
         );
-        self.server.get(&address).await.map_err(|source| {
-            let hint = "set GITEA_TOKEN to a token with the scope `read:repository`".to_owned();
-            ForgeError {
-                repository: self.name(),
-                action: format!("read {path} at {reference}"),
-                hint: Some(hint),
-                source,
-            }
+        self.server.get(&address).await.map_err(|error| {
+            let operation = format!(
+                "read {path} at {reference} of {}/{}",
+                self.owner, self.repository
+            );
+            let hint = "set GITEA_TOKEN to a token with the scope `read:repository`";
+            self.server.failed(operation, hint, &error)
         })
     }
 
-    async fn variables(&self) -> Result<Variables, ForgeError> {
+    async fn variables(&self) -> Result<Variables, ItemError> {
         let url = self.server.address.as_str().trim_end_matches('/');
         let path = format!("{}/{}", self.owner, self.repository);
         let variables = [
@@ -77,16 +78,14 @@ impl Forge for Gitea {
 /// `repoCreatePullRequest` and `repoListPullRequests` of the API.
 #[async_trait]
 impl MergeRequests for Gitea {
-    async fn open(&self, wanted: &MergeRequest) -> Result<Opened, ForgeError> {
-        let failed = |source| {
-            let hint = "set GITEA_TOKEN to a token with the scope `write:repository`".to_owned();
-            let action = format!("open a pull request to {}", wanted.target);
-            ForgeError {
-                repository: self.name(),
-                action,
-                hint: Some(hint),
-                source,
-            }
+    async fn open(&self, wanted: &MergeRequest) -> Result<Opened, ItemError> {
+        let failed = |error: Error| {
+            let operation = format!(
+                "open a pull request to {} of {}/{}",
+                wanted.target, self.owner, self.repository
+            );
+            let hint = "set GITEA_TOKEN to a token with the scope `write:repository`";
+            self.server.failed(operation, hint, &error)
         };
         let address = format!(
             "/api/v1/repos/{}/{}/pulls",

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::server::{Server, escaped};
-use super::{Forge, ForgeError, MergeRequest, MergeRequests, Opened};
+use super::{Forge, MergeRequest, MergeRequests, Opened};
+use crate::error::ItemError;
 use crate::http::Error;
 use crate::model::Variables;
 use crate::model::env;
@@ -33,14 +34,10 @@ struct Project {
 }
 
 impl GitLab {
-    fn failed(&self, action: String, source: Error) -> ForgeError {
+    fn failed(&self, operation: &str, error: &Error) -> ItemError {
+        let operation = format!("{operation} of project {}", self.project);
         let hint = "set GITLAB_TOKEN to a token with the scope `read_api`: the token of a job can often not read the files of another project";
-        ForgeError {
-            repository: self.name(),
-            action,
-            hint: Some(hint.to_owned()),
-            source,
-        }
+        self.server.failed(operation, hint, error)
     }
 }
 
@@ -54,7 +51,7 @@ impl Forge for GitLab {
         "read_api"
     }
 
-    async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ForgeError> {
+    async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ItemError> {
         let address = format!(
             "/api/v4/projects/{}/repository/files/{}/raw?ref={}",
             self.project,
@@ -64,10 +61,10 @@ impl Forge for GitLab {
         self.server
             .get(&address)
             .await
-            .map_err(|error| self.failed(format!("read {path} at {reference}"), error))
+            .map_err(|error| self.failed(&format!("read {path} at {reference}"), &error))
     }
 
-    async fn variables(&self) -> Result<Variables, ForgeError> {
+    async fn variables(&self) -> Result<Variables, ItemError> {
         let url = self
             .server
             .address
@@ -83,7 +80,7 @@ impl Forge for GitLab {
             .server
             .get(&address)
             .await
-            .map_err(|error| self.failed("read the path".to_owned(), error))?;
+            .map_err(|error| self.failed("read the path", &error))?;
         // What cannot be read leaves its variables unknown, and what needs them says so.
         let Some(project) =
             answer.and_then(|answer| serde_json::from_slice::<Project>(&answer).ok())
@@ -123,17 +120,15 @@ impl Forge for GitLab {
 /// "Merge requests" of the API. The token of a job may not use it.
 #[async_trait]
 impl MergeRequests for GitLab {
-    async fn open(&self, wanted: &MergeRequest) -> Result<Opened, ForgeError> {
-        let failed = |source| {
+    async fn open(&self, wanted: &MergeRequest) -> Result<Opened, ItemError> {
+        let failed = |error: Error| {
             let hint = "set GITLAB_TOKEN to a token with the scope `api` and at least the role Developer: the token of a job cannot open \
                         merge requests";
-            let action = format!("open a merge request to {}", wanted.target);
-            ForgeError {
-                repository: self.name(),
-                action,
-                hint: Some(hint.to_owned()),
-                source,
-            }
+            let operation = format!(
+                "open a merge request to {} of project {}",
+                wanted.target, self.project
+            );
+            self.server.failed(operation, hint, &error)
         };
         let address = format!("/api/v4/projects/{}/merge_requests", self.project);
         let body = json!({

@@ -5,11 +5,9 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use thiserror::Error;
 
-use crate::http::StatusCode;
+use crate::error::ItemError;
 use crate::model::Variables;
-use crate::model::text::printable;
 
 mod gitea;
 mod gitlab;
@@ -35,11 +33,11 @@ pub trait Forge: Send + Sync {
 
     /// Returns a file at a branch, tag or commit, or `None` when there is no such file, or none
     /// that the token may read: servers do not tell these apart.
-    async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ForgeError>;
+    async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ItemError>;
 
     /// Returns the variables that CI jobs of the repository see, as far as they follow from the
     /// repository itself.
-    async fn variables(&self) -> Result<Variables, ForgeError>;
+    async fn variables(&self) -> Result<Variables, ItemError>;
 }
 
 /// A merge request to open; at Gitea it is called pull request.
@@ -65,32 +63,5 @@ pub struct Opened {
 #[async_trait]
 pub trait MergeRequests: Send + Sync {
     /// Opens a merge request, unless one of the same branches is open.
-    async fn open(&self, wanted: &MergeRequest) -> Result<Opened, ForgeError>;
-}
-
-/// Why a forge did not tell.
-#[derive(Debug, Error)]
-#[error("cannot {action} of {}", printable(.repository))]
-pub struct ForgeError {
-    pub repository: String,
-    /// `read imglife.yaml`.
-    pub action: String,
-    hint: Option<String>,
-    #[source]
-    pub source: crate::http::Error,
-}
-
-impl ForgeError {
-    /// Returns what the user can do, where there is something.
-    pub fn hint(&self) -> Option<String> {
-        let refused = matches!(
-            self.source.status(),
-            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
-        );
-        if refused {
-            self.hint.clone()
-        } else {
-            self.source.hint()
-        }
-    }
+    async fn open(&self, wanted: &MergeRequest) -> Result<Opened, ItemError>;
 }

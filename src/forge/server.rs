@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::LARGEST_FILE;
+use crate::error::ItemError;
 use crate::http::header::{CONTENT_TYPE, HeaderValue};
 use crate::http::{
     AuthMode, Body, Client, Error, Method, Request, RequestAccess, RequestKind, RequestTarget,
@@ -47,6 +48,22 @@ impl Server {
             Ok(answer) => Ok(Some(answer.body)),
             Err(error) if error.status() == Some(StatusCode::CONFLICT) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the error of `operation`. `permissions` is the hint for a token that may not do it.
+    pub(super) fn failed(
+        &self,
+        operation: impl Into<String>,
+        permissions: &str,
+        error: &Error,
+    ) -> ItemError {
+        let failed = error.to_item(self.host.as_str(), operation);
+        match error.status() {
+            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) => {
+                failed.with_hint(permissions)
+            }
+            _ => failed,
         }
     }
 

@@ -11,7 +11,6 @@ use serde::Deserialize;
 
 use super::fault::{Fault, FaultKind, unreachable};
 use crate::credentials::{CredentialError, variable_prefix};
-use crate::error::chain;
 use crate::model::Host;
 use crate::model::text::{Masker, excerpt, printable};
 
@@ -147,28 +146,6 @@ impl Error {
                 Some(format!("name {} in `registry.insecure_registries` if it may be spoken to over plain HTTP", url.authority()))
             }
             Error::Setup { .. } => Some("install the package ca-certificates, or set SSL_CERT_FILE to a file of certificates".to_owned()),
-            _ => None,
-        }
-    }
-
-    /// Returns the failure without the request that it failed for, when any request to the host would
-    /// have failed in the same way; `None` otherwise.
-    pub fn of_host(&self) -> Option<String> {
-        match self {
-            Error::Connection { url, source, .. } => Some(format!(
-                "{}: the connection failed: {source}",
-                url.authority()
-            )),
-            Error::Stalled { url, limit, .. } => Some(format!(
-                "{}: nothing happened for {} seconds",
-                url.authority(),
-                limit.as_secs()
-            )),
-            Error::TokenServer(error) => error.of_host(),
-            Error::Unauthorized { .. }
-            | Error::Credential(_)
-            | Error::Setup { .. }
-            | Error::Certificate { .. } => Some(chain(self)),
             _ => None,
         }
     }
@@ -341,6 +318,28 @@ impl SafeUrl {
             .port()
             .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
+
+    /// Returns the path and the redacted query.
+    pub(super) fn path(&self) -> String {
+        let path = excerpt(self.0.path(), MAX_URL_LENGTH);
+        format!("{path}{}", self.query())
+    }
+
+    /// Returns the redacted query with its question mark; empty if there is none.
+    fn query(&self) -> String {
+        let mut query = String::new();
+        for (name, value) in self.0.query_pairs() {
+            query.push(if query.is_empty() { '?' } else { '&' });
+            query.push_str(&printable(&name));
+            query.push('=');
+            if HARMLESS_PARAMETERS.contains(&&*name) {
+                query.push_str(&printable(&value));
+            } else {
+                query.push_str("***");
+            }
+        }
+        query
+    }
 }
 
 /// Longest host and path that are shown, in characters.
@@ -356,26 +355,8 @@ impl fmt::Display for SafeUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         // An untrusted host or path can have any length.
         let address = format!("{}{}", self.authority(), self.0.path());
-        write!(
-            formatter,
-            "{}://{}",
-            self.0.scheme(),
-            excerpt(&address, MAX_URL_LENGTH)
-        )?;
-        for (index, (name, value)) in self.0.query_pairs().enumerate() {
-            let value = if HARMLESS_PARAMETERS.contains(&&*name) {
-                printable(&value).into_owned()
-            } else {
-                "***".to_owned()
-            };
-            write!(
-                formatter,
-                "{}{}={value}",
-                if index == 0 { '?' } else { '&' },
-                printable(&name)
-            )?;
-        }
-        Ok(())
+        let (scheme, address) = (self.0.scheme(), excerpt(&address, MAX_URL_LENGTH));
+        write!(formatter, "{scheme}://{address}{}", self.query())
     }
 }
 

@@ -7,7 +7,7 @@
 //! Order of files, lower first. A file imports only files of earlier lines:
 //!
 //! 1. `fault`
-//! 2. `error`
+//! 2. `error`, and `item_error`, which converts it to the errors of items
 //! 3. `challenge`, `credential_checks`, `outage`, `permits`, `rate_limit`, `redaction`, `settings`,
 //!    `token`
 //! 4. `origin`, `quota`, `request`
@@ -31,6 +31,7 @@ mod error;
 mod fault;
 mod host;
 mod inspect;
+mod item_error;
 pub mod link;
 mod origin;
 mod outage;

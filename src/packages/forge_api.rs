@@ -231,16 +231,17 @@ impl ForgeApi {
     }
 
     /// Returns the error of a failed request, with a hint about permissions if they may be missing.
-    pub(super) fn failed(&self, action: &str, error: http::Error) -> ItemError {
-        let kind = kind_of(&error);
-        let is_about_permissions = matches!(
-            kind,
+    pub(super) fn failed(&self, operation: &str, error: http::Error) -> ItemError {
+        let hint = error.hint();
+        let failed = error.into_item(&*self.store, operation);
+        match failed.kind {
             ItemErrorKind::Unauthorized | ItemErrorKind::Forbidden | ItemErrorKind::Absent
-        );
-        let hint = error
-            .hint()
-            .or_else(|| is_about_permissions.then(|| self.permissions.clone()));
-        self.error(action, kind, "").hinting(hint).caused_by(error)
+                if hint.is_none() =>
+            {
+                failed.with_hint(&*self.permissions)
+            }
+            _ => failed,
+        }
     }
 }
 
@@ -269,30 +270,6 @@ fn is_last(answer: &Response, length: usize, count: usize) -> bool {
 
 fn is_absent(error: &http::Error) -> bool {
     error.status() == Some(StatusCode::NOT_FOUND)
-}
-
-fn kind_of(error: &http::Error) -> ItemErrorKind {
-    match error {
-        http::Error::Refused(refusal) => match refusal.status.as_u16() {
-            401 => ItemErrorKind::Unauthorized,
-            403 => ItemErrorKind::Forbidden,
-            404 => ItemErrorKind::Absent,
-            408 | 429 | 500.. => ItemErrorKind::ServerError,
-            _ => ItemErrorKind::Refused,
-        },
-        http::Error::TokenServer(error) => kind_of(error),
-        http::Error::Unauthorized { .. }
-        | http::Error::StaleToken { .. }
-        | http::Error::Credential(_) => ItemErrorKind::Unauthorized,
-        http::Error::TooLarge { .. }
-        | http::Error::Malformed { .. }
-        | http::Error::Misled { .. } => ItemErrorKind::Malformed,
-        http::Error::Connection { .. }
-        | http::Error::Stalled { .. }
-        | http::Error::Address { .. }
-        | http::Error::Setup { .. }
-        | http::Error::Certificate { .. } => ItemErrorKind::Unreachable,
-    }
 }
 
 /// Percent-encodes `text` for a part of a path or the value of a query.

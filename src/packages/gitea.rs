@@ -130,7 +130,7 @@ impl GiteaPackages {
         let Some(entries) = found.await? else {
             let detail = "the owner does not exist or is not visible";
             let error = self.api.error(LIST, ItemErrorKind::Absent, detail);
-            return Err(error.hinting(Some(self.api.permissions.clone())));
+            return Err(error.with_optional_hint(Some(self.api.permissions.clone())));
         };
         let (mut packages, mut foreign) = (Vec::new(), Vec::new());
         for entry in entries {

@@ -126,7 +126,7 @@ impl GitlabPackages {
         let Some(packages) = found.await? else {
             let detail = "the project does not exist or is not visible";
             let error = self.api.error(LIST, ItemErrorKind::Absent, detail);
-            return Err(error.hinting(Some(self.api.permissions.clone())));
+            return Err(error.with_optional_hint(Some(self.api.permissions.clone())));
         };
         let mut listing = FileListing::default();
         let mut found_packages = Vec::new();

@@ -127,7 +127,10 @@ impl S3Files {
                 .and_then(std::error::Error::source),
             _ => None,
         };
-        let sent = transport.and_then(|error| error.downcast_ref::<http::Error>());
+        // A request that failed below the SDK.
+        if let Some(error) = transport.and_then(|error| error.downcast_ref::<http::Error>()) {
+            return error.to_item(self.name(), action);
+        }
         let kind = match (error, status) {
             (SdkError::ServiceError(_), Some(200..300)) => ItemErrorKind::Malformed,
             (SdkError::ServiceError(_), Some(401)) => ItemErrorKind::Unauthorized,
@@ -139,26 +142,17 @@ impl S3Files {
             (SdkError::ServiceError(_), Some(429 | 500..)) => ItemErrorKind::ServerError,
             (SdkError::ServiceError(_), _) => ItemErrorKind::Refused,
             (SdkError::ResponseError(_), _) => ItemErrorKind::Malformed,
-            (SdkError::DispatchFailure(_), _) => match sent {
-                Some(http::Error::Refused(_)) => ItemErrorKind::ServerError,
-                Some(http::Error::TooLarge { .. } | http::Error::Malformed { .. }) => {
-                    ItemErrorKind::Malformed
-                }
-                Some(_) => ItemErrorKind::Unreachable,
-                // The request was not sent: there are no credentials to sign it with.
-                None => ItemErrorKind::Unauthorized,
-            },
+            // The request was not sent: there are no credentials to sign it with.
+            (SdkError::DispatchFailure(_), _) => ItemErrorKind::Unauthorized,
             _ => ItemErrorKind::Unreachable,
         };
         let detail = match (code, error.message()) {
-            ("", _) => sent.map_or_else(|| chain(error), chain_of),
+            ("", _) => chain(error),
             (code, None) => code.to_owned(),
             (code, Some(message)) => format!("{code}: {message}"),
         };
-        let hint = sent
-            .and_then(http::Error::hint)
-            .or_else(|| self.hint(kind, code));
-        ItemError::new(self.name(), action, kind, excerpt(&detail, 500)).hinting(hint)
+        ItemError::new(self.name(), action, kind, excerpt(&detail, 500))
+            .with_optional_hint(self.hint(kind, code))
     }
 
     fn hint(&self, kind: ItemErrorKind, code: &str) -> Option<String> {
@@ -192,10 +186,6 @@ const REJECTED_KEY_CODES: [&str; 6] = [
     "TokenRefreshRequired",
     "InvalidClientTokenId",
 ];
-
-fn chain_of(error: &http::Error) -> String {
-    chain(error)
-}
 
 impl S3Keys {
     fn credentials(&self) -> Credentials {

@@ -7,7 +7,6 @@ use serde::Deserialize;
 
 use super::TagSeen;
 use super::listing::{LARGEST_PAGE, Listing, time};
-use super::remote::kind_of;
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::{
     self, AuthMode, Client, Method, Request, RequestAccess, RequestKind, RequestTarget,
@@ -93,25 +92,23 @@ pub(super) async fn tags(http: &Client, path: &RepositoryPath) -> Result<Vec<Tag
     Ok(listing.into_tags(&format_args!("{HOST}: {path}")))
 }
 
-fn failed(action: &str, error: http::Error) -> ItemError {
-    let kind = kind_of(&error);
-    let hint = match kind {
+fn failed(operation: &str, error: http::Error) -> ItemError {
+    let is_beyond_limit = is_beyond_limit(&error);
+    let failed = error.into_item(HOST, operation);
+    let hint = match failed.kind {
         ItemErrorKind::Absent | ItemErrorKind::Unauthorized => {
-            Some("the tag service is asked without a login, so it tells dates of public repositories only".to_owned())
+            "the tag service is asked without a login, so it tells dates of public repositories only"
         }
-        ItemErrorKind::Forbidden if is_beyond_limit(&error) => Some(
+        ItemErrorKind::Forbidden if is_beyond_limit => {
             "Docker Hub lists only the first 1,000 tags or fewer without a login, and its tag service is asked without one; for a \
              repository with more tags use `sort: version` without `min_age`, and a `tag_regex` that matches versions"
-                .to_owned(),
-        ),
-        ItemErrorKind::RateLimited => Some("Docker Hub limits how often its tag service is asked; run less often".to_owned()),
-        _ => error.hint(),
+        }
+        ItemErrorKind::RateLimited => {
+            "Docker Hub limits how often its tag service is asked; run less often"
+        }
+        _ => return failed,
     };
-    let shared = error.of_host();
-    ItemError::new(HOST, action, kind, "")
-        .hinting(hint)
-        .sharing(shared)
-        .caused_by(error)
+    failed.with_hint(hint)
 }
 
 /// Returns whether a page was refused because it is further than those without a login may read.

@@ -1,4 +1,4 @@
-//! Running the hooks of a configuration in order, and what became of them.
+//! Running the hooks of a step in order, and their results in reports.
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -6,24 +6,24 @@ use tokio_util::sync::CancellationToken;
 use crate::hooks::{HookRunner, HookValues};
 use crate::model::hook::Hook;
 
-/// A hook that was run.
+/// Result of a hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HookReport {
     pub command: String,
-    /// Its failure does not count.
+    /// True if a failure of the hook does not fail the run.
     pub tolerated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
 impl HookReport {
-    /// Returns whether its failure is one of the run.
+    /// Returns true if the hook failed and its failure is not tolerated.
     pub fn failed(&self) -> bool {
         self.error.is_some() && !self.tolerated
     }
 
-    /// Returns the line of a report that tells of its failure.
+    /// Returns the line of a report about the failure, or `None` if the hook succeeded.
     pub fn problem(&self) -> Option<String> {
         let severity = if self.tolerated { "warning" } else { "error" };
         self.error
@@ -32,7 +32,7 @@ impl HookReport {
     }
 }
 
-/// Runs a hook, notes what became of it, and returns whether the next one may run.
+/// Runs a hook and adds its result to `reports`. Returns true if the next hook may run.
 pub async fn run_hook(
     runner: &HookRunner,
     hook: &Hook,

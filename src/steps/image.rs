@@ -37,6 +37,7 @@ impl ImageFacts {
             .map(String::as_str)
     }
 
+    /// Returns a label of the configuration; `None` if it is absent or blank.
     pub fn label(&self, name: &str) -> Option<&str> {
         self.config
             .labels
@@ -72,7 +73,7 @@ pub async fn read_facts(
     source: &dyn ImageSource,
     repository: &Repository,
     reference: &Reference,
-    like: Option<&Platform>,
+    platform: Option<&Platform>,
 ) -> Result<Option<ImageFacts>, ItemError> {
     let Some(mut manifest) = source.manifest(repository, reference).await? else {
         return Ok(None);
@@ -92,10 +93,13 @@ pub async fn read_facts(
             break;
         }
         let children = images(&manifest);
-        let of_platform = like.and_then(|like| {
-            children
-                .iter()
-                .find(|child| child.platform.as_ref().is_some_and(|of| of.matches(like)))
+        let of_platform = platform.and_then(|platform| {
+            children.iter().find(|child| {
+                child
+                    .platform
+                    .as_ref()
+                    .is_some_and(|of| of.matches(platform))
+            })
         });
         let Some(child) = of_platform.or(children.first()) else {
             return Ok(Some(facts));
@@ -126,6 +130,7 @@ pub async fn read_facts(
     Ok(Some(facts))
 }
 
+/// Returns the images of an index without attestations; none if `manifest` is not an index.
 fn images(manifest: &Manifest) -> Vec<Descriptor> {
     let is_image = |child: &&Descriptor| {
         child.attests_to().is_none() && !child.platform.as_ref().is_some_and(Platform::is_unknown)

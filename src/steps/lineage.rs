@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::config::{BuildImage, Config, ImageType, SyncEntry, TagSelection};
+use crate::error::ItemError;
 use crate::model::eol::{EolAssessment, EolStatus, SupportEnd};
 use crate::model::inventory::InventoryProduct;
 use crate::model::{ImageReference, Repository, Tag, TagVersion};
-use crate::steps::Trouble;
 use crate::steps::build::{Identity, identities, mirror, newest_listed};
 use crate::steps::eol::{
     EolAssessor, ImageAssessment, ImageProduct, ProductAssessment, Versions, products_of_image,
@@ -18,7 +18,7 @@ use crate::steps::eol::{
 pub struct Lineage<'a> {
     config: &'a Config,
     /// Current identity of each base, by the position of the image.
-    identities: &'a [Result<Identity, Trouble>],
+    identities: &'a [Result<Identity, ItemError>],
     bases: HashMap<&'a Repository, Vec<usize>>,
     mirrors: HashMap<&'a Repository, Vec<&'a SyncEntry>>,
 }
@@ -42,7 +42,7 @@ pub enum Currency {
 }
 
 /// Returns the current identity of each base, as far as it is known without a request.
-pub fn identities_offline(config: &Config) -> Vec<Result<Identity, Trouble>> {
+pub fn identities_offline(config: &Config) -> Vec<Result<Identity, ItemError>> {
     let Some(build) = &config.build else {
         return Vec::new();
     };
@@ -50,7 +50,7 @@ pub fn identities_offline(config: &Config) -> Vec<Result<Identity, Trouble>> {
         let entry = mirror(config, build, position)?;
         let tag = match &entry.selection {
             TagSelection::Fixed(_) => newest_listed(entry, &[]),
-            TagSelection::Pattern(_) => Err(Trouble::new(format!(
+            TagSelection::Pattern(_) => Err(ItemError::other(format!(
                 "the newest tag of {} is unknown without a request",
                 entry.target
             ))),
@@ -62,7 +62,9 @@ pub fn identities_offline(config: &Config) -> Vec<Result<Identity, Trouble>> {
 }
 
 impl<'a> Lineage<'a> {
-    pub fn new(config: &'a Config, identities: &'a [Result<Identity, Trouble>]) -> Lineage<'a> {
+    /// Returns the index of `config`. `identities` has the current tag of each base, in the order
+    /// of the configuration.
+    pub fn new(config: &'a Config, identities: &'a [Result<Identity, ItemError>]) -> Lineage<'a> {
         let mut bases: HashMap<&Repository, Vec<usize>> = HashMap::new();
         for (position, image) in images(config).iter().enumerate() {
             bases.entry(&image.repository).or_default().push(position);
@@ -82,17 +84,17 @@ impl<'a> Lineage<'a> {
     /// Returns the bases with their current identities, in the order of the configuration.
     pub fn all_bases(
         &self,
-    ) -> impl Iterator<Item = (&'a BuildImage, &'a Result<Identity, Trouble>)> {
+    ) -> impl Iterator<Item = (&'a BuildImage, &'a Result<Identity, ItemError>)> {
         images(self.config).iter().zip(self.identities)
     }
 
     /// Returns the bases without development images, which no report shows.
-    pub fn bases(&self) -> impl Iterator<Item = (&'a BuildImage, &'a Result<Identity, Trouble>)> {
+    pub fn bases(&self) -> impl Iterator<Item = (&'a BuildImage, &'a Result<Identity, ItemError>)> {
         self.all_bases()
             .filter(|(image, _)| image.image_type != ImageType::SpecialDevelopment)
     }
 
-    /// Returns the entries that mirror to `repository`.
+    /// Returns the entries whose target is `repository`.
     pub fn entries(&self, repository: &Repository) -> &[&'a SyncEntry] {
         self.mirrors.get(repository).map_or(&[], Vec::as_slice)
     }

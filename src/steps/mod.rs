@@ -1,102 +1,40 @@
-//! The commands that act, each as observe, plan, execute, report. Rules live here; wiring lives in
-//! `app`.
+//! The rules of each command, divided into observe, plan, execute and report.
+//!
+//! `app` creates the stores and clients that the steps use.
 
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
-
-use crate::error::{Side, chain};
+use serde::Serializer;
 
 pub mod apps;
 pub mod build;
-pub mod cases;
 pub mod check;
 pub mod cleanup;
 pub mod commit_push;
+mod diagnostics;
 pub mod doctor;
 pub mod eol;
 pub mod hooks;
 pub mod image;
+pub mod junit;
 pub mod lineage;
-mod problems;
 pub mod register;
 pub mod shard;
 pub mod status;
 pub mod sync;
 
-/// How far a run goes. All modes share observation, plan and report; only what `execute` does
-/// differs.
+/// Extent of a run. All modes observe, plan and report in the same way; only `execute` differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Print what would be affected, one a line.
+    /// Print the affected items, one per line.
     List,
-    /// Print the whole report of what would be done.
+    /// Print the complete report without changing anything.
     DryRun,
+    /// Apply the plan.
     Apply,
 }
 
-/// What went wrong with one item, for the report; the rest of the run goes on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Trouble {
-    /// The side of a copy it is on, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub side: Option<Side>,
-    pub cause: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-    /// The cause without what it failed for, where it holds for everything at a place.
-    #[serde(skip)]
-    pub shared: Option<String>,
-}
-
-impl Trouble {
-    /// Returns a trouble that is on neither side, such as two entries that want the same tag.
-    pub fn new(cause: impl Into<String>) -> Trouble {
-        Trouble {
-            side: None,
-            cause: cause.into(),
-            hint: None,
-            shared: None,
-        }
-    }
-
-    /// Returns what `error` and its causes say, on `side`.
-    pub fn at(
-        side: Side,
-        error: &(dyn std::error::Error + 'static),
-        hint: Option<String>,
-    ) -> Trouble {
-        Trouble {
-            side: Some(side),
-            ..Trouble::of(error, hint)
-        }
-    }
-
-    /// Returns what `error` and its causes say.
-    pub fn of(error: &(dyn std::error::Error + 'static), hint: Option<String>) -> Trouble {
-        Trouble {
-            side: None,
-            cause: chain(error),
-            hint,
-            shared: None,
-        }
-    }
-
-    /// Returns the trouble with what of it holds for everything at a place.
-    #[must_use]
-    pub fn shared(mut self, shared: Option<String>) -> Trouble {
-        self.shared = shared;
-        self
-    }
-
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Trouble {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-/// Writes a duration as reports have it: in seconds, to the millisecond.
+/// Serialises a duration in seconds, rounded to milliseconds.
 pub(crate) fn seconds<S: Serializer>(
     duration: &Duration,
     serializer: S,

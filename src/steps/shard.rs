@@ -1,30 +1,29 @@
-//! Narrowing a run to some of its entries: by name, or to one of several equal parts.
+//! Restricting a run to a part of its entries: by name or by shard.
 
 use std::path::Path;
 
 use globset::{GlobBuilder, GlobMatcher};
 use thiserror::Error;
 
-/// One of several parts that a run is divided into. The parts are disjoint and together make the
-/// whole.
+/// One of several parts that a run is divided into. The parts are disjoint and together complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
-    /// From 1 to `count`.
+    /// Number of the part, from 1 to `count`.
     index: usize,
     count: usize,
 }
 
 impl Shard {
-    /// Returns the `index`-th of `count` parts, or `None` when there is no such part.
+    /// Returns the part with the number `index` of `count`, or `None` if there is no such part.
     pub fn new(index: usize, count: usize) -> Option<Shard> {
         (1..=count)
             .contains(&index)
             .then_some(Shard { index, count })
     }
 
-    /// Returns whether the group at `position` (from 0, in the order of the configuration) belongs
+    /// Returns true if the group at `position` (from 0, in the order of the configuration) belongs
     /// to this part.
-    pub fn has(self, position: usize) -> bool {
+    pub fn contains(self, position: usize) -> bool {
         position % self.count == self.index - 1
     }
 }
@@ -35,24 +34,23 @@ impl std::fmt::Display for Shard {
     }
 }
 
-/// Names that a run is narrowed to. Empty means everything.
+/// Patterns of names that a run is restricted to. Without patterns, everything is selected.
 #[derive(Clone, Debug, Default)]
 pub struct Only {
     patterns: Vec<(String, GlobMatcher)>,
 }
 
-/// Why `--only` cannot be used.
+/// Error of the option `--only`.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum OnlyError {
-    #[error("`--only {pattern}` is no pattern: {reason}")]
+    #[error("`--only {pattern}` is not a pattern: {reason}")]
     Malformed { pattern: String, reason: String },
     #[error("`--only {pattern}` matches nothing")]
     MatchesNothing { pattern: String },
 }
 
 impl Only {
-    /// Returns the names that match one of `patterns`: `*` and `?` stand for any characters, `/`
-    /// included.
+    /// Parses patterns, in which `*` and `?` match any characters including `/`.
     pub fn new(patterns: &[String]) -> Result<Only, OnlyError> {
         let patterns = patterns.iter().map(|pattern| {
             let glob = GlobBuilder::new(pattern)
@@ -68,8 +66,8 @@ impl Only {
         })
     }
 
-    /// Returns the same with patterns of OCI layouts below `directory`, as configurations and
-    /// reports have them.
+    /// Parses patterns like [`new`](Only::new), with relative paths of OCI layouts resolved below
+    /// `directory`.
     pub fn below(patterns: &[String], directory: &Path) -> Result<Only, OnlyError> {
         let resolved = patterns
             .iter()
@@ -91,13 +89,13 @@ impl Only {
         })
     }
 
-    /// Returns the patterns as they were given.
+    /// Returns the patterns as the user passed them.
     pub fn patterns(&self) -> impl Iterator<Item = &str> {
         self.patterns.iter().map(|(pattern, _)| pattern.as_str())
     }
 
-    /// Returns whether one of the `names` of an item is asked for.
-    pub fn has(&self, names: &[String]) -> bool {
+    /// Returns true if one of the `names` of an item is selected.
+    pub fn selects(&self, names: &[String]) -> bool {
         self.patterns.is_empty()
             || self
                 .patterns
@@ -105,8 +103,8 @@ impl Only {
                 .any(|(_, glob)| names.iter().any(|name| glob.is_match(name)))
     }
 
-    /// Fails when a pattern matches none of `items`, each with its names: a misspelt name must not
-    /// look like success.
+    /// Checks that each pattern matches at least one of the names of `items`, so that a misspelt
+    /// name is an error.
     pub fn check(&self, items: &[Vec<String>]) -> Result<(), OnlyError> {
         let matches_nothing =
             |glob: &GlobMatcher| !items.iter().flatten().any(|name| glob.is_match(name));
@@ -124,12 +122,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shards_are_disjoint_and_together_whole() {
+    fn shards_are_disjoint_and_together_complete() {
         for count in 1..6 {
             for position in 0..30 {
                 let owners = (1..=count)
                     .filter_map(|index| Shard::new(index, count))
-                    .filter(|shard| shard.has(position))
+                    .filter(|shard| shard.contains(position))
                     .count();
                 assert_eq!(owners, 1);
             }
@@ -139,16 +137,16 @@ mod tests {
     }
 
     #[test]
-    fn patterns_match_any_of_the_names() {
+    fn only_selects_items_by_any_of_their_names() {
         let only = Only::new(&["alp*".to_owned(), "quay.io/*".to_owned()]).expect("patterns");
-        assert!(only.has(&["alpine".to_owned()]));
-        assert!(only.has(&["x".to_owned(), "quay.io/a/b".to_owned()]));
-        assert!(!only.has(&["golang".to_owned()]));
-        assert!(Only::default().has(&["anything".to_owned()]));
+        assert!(only.selects(&["alpine".to_owned()]));
+        assert!(only.selects(&["x".to_owned(), "quay.io/a/b".to_owned()]));
+        assert!(!only.selects(&["golang".to_owned()]));
+        assert!(Only::default().selects(&["anything".to_owned()]));
     }
 
     #[test]
-    fn layouts_are_named_as_the_configuration_has_them() {
+    fn only_resolves_layouts_below_the_configuration() {
         let only = |pattern: &str| {
             Only::below(&[pattern.to_owned()], Path::new("/my [project]")).expect("a pattern")
         };
@@ -158,9 +156,9 @@ mod tests {
             "ocidir://./mirrors/*",
             "ocidir:///my*",
         ] {
-            assert!(only(pattern).has(&names), "{pattern}");
+            assert!(only(pattern).selects(&names), "{pattern}");
         }
-        assert!(!only("ocidir://alpine").has(&names));
+        assert!(!only("ocidir://alpine").selects(&names));
         let error = only("ocidir://alpine")
             .check(&[names.to_vec()])
             .expect_err("nothing matches");
@@ -171,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_matches_nothing_is_an_error() {
+    fn only_rejects_a_pattern_that_matches_nothing() {
         let only = Only::new(&["alpin".to_owned()]).expect("patterns");
         let error = only
             .check(&[vec!["alpine".to_owned()]])
@@ -187,16 +185,16 @@ mod fuzz_tests {
     use crate::model::fuzz_tests::{fuzz, text};
 
     #[test]
-    fn fuzzing_what_is_wanted_only() {
+    fn fuzzing_only_patterns() {
         fuzz(
-            "what is wanted only",
+            "only patterns",
             &["alpine*", "r.example/[ab]/{c,d}/?", "**/x"],
             |input| {
                 let patterns: Vec<String> =
                     text(input).lines().take(20).map(str::to_owned).collect();
                 match Only::new(&patterns) {
                     Ok(only) => drop((
-                        only.has(&["r.example/a/c/x".to_owned()]),
+                        only.selects(&["r.example/a/c/x".to_owned()]),
                         only.check(&[vec!["alpine".to_owned()]]).is_ok(),
                     )),
                     Err(error) => assert!(!error.to_string().is_empty()),

@@ -17,9 +17,9 @@ use serde_json::json;
 use super::context::{ImageCopy, Transfer};
 use super::descriptors::{is_index_type, may_be_blob};
 use super::digest_cache::AttachedImage;
-use super::error::{CopyError, at};
+use super::error::{at, child_missing, too_deep, unlistable};
 use super::platforms::KeptChildren;
-use crate::error::Side;
+use crate::error::{ItemError, Side};
 use crate::model::labels;
 use crate::model::manifest::{MAX_INDEX_NESTING, ManifestError};
 use crate::model::media_type;
@@ -44,7 +44,7 @@ impl Transfer {
         to: &Repository,
         root: &Manifest,
         kept: &KeptChildren,
-    ) -> Result<AttachedImage, CopyError> {
+    ) -> Result<AttachedImage, ItemError> {
         let mut subjects = BTreeSet::from([root.digest.clone()]);
         let mut indexes = vec![root.clone()];
         for _ in 0..MAX_INDEX_NESTING {
@@ -79,7 +79,7 @@ impl Transfer {
         image: &AttachedImage,
         rewritten: Option<&Digest>,
         source_tags: &BTreeSet<Tag>,
-    ) -> Result<FoundAttachments, CopyError> {
+    ) -> Result<FoundAttachments, ItemError> {
         let mut found = FoundAttachments::new();
         for subject in image
             .subjects
@@ -102,7 +102,7 @@ impl Transfer {
         copy: &ImageCopy<'_>,
         found: FoundAttachments,
         source_tags: &BTreeSet<Tag>,
-    ) -> Result<usize, CopyError> {
+    ) -> Result<usize, ItemError> {
         let mut attachments = AttachmentCopy {
             source_tags,
             visited: HashSet::new(),
@@ -121,7 +121,7 @@ impl Transfer {
         copy: &ImageCopy<'_>,
         subject: &Digest,
         source_tags: &BTreeSet<Tag>,
-    ) -> Result<SubjectAttachments, CopyError> {
+    ) -> Result<SubjectAttachments, ItemError> {
         let source = self.source.of(copy.from);
         let (mut referrers, lists_all) = match source
             .referrers(copy.from, subject)
@@ -168,22 +168,21 @@ impl Transfer {
         subject: &'a Digest,
         attached: SubjectAttachments,
         depth: usize,
-    ) -> BoxFuture<'a, Result<(), CopyError>> {
+    ) -> BoxFuture<'a, Result<(), ItemError>> {
         Box::pin(async move {
             if !attachments.visited.insert(subject.clone()) {
                 return Ok(());
             }
             if depth >= MAX_INDEX_NESTING {
-                return Err(CopyError::TooDeep {
-                    digest: subject.clone(),
-                });
+                return Err(too_deep(Side::Source, copy.from, subject));
             }
             let everything = KeptChildren::default();
             let mut copied = Vec::new();
             for referrer in &attached.referrers {
                 match self.copy_child(copy, referrer, &everything, depth).await {
                     // A list that clients keep may name deleted manifests.
-                    Err(CopyError::ChildMissing { digest, .. }) if digest == referrer.digest => {
+                    Err(error) if error == child_missing(copy.from, &referrer.digest) => {
+                        let digest = &referrer.digest;
                         copy.warn(format!(
                             "source lists {digest} as attached to {}, but does not have it; it was left out",
                             subject.short()
@@ -238,7 +237,7 @@ impl Transfer {
         to: &Repository,
         tag: &Tag,
         theirs: &Manifest,
-    ) -> Result<CosignTagState, CopyError> {
+    ) -> Result<CosignTagState, ItemError> {
         if self.state.is_absent(to) {
             return Ok(CosignTagState::Outdated);
         }
@@ -283,7 +282,7 @@ impl Transfer {
         attachments: &mut AttachmentCopy<'_>,
         attachment: &Digest,
         depth: usize,
-    ) -> Result<(), CopyError> {
+    ) -> Result<(), ItemError> {
         let further = self
             .attachments_at_source(copy, attachment, attachments.source_tags)
             .await?;
@@ -304,7 +303,7 @@ impl Transfer {
         copy: &ImageCopy<'_>,
         subject: &Digest,
         referrers: &[&Descriptor],
-    ) -> Result<(), CopyError> {
+    ) -> Result<(), ItemError> {
         if let Referrers::Listed(_) = self
             .target
             .of(copy.to)
@@ -315,10 +314,7 @@ impl Transfer {
             return Ok(());
         }
         let reference = Reference::Tag(Tag::of_referrers(subject));
-        let unlistable = |error| CopyError::Unlistable {
-            subject: subject.clone(),
-            error,
-        };
+        let unlistable = |error: ManifestError| unlistable(copy.to, subject, error);
         let lock = self.state.referrers_lock(copy.to, subject);
         let _locked = lock.lock().await;
         let present = self.target_manifest(copy.to, &reference).await?;
@@ -359,7 +355,7 @@ impl Transfer {
         &self,
         copy: &ImageCopy<'_>,
         referrer: &Descriptor,
-    ) -> Result<Descriptor, CopyError> {
+    ) -> Result<Descriptor, ItemError> {
         if may_be_blob(referrer) {
             return Ok(referrer.clone());
         }

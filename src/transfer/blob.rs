@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 
 use super::context::{ImageCopy, Transfer};
-use super::error::{CopyError, at};
+use super::error::at;
 use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::{Descriptor, Repository};
 use crate::progress::{Event, Progress};
@@ -20,7 +20,7 @@ impl Transfer {
         &self,
         copy: &ImageCopy<'_>,
         blob: &Descriptor,
-    ) -> Result<(), CopyError> {
+    ) -> Result<(), ItemError> {
         let once = self.state.blob(copy.to, &blob.digest);
         let mut delivered = false;
         once.get_or_try_init(|| {
@@ -34,7 +34,7 @@ impl Transfer {
         Ok(())
     }
 
-    async fn find_or_put(&self, copy: &ImageCopy<'_>, blob: &Descriptor) -> Result<(), CopyError> {
+    async fn find_or_put(&self, copy: &ImageCopy<'_>, blob: &Descriptor) -> Result<(), ItemError> {
         let location = self.state.location(copy.to, &blob.digest);
         if !self.state.is_absent(copy.to)
             && self
@@ -70,7 +70,7 @@ impl Transfer {
         copy: &ImageCopy<'_>,
         blob: &Descriptor,
         mount_from: Option<&Repository>,
-    ) -> Result<(), CopyError> {
+    ) -> Result<(), ItemError> {
         let content = SourceBlob {
             source: self.source.of(copy.from),
             from: copy.from,

@@ -11,11 +11,11 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::context::{ImageCopy, PARALLEL_PARTS, Transfer};
 use super::descriptors::{may_be_blob, may_be_left_out};
-use super::error::{CopyError, at};
+use super::error::{at, too_deep};
 use super::platform_filter::PlatformFilter;
 use super::platforms::{self, KeptChildren};
 use super::request::{CopiedBytes, CopiedImage};
-use crate::error::Side;
+use crate::error::{ItemError, Side};
 use crate::model::lock::lock;
 use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
@@ -54,7 +54,7 @@ impl Transfer {
     pub async fn missing_parts(
         &self,
         request: &CompletenessRequest<'_>,
-    ) -> Result<Vec<Digest>, CopyError> {
+    ) -> Result<Vec<Digest>, ItemError> {
         self.walk(request, OnMissing::Report)
             .await
             .map(|(_, _, missing)| missing)
@@ -64,7 +64,7 @@ impl Transfer {
     pub async fn repair(
         &self,
         request: &CompletenessRequest<'_>,
-    ) -> Result<CopiedImage, CopyError> {
+    ) -> Result<CopiedImage, ItemError> {
         let (digest, bytes, missing) = self.walk(request, OnMissing::Repair).await?;
         let warnings = missing.first().map(|first| {
             format!(
@@ -86,7 +86,7 @@ impl Transfer {
         &self,
         request: &CompletenessRequest<'_>,
         on_missing: OnMissing,
-    ) -> Result<(Digest, CopiedBytes, Vec<Digest>), CopyError> {
+    ) -> Result<(Digest, CopiedBytes, Vec<Digest>), ItemError> {
         let root = self
             .required_target_manifest(request.to, Reference::Tag(request.tag.clone()))
             .await?;
@@ -118,13 +118,11 @@ impl Transfer {
         walk: &'a CompletenessWalk<'a>,
         manifest: &'a Manifest,
         depth: usize,
-    ) -> BoxFuture<'a, Result<Vec<Digest>, CopyError>> {
+    ) -> BoxFuture<'a, Result<Vec<Digest>, ItemError>> {
         async move {
             let parts: Vec<_> = match &manifest.content {
                 ManifestContent::Index { .. } if depth >= MAX_INDEX_NESTING => {
-                    return Err(CopyError::TooDeep {
-                        digest: manifest.digest.clone(),
-                    });
+                    return Err(too_deep(Side::Target, walk.copy.to, &manifest.digest));
                 }
                 ManifestContent::Index { children } => {
                     let children = children
@@ -154,7 +152,7 @@ impl Transfer {
         walk: &CompletenessWalk<'_>,
         child: &Descriptor,
         depth: usize,
-    ) -> Result<Vec<Digest>, CopyError> {
+    ) -> Result<Vec<Digest>, ItemError> {
         if !first_time(&walk.manifests, &child.digest) {
             return Ok(Vec::new());
         }
@@ -176,7 +174,7 @@ impl Transfer {
         &self,
         walk: &CompletenessWalk<'_>,
         blob: &Descriptor,
-    ) -> Result<Vec<Digest>, CopyError> {
+    ) -> Result<Vec<Digest>, ItemError> {
         if may_be_left_out(blob) || !first_time(&walk.blobs, &blob.digest) {
             return Ok(Vec::new());
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::digest_cache::{DigestCache, no_cache};
-use super::error::{CopyError, at};
+use super::error::{absent, at};
 use super::platform_filter::PlatformFilter;
 use super::prefetch::Prefetch;
 use super::request::CopiedBytes;
@@ -82,15 +82,11 @@ impl Transfer {
         &self,
         from: &Repository,
         reference: &Reference,
-    ) -> Result<Manifest, CopyError> {
+    ) -> Result<Manifest, ItemError> {
         self.source_manifest(from, reference)
             .await
             .map_err(at(Side::Source))?
-            .ok_or_else(|| CopyError::Absent {
-                side: Side::Source,
-                repository: from.clone(),
-                reference: reference.clone(),
-            })
+            .ok_or_else(|| absent(Side::Source, from, reference))
     }
 
     /// Returns the manifest of `reference` at the target, or `None` if it is absent.
@@ -98,7 +94,7 @@ impl Transfer {
         &self,
         to: &Repository,
         reference: &Reference,
-    ) -> Result<Option<Manifest>, CopyError> {
+    ) -> Result<Option<Manifest>, ItemError> {
         self.target
             .of(to)
             .manifest(to, reference)
@@ -111,17 +107,13 @@ impl Transfer {
         &self,
         to: &Repository,
         reference: Reference,
-    ) -> Result<Manifest, CopyError> {
+    ) -> Result<Manifest, ItemError> {
         let manifest = self.target_manifest(to, &reference).await?;
-        manifest.ok_or_else(|| CopyError::Absent {
-            side: Side::Target,
-            repository: to.clone(),
-            reference,
-        })
+        manifest.ok_or_else(|| absent(Side::Target, to, &reference))
     }
 
     /// Returns the store of a target repository, for writing.
-    pub(super) fn writable_target(&self, to: &Repository) -> Result<&dyn ImageStore, CopyError> {
+    pub(super) fn writable_target(&self, to: &Repository) -> Result<&dyn ImageStore, ItemError> {
         self.target.writable(to).map_err(at(Side::Target))
     }
 
@@ -131,7 +123,7 @@ impl Transfer {
         to: &Repository,
         reference: &Reference,
         manifest: &Manifest,
-    ) -> Result<(), CopyError> {
+    ) -> Result<(), ItemError> {
         self.writable_target(to)?
             .put_manifest(to, reference, manifest)
             .await

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 
 use super::context::{ImageCopy, PARALLEL_PARTS, Transfer};
 use super::digest_cache::rewritten_key;
-use super::error::{CopyError, at};
+use super::error::{at, tag_moved};
 use super::platform_filter::PlatformFilter;
 use super::platforms;
 use super::request::{
@@ -24,7 +24,7 @@ impl Transfer {
     /// Deletes nothing at the target. Until the last step, no tag at the target changes. The last
     /// step fails if the tag is not as expected any more. Dropping the future leaves at most blobs
     /// and manifests without a tag.
-    pub async fn copy(&self, request: CopyRequest<'_>) -> Result<CopiedImage, CopyError> {
+    pub async fn copy(&self, request: CopyRequest<'_>) -> Result<CopiedImage, ItemError> {
         let began = Instant::now();
         let copy = ImageCopy::new(request.item, request.from, request.to, request.filter);
         let root = self
@@ -101,7 +101,7 @@ impl Transfer {
         tag: &Tag,
         expected: ExpectedTag<'_>,
         wanted: &Digest,
-    ) -> Result<bool, CopyError> {
+    ) -> Result<bool, ItemError> {
         let found = self
             .target
             .of(repository)
@@ -112,20 +112,17 @@ impl Transfer {
             (None, _) => Ok(false),
             (Some(found), _) if found.digest == *wanted => Ok(true),
             (Some(found), ExpectedTag::Image(digest)) if found.digest == *digest => Ok(false),
-            (Some(found), expected) => Err(CopyError::Moved {
-                repository: repository.clone(),
-                tag: tag.clone(),
-                from: if let ExpectedTag::Image(digest) = expected {
-                    Some(digest.clone())
-                } else {
-                    None
-                },
-                to: found.digest,
-            }),
+            (Some(found), expected) => {
+                let from = match expected {
+                    ExpectedTag::Image(digest) => Some(digest),
+                    _ => None,
+                };
+                Err(tag_moved(repository, tag, from, &found.digest))
+            }
         }
     }
 
-    async fn put_tag(&self, request: &CopyRequest<'_>, root: &Manifest) -> Result<(), CopyError> {
+    async fn put_tag(&self, request: &CopyRequest<'_>, root: &Manifest) -> Result<(), ItemError> {
         let reference = Reference::Tag(request.tag.clone());
         let put = self
             .writable_target(request.to)?
@@ -157,7 +154,7 @@ impl Transfer {
         repository: &Repository,
         digest: &Digest,
         tag: &Tag,
-    ) -> Result<(), CopyError> {
+    ) -> Result<(), ItemError> {
         let manifest = self
             .required_target_manifest(repository, Reference::Digest(digest.clone()))
             .await?;
@@ -172,7 +169,7 @@ impl Transfer {
         from: &Repository,
         source: &Digest,
         filter: &PlatformFilter,
-    ) -> Result<Digest, CopyError> {
+    ) -> Result<Digest, ItemError> {
         let Some(key) = rewritten_key(source, filter) else {
             return Ok(source.clone());
         };
@@ -234,7 +231,7 @@ fn explained(error: ItemError, root: &Manifest, filter: &PlatformFilter) -> Item
     let refused = matches!(error.kind, ItemErrorKind::Refused | ItemErrorKind::Absent);
     if refused && root.children().is_some() && !filter.trusts_an_index() {
         let hint = "some registries refuse an index without all of its platforms; use `platform_mode: rewrite`";
-        return error.hinting(Some(hint.to_owned()));
+        return error.with_optional_hint(Some(hint.to_owned()));
     }
     error
 }

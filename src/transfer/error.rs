@@ -1,96 +1,106 @@
-//! Why an image could not be copied, and on which side.
+//! Errors of copies, each with the side that it occurred on.
 
-use thiserror::Error;
+use std::error::Error;
 
-use crate::error::{ItemError, Side};
-use crate::model::manifest::ManifestError;
+use crate::error::{ItemError, ItemErrorKind, Side};
+use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::{Digest, Reference, Repository, Tag};
 
-/// A failed copy. `Display` names the side; the cause is the source.
-#[derive(Debug, Error)]
-pub enum CopyError {
-    #[error("{side} failed")]
-    Place {
-        side: Side,
-        #[source]
-        error: ItemError,
-    },
-    #[error("{side} has no {repository}{}", .reference.suffix())]
-    Absent {
-        side: Side,
-        repository: Repository,
-        reference: Reference,
-    },
-    #[error(
-        "source is incomplete: an index of {repository} refers to {digest}, which is not there"
-    )]
-    ChildMissing {
-        repository: Repository,
-        digest: Digest,
-    },
-    #[error("source has none of the platforms {wanted}; it has {found}")]
-    NoPlatform { wanted: String, found: String },
-    #[error(
-        "indexes are nested deeper than {} at {digest}",
-        crate::model::manifest::MAX_INDEX_NESTING
-    )]
-    TooDeep { digest: Digest },
-    #[error(
-        "{repository}:{tag} changed since it was looked at, {} to {to}; it was left alone",
-        .from.as_ref().map_or_else(|| "from nothing".to_owned(), |digest| format!("from {digest}"))
-    )]
-    Moved {
-        repository: Repository,
-        tag: Tag,
-        from: Option<Digest>,
-        to: Digest,
-    },
-    #[error("too much is attached to {subject} to list it at the target")]
-    Unlistable {
-        subject: Digest,
-        #[source]
-        error: ManifestError,
-    },
-    #[error("source has an index that cannot be rewritten: {digest}")]
-    NotRewritable {
-        digest: Digest,
-        #[source]
-        error: serde_json::Error,
-    },
+/// Returns a function that sets the side of an error.
+pub(super) fn at(side: Side) -> impl Fn(ItemError) -> ItemError {
+    move |error| error.on(side)
 }
 
-impl CopyError {
-    /// Returns the side the failure is on.
-    pub fn side(&self) -> Side {
-        match self {
-            CopyError::Place { side, .. } | CopyError::Absent { side, .. } => *side,
-            CopyError::Moved { .. } => Side::Target,
-            _ => Side::Source,
-        }
-    }
-
-    /// Returns what failed without what it failed for, when it would have failed so for anything at
-    /// the place.
-    pub fn of_place(&self) -> Option<String> {
-        match self {
-            CopyError::Place { error, .. } => error.shared(),
-            _ => None,
-        }
-    }
-
-    /// Returns what the user can do, where there is something.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            CopyError::Place { error, .. } => error.hint(),
-            CopyError::Absent { side: Side::Source, .. } => {
-                Some("check the name and the tag; some registries say the same of what a login may not read".to_owned())
-            }
-            CopyError::NoPlatform { .. } => Some("change `platforms` of the entry, or exclude the tag by `exclude_regex`".to_owned()),
-            _ => None,
-        }
+/// Returns the error of an image that must exist on `side` and does not.
+pub fn absent(side: Side, repository: &Repository, reference: &Reference) -> ItemError {
+    let error = ItemError::absent(repository, reference, "not found").on(side);
+    match side {
+        Side::Source => error.with_hint(
+            "check the name and the tag; registries also report images as not found that the credentials may not read",
+        ),
+        Side::Target => error,
     }
 }
 
-pub(super) fn at(side: Side) -> impl Fn(ItemError) -> CopyError {
-    move |error| CopyError::Place { side, error }
+/// Returns the error of an index at the source that refers to a manifest that does not exist.
+pub(super) fn child_missing(repository: &Repository, digest: &Digest) -> ItemError {
+    let reference = Reference::Digest(digest.clone());
+    ItemError::absent(
+        repository,
+        &reference,
+        "not found, although an index refers to it",
+    )
+    .on(Side::Source)
+}
+
+/// Returns the error of an index whose indexes are nested too deep.
+pub(super) fn too_deep(side: Side, repository: &Repository, digest: &Digest) -> ItemError {
+    ItemError::at(
+        repository,
+        format!("read index {digest}"),
+        ItemErrorKind::TooDeep,
+        format!("indexes are nested deeper than {MAX_INDEX_NESTING} levels"),
+    )
+    .on(side)
+}
+
+/// Returns the error of an image of which no platform in `found` is wanted.
+pub(super) fn no_platform(repository: &Repository, wanted: &str, found: &str) -> ItemError {
+    ItemError::at(
+        repository,
+        "select platforms",
+        ItemErrorKind::NoPlatform,
+        format!("the image has none of {wanted}, only {found}"),
+    )
+    .on(Side::Source)
+}
+
+/// Returns the error of a tag that names `to` instead of `from`, which it named when it was
+/// compared; `None` if the tag did not exist then.
+pub(super) fn tag_moved(
+    repository: &Repository,
+    tag: &Tag,
+    from: Option<&Digest>,
+    to: &Digest,
+) -> ItemError {
+    let from = from.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    ItemError::at(
+        repository,
+        format!("overwrite tag {tag}"),
+        ItemErrorKind::TagMoved,
+        format!("the tag changed from {from} to {to} in the meantime"),
+    )
+    .on(Side::Target)
+}
+
+/// Returns the error of attachments that cannot be listed at the target, in an index under a tag.
+pub(super) fn unlistable(
+    repository: &Repository,
+    subject: &Digest,
+    error: impl Error + 'static,
+) -> ItemError {
+    ItemError::at(
+        repository,
+        format!("list the attachments of {subject}"),
+        ItemErrorKind::Other,
+        "the list would be too large",
+    )
+    .caused_by(error)
+    .on(Side::Source)
+}
+
+/// Returns the error of an index that cannot be reduced to the wanted platforms.
+pub(super) fn not_rewritable(
+    repository: &Repository,
+    digest: &Digest,
+    error: impl Error + 'static,
+) -> ItemError {
+    ItemError::at(
+        repository,
+        format!("rewrite index {digest}"),
+        ItemErrorKind::Malformed,
+        "",
+    )
+    .caused_by(error)
+    .on(Side::Source)
 }

@@ -8,9 +8,9 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::context::{ImageCopy, PARALLEL_PARTS, Transfer};
 use super::descriptors::{is_index_type, may_be_blob, may_be_left_out};
-use super::error::{CopyError, at};
+use super::error::{at, child_missing, too_deep};
 use super::platforms::KeptChildren;
-use crate::error::{ItemErrorKind, Side};
+use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::{Descriptor, Manifest, ManifestContent, Reference};
 use crate::progress::Event;
@@ -22,7 +22,7 @@ impl Transfer {
         &self,
         copy: &ImageCopy<'_>,
         manifest: &Descriptor,
-    ) -> Result<bool, CopyError> {
+    ) -> Result<bool, ItemError> {
         if is_index_type(&manifest.media_type) && !copy.filter.trusts_an_index() {
             return Ok(false);
         }
@@ -45,14 +45,12 @@ impl Transfer {
         manifest: &'a Manifest,
         kept: &'a KeptChildren,
         depth: usize,
-    ) -> BoxFuture<'a, Result<(), CopyError>> {
+    ) -> BoxFuture<'a, Result<(), ItemError>> {
         async move {
             match &manifest.content {
                 ManifestContent::Index { children } => {
                     if depth >= MAX_INDEX_NESTING {
-                        return Err(CopyError::TooDeep {
-                            digest: manifest.digest.clone(),
-                        });
+                        return Err(too_deep(Side::Source, copy.from, &manifest.digest));
                     }
                     let mut visited = HashSet::new();
                     let children = children.iter().filter(|child| {
@@ -96,7 +94,7 @@ impl Transfer {
         child: &Descriptor,
         kept: &KeptChildren,
         depth: usize,
-    ) -> Result<(), CopyError> {
+    ) -> Result<(), ItemError> {
         if is_index_type(&child.media_type) && !copy.filter.trusts_an_index() {
             let once = copy.index(&child.digest);
             return once
@@ -122,7 +120,7 @@ impl Transfer {
         child: &Descriptor,
         kept: &KeptChildren,
         depth: usize,
-    ) -> Result<(), CopyError> {
+    ) -> Result<(), ItemError> {
         if let Some(rewritten) = kept.rewritten(&child.digest) {
             self.copy_parts(copy, rewritten, kept, depth + 1).await?;
             return self.put_child(copy, rewritten).await;
@@ -137,10 +135,7 @@ impl Transfer {
             Err(error) if may_be_blob(child) && error.kind == ItemErrorKind::Malformed => {
                 self.copy_blob(copy, child).await
             }
-            Ok(None) => Err(CopyError::ChildMissing {
-                repository: copy.from.clone(),
-                digest: child.digest.clone(),
-            }),
+            Ok(None) => Err(child_missing(copy.from, &child.digest)),
             Err(error) => Err(at(Side::Source)(error)),
         }
     }
@@ -150,7 +145,7 @@ impl Transfer {
         &self,
         copy: &ImageCopy<'_>,
         manifest: &Manifest,
-    ) -> Result<(), CopyError> {
+    ) -> Result<(), ItemError> {
         let reference = Reference::Digest(manifest.digest.clone());
         self.put_manifest(copy.to, &reference, manifest).await
     }
@@ -160,12 +155,13 @@ impl Transfer {
         &self,
         copy: &ImageCopy<'_>,
         blob: &Descriptor,
-    ) -> Result<(), CopyError> {
+    ) -> Result<(), ItemError> {
         match self.deliver(copy, blob).await {
-            Err(CopyError::Place {
-                side: Side::Source,
-                error,
-            }) if error.kind == ItemErrorKind::Absent && may_be_left_out(blob) => {
+            Err(error)
+                if error.side == Some(Side::Source)
+                    && error.kind == ItemErrorKind::Absent
+                    && may_be_left_out(blob) =>
+            {
                 copy.warn(format!(
                     "foreign layer {} is not at the source; its descriptor was kept",
                     blob.digest.short()

@@ -39,7 +39,7 @@ mod tests;
 pub use completeness::CompletenessRequest;
 pub use context::Transfer;
 pub use digest_cache::{DigestCache, no_cache};
-pub use error::CopyError;
+pub use error::absent;
 pub use platform_filter::{PlatformFilter, PlatformFilterMode};
 pub use refresh::{AttachmentCheck, AttachmentState, RefreshRequest};
 pub use request::{Attachments, CopiedBytes, CopiedImage, CopyRequest, ExpectedTag, UpcomingCopy};

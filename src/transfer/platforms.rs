@@ -8,9 +8,9 @@ use futures_util::future::BoxFuture;
 
 use super::context::Transfer;
 use super::descriptors::may_be_blob;
-use super::error::{CopyError, at};
+use super::error::{at, child_missing, no_platform, not_rewritable, too_deep};
 use super::platform_filter::{PlatformFilter, PlatformFilterMode};
-use crate::error::{ItemErrorKind, Side};
+use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::media_type;
 use crate::model::{
@@ -54,7 +54,7 @@ pub(super) async fn apply(
     from: &Repository,
     root: Manifest,
     filter: &PlatformFilter,
-) -> Result<FilteredImage, CopyError> {
+) -> Result<FilteredImage, ItemError> {
     let PlatformFilter::Only { platforms, mode } = filter else {
         return Ok(FilteredImage {
             root,
@@ -81,10 +81,7 @@ pub(super) async fn apply(
     if missing.len() == platforms.len() && !selection.found.is_empty() {
         let found: BTreeSet<String> = selection.found.iter().map(ToString::to_string).collect();
         let found: Vec<String> = found.into_iter().collect();
-        return Err(CopyError::NoPlatform {
-            wanted: missing.join(", "),
-            found: found.join(", "),
-        });
+        return Err(no_platform(from, &missing.join(", "), &found.join(", ")));
     }
     let warnings = if missing.is_empty() || selection.found.is_empty() {
         Vec::new()
@@ -140,16 +137,14 @@ impl PlatformSelection<'_> {
         &mut self,
         manifest: Manifest,
         depth: usize,
-    ) -> BoxFuture<'_, Result<Manifest, CopyError>> {
+    ) -> BoxFuture<'_, Result<Manifest, ItemError>> {
         Box::pin(async move {
             let ManifestContent::Index { children } = &manifest.content else {
                 self.image_is_wanted(&manifest).await?;
                 return Ok(manifest);
             };
             if depth >= MAX_INDEX_NESTING {
-                return Err(CopyError::TooDeep {
-                    digest: manifest.digest.clone(),
-                });
+                return Err(too_deep(Side::Source, self.from, &manifest.digest));
             }
             let mut decisions = Vec::with_capacity(children.len());
             for child in children {
@@ -189,7 +184,7 @@ impl PlatformSelection<'_> {
                 };
             }
             match self.mode {
-                PlatformFilterMode::Rewrite if changed => rewrite(&manifest, &decisions),
+                PlatformFilterMode::Rewrite if changed => rewrite(self.from, &manifest, &decisions),
                 _ => Ok(manifest),
             }
         })
@@ -199,7 +194,7 @@ impl PlatformSelection<'_> {
         &mut self,
         child: &Descriptor,
         depth: usize,
-    ) -> Result<ChildDecision, CopyError> {
+    ) -> Result<ChildDecision, ItemError> {
         if child.attests_to().is_some() {
             return Ok(ChildDecision::Drop);
         }
@@ -226,16 +221,13 @@ impl PlatformSelection<'_> {
         &mut self,
         child: &Descriptor,
         depth: usize,
-    ) -> Result<ChildDecision, CopyError> {
+    ) -> Result<ChildDecision, ItemError> {
         let reference = Reference::Digest(child.digest.clone());
         let manifest = match self.transfer.source_manifest(self.from, &reference).await {
             Ok(Some(manifest)) => manifest,
             Ok(None) if may_be_blob(child) => return Ok(ChildDecision::Keep),
             Ok(None) => {
-                return Err(CopyError::ChildMissing {
-                    repository: self.from.clone(),
-                    digest: child.digest.clone(),
-                });
+                return Err(child_missing(self.from, &child.digest));
             }
             Err(error) if may_be_blob(child) && error.kind == ItemErrorKind::Malformed => {
                 return Ok(ChildDecision::Keep);
@@ -259,7 +251,7 @@ impl PlatformSelection<'_> {
     }
 
     /// Returns true if the image is for a wanted platform, or states none.
-    async fn image_is_wanted(&mut self, image: &Manifest) -> Result<bool, CopyError> {
+    async fn image_is_wanted(&mut self, image: &Manifest) -> Result<bool, ItemError> {
         let ManifestContent::Image {
             config: Some(config),
             ..
@@ -285,11 +277,12 @@ impl PlatformSelection<'_> {
 }
 
 /// Returns the index with only the kept entries. All other content stays unchanged.
-fn rewrite(index: &Manifest, decisions: &[ChildDecision]) -> Result<Manifest, CopyError> {
-    let failed = |error| CopyError::NotRewritable {
-        digest: index.digest.clone(),
-        error,
-    };
+fn rewrite(
+    from: &Repository,
+    index: &Manifest,
+    decisions: &[ChildDecision],
+) -> Result<Manifest, ItemError> {
+    let failed = |error: serde_json::Error| not_rewritable(from, &index.digest, error);
     let mut document: serde_json::Value = serde_json::from_slice(&index.bytes).map_err(failed)?;
     if let Some(entries) = document
         .get_mut("manifests")
@@ -311,10 +304,6 @@ fn rewrite(index: &Manifest, decisions: &[ChildDecision]) -> Result<Manifest, Co
         *entries = kept;
     }
     let bytes = Bytes::from(serde_json::to_vec(&document).map_err(failed)?);
-    Manifest::parse(bytes, Some(&index.media_type), index.digest.algorithm()).map_err(|error| {
-        CopyError::NotRewritable {
-            digest: index.digest.clone(),
-            error: serde::ser::Error::custom(error),
-        }
-    })
+    Manifest::parse(bytes, Some(&index.media_type), index.digest.algorithm())
+        .map_err(|error| not_rewritable(from, &index.digest, error))
 }

@@ -6,11 +6,11 @@ use std::collections::{BTreeSet, HashSet};
 use super::attachments::CosignTagState;
 use super::context::{ImageCopy, Transfer};
 use super::digest_cache::{AttachedImage, attached_key};
-use super::error::{CopyError, at};
+use super::error::at;
 use super::platform_filter::PlatformFilter;
 use super::platforms::KeptChildren;
 use super::request::CopiedImage;
-use crate::error::Side;
+use crate::error::{ItemError, Side};
 use crate::model::{Digest, Manifest, Reference, Repository, Tag};
 use crate::registry::Referrers;
 
@@ -62,7 +62,7 @@ impl Transfer {
     pub async fn attachment_state(
         &self,
         request: &RefreshRequest<'_>,
-    ) -> Result<AttachmentState, CopyError> {
+    ) -> Result<AttachmentState, ItemError> {
         if request.check == AttachmentCheck::TagListings && request.source_tags.is_empty() {
             return Ok(AttachmentState::default());
         }
@@ -90,7 +90,7 @@ impl Transfer {
     pub async fn refresh_attachments(
         &self,
         request: &RefreshRequest<'_>,
-    ) -> Result<CopiedImage, CopyError> {
+    ) -> Result<CopiedImage, ItemError> {
         let filter = PlatformFilter::All;
         let copy = ImageCopy::new(request.item, request.from, request.to, &filter);
         let root = self
@@ -135,7 +135,7 @@ impl Transfer {
             .put(&attached_key(from, to, tag), &image.to_string());
     }
 
-    async fn cached_image(&self, request: &RefreshRequest<'_>) -> Result<AttachedImage, CopyError> {
+    async fn cached_image(&self, request: &RefreshRequest<'_>) -> Result<AttachedImage, ItemError> {
         let key = attached_key(request.from, request.to, request.tag);
         let cached = self
             .cache
@@ -167,7 +167,7 @@ impl Transfer {
         request: &RefreshRequest<'_>,
         subject: &Digest,
         warnings: &mut Vec<String>,
-    ) -> Result<bool, CopyError> {
+    ) -> Result<bool, ItemError> {
         let filter = PlatformFilter::All;
         let copy = ImageCopy::new(request.item, request.from, request.to, &filter);
         let attached = self
@@ -222,7 +222,7 @@ impl Transfer {
         &self,
         to: &Repository,
         subject: &Digest,
-    ) -> Result<HashSet<Digest>, CopyError> {
+    ) -> Result<HashSet<Digest>, ItemError> {
         let mut listed = match self
             .target
             .of(to)

@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::error::{ItemErrorKind, Side};
+use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::Algorithm;
 use crate::model::media_type;
 use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
@@ -129,7 +129,7 @@ impl World {
         self.manifest(json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children }), name).await
     }
 
-    async fn copy(&self, name: &str, filter: &PlatformFilter) -> Result<CopiedImage, CopyError> {
+    async fn copy(&self, name: &str, filter: &PlatformFilter) -> Result<CopiedImage, ItemError> {
         self.copy_to(&mirror(), name, filter).await
     }
 
@@ -138,7 +138,7 @@ impl World {
         to: &Repository,
         name: &str,
         filter: &PlatformFilter,
-    ) -> Result<CopiedImage, CopyError> {
+    ) -> Result<CopiedImage, ItemError> {
         let (from, tag) = (upstream(), tag(name));
         let reference = Reference::Tag(tag.clone());
         self.transfer
@@ -453,9 +453,9 @@ async fn failed_copy_names_its_side_and_does_not_set_the_tag() {
             .copy("1.0", &PlatformFilter::All)
             .await
             .expect_err("the copy fails");
-        assert_eq!(error.side(), side, "{operation:?}");
-        assert!(
-            matches!(&error, CopyError::Place { error, .. } if error.kind == kind),
+        assert_eq!(
+            (error.side, error.kind),
+            (Some(side), kind),
             "{operation:?}: {error:?}"
         );
         store.fail_when(|_| None);
@@ -477,7 +477,7 @@ async fn truncated_content_is_an_error_of_the_source() {
         .copy("1.0", &PlatformFilter::All)
         .await
         .expect_err("the copy fails");
-    assert_eq!(error.side(), Side::Source);
+    assert_eq!(error.side, Some(Side::Source));
     assert_eq!(world.at_target(tag("1.0")).await, None);
 }
 
@@ -499,8 +499,10 @@ async fn failed_copy_does_not_fail_other_copies() {
     .await;
     let outcomes: Vec<bool> = results.iter().map(Result::is_ok).collect();
     assert_eq!(outcomes, [false, true, false]);
-    assert!(
-        matches!(&results[0], Err(CopyError::Place { side: Side::Source, error }) if error.kind == ItemErrorKind::Absent)
+    let error = results[0].as_ref().expect_err("the blob is missing");
+    assert_eq!(
+        (error.side, error.kind),
+        (Some(Side::Source), ItemErrorKind::Absent)
     );
     assert!(world.at_target(tag("good")).await.is_some());
 }
@@ -592,17 +594,19 @@ async fn missing_child_at_the_source_is_an_error() {
     let world = world();
     let absent = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": Digest::sha256(b"absent"), "size": 6 });
     world.index(&[absent], Some("1.0")).await;
-    assert!(matches!(
-        world.copy("1.0", &PlatformFilter::All).await,
-        Err(CopyError::ChildMissing { .. })
-    ));
-    assert!(matches!(
-        world.copy("2.0", &PlatformFilter::All).await,
-        Err(CopyError::Absent {
-            side: Side::Source,
-            ..
-        })
-    ));
+    for (name, cause) in [
+        ("1.0", "not found, although an index refers to it"),
+        ("2.0", "not found"),
+    ] {
+        let error = world
+            .copy(name, &PlatformFilter::All)
+            .await
+            .expect_err("a manifest is missing");
+        assert_eq!(
+            (error.side, error.kind, error.cause.as_str()),
+            (Some(Side::Source), ItemErrorKind::Absent, cause)
+        );
+    }
 }
 
 impl World {
@@ -642,8 +646,8 @@ async fn immutable_tag_that_names_the_image_is_no_error() {
             .copy("1.0", &PlatformFilter::All)
             .await
             .expect_err("another image")
-            .side(),
-        Side::Target
+            .side,
+        Some(Side::Target)
     );
 }
 
@@ -688,8 +692,9 @@ async fn tag_that_appears_during_a_long_copy_is_not_overwritten() {
         );
         match copied {
             Ok(copied) => assert!(!theirs && copied.warnings.len() == lookups, "{copied:?}"),
-            Err(CopyError::Moved { from: None, to, .. }) => {
-                assert_eq!((theirs, to), (true, digest(&other)));
+            Err(error) if error.kind == ItemErrorKind::TagMoved => {
+                let change = format!("from nothing to {}", digest(&other));
+                assert!(theirs && error.cause.contains(&change), "{error}");
             }
             Err(error) => panic!("{}", crate::error::chain(&error)),
         }

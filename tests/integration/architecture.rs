@@ -112,7 +112,6 @@ Item
 -
 -
 -
-Kind
 -
 Known
 -
@@ -151,9 +150,7 @@ Page
 -
 Position
 -
-Problem
 -
-Product
 -
 -
 Push
@@ -200,7 +197,6 @@ Step
 Stored
 -
 -
-Table
 -
 -
 Told

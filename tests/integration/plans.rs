@@ -13,11 +13,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, TimeZone, Utc};
 use imglife::config::{self, Config};
-use imglife::error::ItemErrorKind;
+use imglife::error::{ItemError, ItemErrorKind};
 use imglife::model::{Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Variables};
 use imglife::registry::memory::{Fault, MemoryPlace, Operation};
 use imglife::registry::{ImageStore, InMemory};
-use imglife::steps::Trouble;
 use imglife::steps::sync::{Action, CopyReason, Places, Plan, Scope, observe, plan};
 use serde::Deserialize;
 
@@ -130,8 +129,8 @@ fn draw(config: &Config, plan: &Plan) -> String {
         for (count, rule) in counts.into_iter().filter(|(count, _)| *count > 0) {
             writeln!(drawn, "  left out: {count} {rule}").expect("text");
         }
-        if let Some(trouble) = &entry.trouble {
-            writeln!(drawn, "  fails: {}", describe(trouble)).expect("text");
+        if let Some(error) = &entry.error {
+            writeln!(drawn, "  fails: {}", describe(error)).expect("text");
         }
         for item in &entry.items {
             let action = match &item.action {
@@ -149,7 +148,7 @@ fn draw(config: &Config, plan: &Plan) -> String {
                     format!("repair, {} parts are missing", missing.len())
                 }
                 Action::Copy(CopyReason::Attachments) => "copy attachments".to_owned(),
-                Action::Fail(trouble) => format!("fails: {}", describe(trouble)),
+                Action::Fail(error) => format!("fails: {}", describe(error)),
             };
             let stored_as = if item.target_tag == item.tag {
                 String::new()
@@ -165,15 +164,11 @@ fn draw(config: &Config, plan: &Plan) -> String {
     drawn
 }
 
-fn describe(trouble: &Trouble) -> String {
-    let side = trouble
-        .side
-        .map_or_else(String::new, |side| format!("{side}: "));
-    let hint = trouble
-        .hint
-        .as_ref()
+fn describe(error: &ItemError) -> String {
+    let hint = error
+        .hint()
         .map_or_else(String::new, |hint| format!("\n    hint: {hint}"));
-    format!("{side}{}{hint}", trouble.cause)
+    format!("{}{hint}", error.line())
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime};
 use futures_util::{StreamExt as _, stream};
 use imglife::cache::Cache;
 use imglife::config;
-use imglife::eol::Table;
+use imglife::eol::EolTable;
 use imglife::model::eol::Calendar;
 use imglife::model::{
     Algorithm, BuildRecord, Clock, Descriptor, Digest, Manifest, Reference, Repository, Variables,
@@ -170,7 +170,7 @@ async fn every_world_is_reported_as_expected() {
             "{calls:?}"
         );
         assert!(!given.offline || calls.is_empty(), "{calls:?}");
-        let table = Table::read(given.data.as_bytes()).unwrap_or_default();
+        let table = EolTable::read(given.data.as_bytes()).unwrap_or_default();
         let calendar = Calendar {
             today: given.today,
             warn_days: config.lifecycle.warn_days,
@@ -587,7 +587,7 @@ fn people_are_told_on_the_day_and_the_address_is_never_shown() {
     assert!(
         failed
             .stdout
-            .contains("failed: the webhook answered with status 404"),
+            .contains("failed: the webhook responded with status 404"),
         "{}",
         failed.stdout
     );

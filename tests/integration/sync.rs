@@ -577,7 +577,10 @@ async fn what_is_wrong_with_the_connection_is_told_with_what_to_do() {
     let unknown_authority = synced(&format!("{}/app", secure.host()), &[]);
     assert!(unknown_authority.contains("ca_file"), "{unknown_authority}");
     let absent = synced(&format!("{}/none", upstream.host()), &[&upstream]);
-    assert!(absent.contains("source has no"), "{absent}");
+    assert!(
+        absent.contains("source: ") && absent.contains(": not found"),
+        "{absent}"
+    );
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::app::{Mode, Surroundings};
 use crate::command::SystemRunner;
 use crate::config::{Config, DEFAULT_NAME, EolProvider, EolTarget, RegistryProvider};
 use crate::credentials::{CredentialError, Credentials, StandardCredentials, check_collisions};
-use crate::error::{Failure, chain};
+use crate::error::{Failure, ItemErrorKind, chain};
 use crate::http::{self, Settings, Url};
 use crate::model::{Host, Repository, RepositoryPath};
 use crate::packages::{DataFileKind, Records};
@@ -337,7 +337,7 @@ async fn end_of_life(config: &Config, surroundings: &Surroundings) -> ProbeRepor
     for (product, answer) in answers {
         look.findings.push(match answer {
             Ok(_) => ProbeFinding::ok("eol.product", product.to_string(), "known"),
-            Err(error) if error.is_untracked() => ProbeFinding {
+            Err(error) if error.kind == ItemErrorKind::Untracked => ProbeFinding {
                 fix: error.hint(),
                 ..ProbeFinding::missing("eol.product", product.to_string(), chain(&error))
             }
@@ -387,7 +387,7 @@ async fn end_of_life_file(config: &Config, surroundings: &Surroundings) -> Probe
         Err(error @ ReadError::Data { .. }) => {
             ProbeFinding::wrong(CHECK, "", chain(&error)).fix("repair it, or remove it and run `imglife eol update`")
         }
-        Err(error @ ReadError::Place(_)) => {
+        Err(error @ ReadError::Item(_)) => {
             ProbeFinding::failed(CHECK, "", &error, Some("give this user the right to read it, or correct `lifecycle.eol_data_file`".to_owned()))
         }
     }]

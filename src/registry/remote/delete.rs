@@ -275,14 +275,12 @@ impl RemoteRepository<'_> {
     }
 
     fn undeleted(&self, reference: &Reference, error: http::Error) -> ItemError {
-        let action = format!("delete {}", self.name(reference));
-        match error.status().map(|status| status.as_u16()) {
-            // It can do this, and will not do it here: some keep what an index refers to.
-            Some(405) => self
-                .wrong(action, ItemErrorKind::Refused, "")
-                .caused_by(error),
-            _ => self.failed(action, error),
+        let mut failed = self.failed(format!("delete {}", self.name(reference)), error);
+        // The registry supports deletion but refuses this one: some keep what an index refers to.
+        if failed.kind == ItemErrorKind::Unsupported {
+            failed.kind = ItemErrorKind::Refused;
         }
+        failed
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, Referrers, Reopen, Resolved,
     TagSeen, beside,
 };
-use crate::error::{ItemError, ItemErrorKind};
+use crate::error::{ErrorScope, ItemError, ItemErrorKind};
 use crate::http::{
     self, Client, Method, Request, RequestAccess, RequestKind, RequestTarget, StatusCode, link,
 };
@@ -263,11 +263,14 @@ impl RemoteRepository<'_> {
     }
 
     fn failed_in(&self, action: impl Into<String>, error: http::Error, detail: &str) -> ItemError {
-        let (hint, shared) = (error.hint(), error.of_host());
-        ItemError::new(self.host.as_str(), action, kind_of(&error), detail)
-            .hinting(hint)
-            .sharing(shared)
-            .caused_by(error)
+        let mut failed = error.into_item(self.host.as_str(), action);
+        if failed.kind == ItemErrorKind::Forbidden {
+            failed.scope = ErrorScope::Repository(self.path.to_string());
+        }
+        if !detail.is_empty() {
+            failed.cause = format!("{detail}: {}", failed.cause);
+        }
+        failed
     }
 
     fn wrong(
@@ -310,35 +313,4 @@ fn stated_digest(answer: &http::Response) -> Option<Digest> {
 
 fn is_not_found(error: &http::Error) -> bool {
     error.status() == Some(StatusCode::NOT_FOUND)
-}
-
-pub(super) fn kind_of(error: &http::Error) -> ItemErrorKind {
-    match error {
-        http::Error::Refused(refusal) => match refusal.status.as_u16() {
-            _ if error.has_code("DIGEST_INVALID") => ItemErrorKind::Corrupt,
-            401 => ItemErrorKind::Unauthorized,
-            403 => ItemErrorKind::Forbidden,
-            404 => ItemErrorKind::Absent,
-            405 => ItemErrorKind::Unsupported,
-            429 => ItemErrorKind::RateLimited,
-            _ if error.has_code("UNSUPPORTED") => ItemErrorKind::Unsupported,
-            500.. => ItemErrorKind::ServerError,
-            _ => ItemErrorKind::Refused,
-        },
-        http::Error::TokenServer(error) => match kind_of(error) {
-            // What was asked for may well be there.
-            ItemErrorKind::Absent | ItemErrorKind::Unsupported => ItemErrorKind::Refused,
-            kind => kind,
-        },
-        http::Error::Connection { .. } | http::Error::Stalled { .. } => ItemErrorKind::Unreachable,
-        http::Error::Unauthorized { .. }
-        | http::Error::StaleToken { .. }
-        | http::Error::Credential(_) => ItemErrorKind::Unauthorized,
-        http::Error::TooLarge { .. }
-        | http::Error::Malformed { .. }
-        | http::Error::Misled { .. } => ItemErrorKind::Malformed,
-        http::Error::Address { .. }
-        | http::Error::Setup { .. }
-        | http::Error::Certificate { .. } => ItemErrorKind::Unreachable,
-    }
 }

@@ -195,7 +195,7 @@ impl RemoteRepository<'_> {
         let answer = answer.map_err(|error| {
             if super::is_not_found(&error) {
                 let hint = format!("some registries need the repository {} to be created before anything is pushed to it", self.path);
-                self.failed(action, error).hinting(Some(hint))
+                self.failed(action, error).with_optional_hint(Some(hint))
             } else {
                 self.failed(action, error)
             }

@@ -50,7 +50,7 @@ pub fn list(reading: RecordSet, filter: &ListFilter) -> AppListReport {
             .project
             .as_ref()
             .is_none_or(|project| record.project == *project)
-            && filter.base.has(&names)
+            && filter.base.selects(&names)
     });
     AppListReport {
         records,

@@ -15,11 +15,11 @@ use super::plan::{Action, BaseDigest, Item, Plan};
 use super::render::{Filling, Template, dockerfile};
 use super::report::{BuildReport, ImageReport, Outcome};
 use crate::config::{BuildConfig, BuildImage, ProvenanceMode};
-use crate::error::chain;
+use crate::error::{ItemError, chain};
 use crate::files;
 use crate::model::text::printable;
 use crate::model::{ImageReference, Platform};
-use crate::steps::{Mode, Trouble};
+use crate::steps::Mode;
 
 const BAKE_FILE: &str = "docker-bake.json";
 
@@ -77,10 +77,10 @@ pub fn write_contexts(
         let mut report = ImageReport::new(image, item);
         report.aliases = image.aliases.clone();
         report.outcome = match (plan.is_wrong, prepare(build, item, world, contexts)) {
-            (_, Err(trouble)) => Outcome::Failed(trouble),
+            (_, Err(error)) => Outcome::Failed(error),
             (true, Ok(_)) => Outcome::NotStarted,
             (false, Ok(prepared)) => match own_name(build, &names, item.position) {
-                Err(trouble) => Outcome::Failed(trouble),
+                Err(error) => Outcome::Failed(error),
                 Ok(name) => match write_context(image, &prepared, &contexts.directory, name) {
                     Ok(()) => {
                         targets.insert(
@@ -89,7 +89,7 @@ pub fn write_contexts(
                         );
                         Outcome::Written
                     }
-                    Err(error) => Outcome::Failed(Trouble::of(&error, error.hint())),
+                    Err(error) => Outcome::Failed(ItemError::of(&error, error.hint())),
                 },
             },
         };
@@ -124,12 +124,12 @@ fn prepare(
     item: &Item,
     world: &World,
     contexts: &Contexts,
-) -> Result<Prepared, Trouble> {
+) -> Result<Prepared, ItemError> {
     let image = &build.images[item.position];
     let (Some(identity), Some(draft)) = (&item.identity, &item.draft) else {
         return Err(match &item.action {
-            Action::Fail(trouble) => trouble.clone(),
-            _ => Trouble::new("it is not known what to build"),
+            Action::Fail(error) => error.clone(),
+            _ => ItemError::other("it is not known what to build"),
         });
     };
     let seen = world
@@ -146,8 +146,8 @@ fn prepare(
     };
     if base_digest.is_none() && identity.built_on.is_none() {
         return Err(
-            Trouble::new(format!("there is no {}", identity.base_reference()))
-                .hint("run `imglife sync` first"),
+            ItemError::other(format!("there is no {}", identity.base_reference()))
+                .with_hint("run `imglife sync` first"),
         );
     }
     let eol = contexts.ends.get(&item.position).copied();
@@ -161,9 +161,8 @@ fn prepare(
         eol,
         occasion,
     };
-    let text = dockerfile(build, image, identity, &template, filling).map_err(|error| Trouble {
-        hint: error.hint.clone(),
-        ..Trouble::new(error.to_string())
+    let text = dockerfile(build, image, identity, &template, filling).map_err(|error| {
+        ItemError::other(error.to_string()).with_optional_hint(error.hint.clone())
     })?;
     let base = ImageReference {
         digest: base_digest.cloned(),
@@ -288,10 +287,10 @@ fn own_name<'a>(
     build: &BuildConfig,
     names: &'a HashMap<usize, String>,
     position: usize,
-) -> Result<&'a str, Trouble> {
+) -> Result<&'a str, ItemError> {
     let name = names
         .get(&position)
-        .ok_or_else(|| Trouble::new("what its folder is called is not known"))?;
+        .ok_or_else(|| ItemError::other("what its folder is called is not known"))?;
     let target = target_name(name);
     let other = names
         .iter()
@@ -300,11 +299,11 @@ fn own_name<'a>(
         .min();
     match other {
         None => Ok(name),
-        Some(&other) => Err(Trouble::new(format!(
+        Some(&other) => Err(ItemError::other(format!(
             "`{}` and `{}` (build.images[{other}]) would both be the target `{target}` of {BAKE_FILE}",
             build.images[position].name, build.images[other].name
         ))
-        .hint("give them names that differ in letters or digits")),
+        .with_hint("give them names that differ in letters or digits")),
     }
 }
 

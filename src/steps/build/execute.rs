@@ -13,16 +13,17 @@ use super::labels::{Making, Occasion};
 use super::plan::{Action, BaseDigest, Engine as Chosen, Item, Plan};
 use super::render::{Filling, Template, dockerfile};
 use super::report::{BuildReport, ImageReport, Outcome};
-use super::{size, trouble_of_place};
+use super::size;
 use crate::config::{BuildConfig, BuildImage, EngineChoice};
 use crate::engines::{Attestations, BuildRequest, Engine, EngineError, EngineName, Provenance};
+use crate::error::ItemError;
 use crate::hooks::{HookRunner, HookValues};
 use crate::model::hook::Placeholder;
 use crate::model::{Digest, ImageReference, Reference, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
 use crate::registry::ImageStores;
+use crate::steps::Mode;
 use crate::steps::hooks::{HookReport, run_hook};
-use crate::steps::{Mode, Trouble};
 
 /// How and with what a plan is carried out.
 pub struct Execution {
@@ -91,7 +92,7 @@ struct Run<'a> {
     execution: &'a Execution,
     results: HashMap<usize, watch::Sender<Result_>>,
     /// The program that builds where none is named, once it is known.
-    program: tokio::sync::OnceCell<Result<EngineName, Trouble>>,
+    program: tokio::sync::OnceCell<Result<EngineName, ItemError>>,
 }
 
 impl Run<'_> {
@@ -102,7 +103,7 @@ impl Run<'_> {
         report.outcome = self.outcome(item, image, &mut report).await;
         report.duration = began.elapsed();
         let result = match (&report.outcome, &report.digest) {
-            (Outcome::Failed(trouble), _) => Err(trouble.cause.clone()),
+            (Outcome::Failed(error), _) => Err(error.to_string()),
             (_, Some(digest)) => Ok(digest.clone()),
             _ => Err("it was not built".to_owned()),
         };
@@ -117,14 +118,14 @@ impl Run<'_> {
             return failed(&item.action);
         };
         let (digest, outcome) = match &item.action {
-            Action::Fail(trouble) => return Outcome::Failed(trouble.clone()),
+            Action::Fail(error) => return Outcome::Failed(error.clone()),
             _ if self.is_wrong => return Outcome::NotStarted,
             Action::UpToDate { digest } => (digest.clone(), Outcome::UpToDate),
             Action::BaseMoved { digest } => (digest.clone(), Outcome::BaseMoved),
             Action::Build { engine, base, .. } => {
                 let engine = match self.engine(engine).await {
                     Ok(engine) => engine,
-                    Err(trouble) => return Outcome::Failed(trouble),
+                    Err(error) => return Outcome::Failed(error),
                 };
                 report.engine = Some(engine.name().to_string());
                 if self.execution.mode != Mode::Apply {
@@ -140,10 +141,7 @@ impl Run<'_> {
                 };
                 let (detail, outcome) = match &built {
                     Some(Ok(digest)) => (digest.short().to_owned(), None),
-                    Some(Err(trouble)) => (
-                        trouble.cause.clone(),
-                        Some(Outcome::Failed(trouble.clone())),
-                    ),
+                    Some(Err(error)) => (error.to_string(), Some(Outcome::Failed(error.clone()))),
                     None => ("interrupted".to_owned(), Some(Outcome::Interrupted)),
                 };
                 let ended = if outcome.is_none() {
@@ -163,8 +161,8 @@ impl Run<'_> {
         };
         report.digest = Some(digest.clone());
         if self.execution.mode == Mode::Apply {
-            if let Err(trouble) = self.move_aliases(item, image, &digest).await {
-                return Outcome::Failed(trouble);
+            if let Err(error) = self.move_aliases(item, image, &digest).await {
+                return Outcome::Failed(error);
             }
             if outcome == Outcome::Built {
                 let store = self.execution.stores.of(&image.repository);
@@ -176,7 +174,7 @@ impl Run<'_> {
     }
 
     /// Returns the engine that the plan means.
-    async fn engine(&self, chosen: &Chosen) -> Result<Arc<dyn Engine>, Trouble> {
+    async fn engine(&self, chosen: &Chosen) -> Result<Arc<dyn Engine>, ItemError> {
         let name = match chosen {
             Chosen::Named(name) => *name,
             Chosen::AnyProgram => self
@@ -190,19 +188,20 @@ impl Run<'_> {
             .engines
             .iter()
             .find(|engine| engine.name() == name);
-        let engine = engine
-            .ok_or_else(|| Trouble::new(format!("this build of imglife has no engine `{name}`")))?;
+        let engine = engine.ok_or_else(|| {
+            ItemError::other(format!("this build of imglife has no engine `{name}`"))
+        })?;
         if matches!(chosen, Chosen::Named(_)) {
             engine
                 .available()
                 .await
-                .map_err(|error| trouble_of_engine(&error))?;
+                .map_err(|error| item_error(&error))?;
         }
         Ok(Arc::clone(engine))
     }
 
     /// Returns the first program that can be used here.
-    async fn find_program(&self) -> Result<EngineName, Trouble> {
+    async fn find_program(&self) -> Result<EngineName, ItemError> {
         let mut reasons = Vec::new();
         for name in EngineName::PROGRAMS {
             let Some(engine) = self
@@ -226,8 +225,8 @@ impl Run<'_> {
                 Err(error) => reasons.push(format!("{name}: {}", error.problem)),
             }
         }
-        Err(Trouble::new(format!("no engine that executes can be used here ({})", reasons.join("; ")))
-            .hint("install buildah, podman, or docker with buildx; a template without RUN is built by the engine `native`"))
+        Err(ItemError::other(format!("no engine that executes can be used here ({})", reasons.join("; ")))
+            .with_hint("install buildah, podman, or docker with buildx; a template without RUN is built by the engine `native`"))
     }
 
     /// Returns the Dockerfile as it would be built, as far as the base is known.
@@ -259,14 +258,14 @@ impl Run<'_> {
         engine: &dyn Engine,
         base: &BaseDigest,
         report: &mut ImageReport,
-    ) -> Result<Digest, Trouble> {
+    ) -> Result<Digest, ItemError> {
         let (Some(identity), Some(draft)) = (&item.identity, &item.draft) else {
-            return Err(Trouble::new("it is not known what to build"));
+            return Err(ItemError::other("it is not known what to build"));
         };
         let base_digest = match base {
             BaseDigest::Known(digest) => digest.clone(),
             BaseDigest::Of(position) => self.result_of(*position).await.map_err(|cause| {
-                Trouble::new(format!(
+                ItemError::other(format!(
                     "it is built on {}, which failed: {cause}",
                     identity.base_reference()
                 ))
@@ -291,10 +290,7 @@ impl Run<'_> {
         };
         let text =
             dockerfile(self.build, image, identity, &template, filling).map_err(|error| {
-                Trouble {
-                    hint: error.hint.clone(),
-                    ..Trouble::new(error.to_string())
-                }
+                ItemError::other(error.to_string()).with_optional_hint(error.hint.clone())
             })?;
         let labels = Making {
             image,
@@ -333,7 +329,7 @@ impl Run<'_> {
         }
         let built = built.map_err(|error| {
             report.log.clone_from(&error.log);
-            trouble_of_engine(&error)
+            item_error(&error)
         })?;
         report.warnings.extend(built.warnings);
         Ok(built.digest)
@@ -360,7 +356,7 @@ impl Run<'_> {
         item: &Item,
         image: &BuildImage,
         tag: &Tag,
-    ) -> Result<Option<Digest>, Trouble> {
+    ) -> Result<Option<Digest>, ItemError> {
         let Action::Build { replaces, .. } = &item.action else {
             return Ok(None);
         };
@@ -380,11 +376,11 @@ impl Run<'_> {
                     || "is gone".to_owned(),
                     |found| format!("is {} now", found.digest),
                 );
-                Err(Trouble::new(format!(
+                Err(ItemError::other(format!(
                     "{}:{tag} changed since it was looked at: it {now}",
                     image.repository
                 ))
-                .hint("run build again"))
+                .with_hint("run build again"))
             }
         }
     }
@@ -394,23 +390,21 @@ impl Run<'_> {
         item: &Item,
         image: &BuildImage,
         digest: &Digest,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ItemError> {
         if item.aliases.is_empty() {
             return Ok(());
         }
         let store = self.execution.stores.writable(&image.repository);
-        let store = store.map_err(|error| trouble_of_place(&error))?;
+        let store = store?;
         let manifest = store
             .manifest(&image.repository, &Reference::Digest(digest.clone()))
-            .await
-            .map_err(|error| trouble_of_place(&error))?;
+            .await?;
         let manifest = manifest
-            .ok_or_else(|| Trouble::new(format!("{}@{digest} is gone", image.repository)))?;
+            .ok_or_else(|| ItemError::other(format!("{}@{digest} is gone", image.repository)))?;
         for alias in &item.aliases {
             store
                 .put_manifest(&image.repository, &Reference::Tag(alias.clone()), &manifest)
-                .await
-                .map_err(|error| trouble_of_place(&error))?;
+                .await?;
         }
         Ok(())
     }
@@ -442,7 +436,7 @@ impl Run<'_> {
 
 fn failed(action: &Action) -> Outcome {
     match action {
-        Action::Fail(trouble) => Outcome::Failed(trouble.clone()),
+        Action::Fail(error) => Outcome::Failed(error.clone()),
         _ => Outcome::NotStarted,
     }
 }
@@ -459,6 +453,6 @@ fn attestations(image: &BuildImage) -> Attestations {
     }
 }
 
-fn trouble_of_engine(error: &EngineError) -> Trouble {
-    Trouble::of(error, error.hint.clone())
+fn item_error(error: &EngineError) -> ItemError {
+    ItemError::of(error, error.hint.clone())
 }

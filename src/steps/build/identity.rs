@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use crate::config::{BuildConfig, BuildImage, ImageType};
+use crate::error::ItemError;
 use crate::model::{ImageReference, Repository, Tag};
-use crate::steps::Trouble;
 use crate::template;
 
 /// What an image is built on and called.
@@ -60,9 +60,9 @@ pub fn order(build: &BuildConfig) -> Vec<usize> {
 /// the positions of the images that leave `mirror_tag` to them.
 pub fn identities(
     build: &BuildConfig,
-    mirror_tags: &BTreeMap<usize, Result<Tag, Trouble>>,
-) -> Vec<Result<Identity, Trouble>> {
-    let mut found: Vec<Option<Result<Identity, Trouble>>> = vec![None; build.images.len()];
+    mirror_tags: &BTreeMap<usize, Result<Tag, ItemError>>,
+) -> Vec<Result<Identity, ItemError>> {
+    let mut found: Vec<Option<Result<Identity, ItemError>>> = vec![None; build.images.len()];
     for position in order(build) {
         let image = &build.images[position];
         let bases: Vec<usize> = (0..build.images.len())
@@ -71,7 +71,7 @@ pub fn identities(
         let identity = if bases.is_empty() {
             on_mirror(build, image, mirror_tags.get(&position))
         } else {
-            let bases: Vec<(usize, &Result<Identity, Trouble>)> = bases
+            let bases: Vec<(usize, &Result<Identity, ItemError>)> = bases
                 .into_iter()
                 .filter_map(|base| Some((base, found[base].as_ref()?)))
                 .collect();
@@ -79,7 +79,7 @@ pub fn identities(
         };
         found[position] = Some(identity);
     }
-    let mut identities: Vec<Result<Identity, Trouble>> = found.into_iter().flatten().collect();
+    let mut identities: Vec<Result<Identity, ItemError>> = found.into_iter().flatten().collect();
     refuse_shared_tags(build, &mut identities);
     identities
 }
@@ -87,15 +87,15 @@ pub fn identities(
 fn on_mirror(
     build: &BuildConfig,
     image: &BuildImage,
-    newest: Option<&Result<Tag, Trouble>>,
-) -> Result<Identity, Trouble> {
+    newest: Option<&Result<Tag, ItemError>>,
+) -> Result<Identity, ItemError> {
     let base_tag = match (&image.mirror_tag, newest) {
         (Some(tag), _) => tag.clone(),
         (None, Some(newest)) => newest.clone()?,
         (None, None) => {
             return Err(
-                Trouble::new(format!("no tag of {} is known", image.mirror_image))
-                    .hint("give `mirror_tag`"),
+                ItemError::other(format!("no tag of {} is known", image.mirror_image))
+                    .with_hint("give `mirror_tag`"),
             );
         }
     };
@@ -118,8 +118,8 @@ fn on_mirror(
 fn on_image(
     build: &BuildConfig,
     image: &BuildImage,
-    bases: &[(usize, &Result<Identity, Trouble>)],
-) -> Result<Identity, Trouble> {
+    bases: &[(usize, &Result<Identity, ItemError>)],
+) -> Result<Identity, ItemError> {
     let named = image.mirror_tag.as_ref();
     let of_tag = bases
         .iter()
@@ -133,10 +133,10 @@ fn on_image(
         (None, _, [(position, Ok(base))]) => {
             (Some(*position), base.tag.clone(), base.version.clone())
         }
-        (None, _, [(_, Err(trouble))]) => {
-            return Err(Trouble::new(format!(
+        (None, _, [(_, Err(error))]) => {
+            return Err(ItemError::other(format!(
                 "what it is built on cannot be told: {}",
-                trouble.cause
+                error
             )));
         }
         (None, _, several) => {
@@ -145,11 +145,11 @@ fn on_image(
                 .filter_map(|(_, base)| base.as_ref().ok())
                 .map(|base| base.tag.to_string())
                 .collect();
-            return Err(Trouble::new(format!(
+            return Err(ItemError::other(format!(
                 "{} is built in several versions",
                 image.mirror_image
             ))
-            .hint(format!("name one with `mirror_tag`: {}", tags.join(", "))));
+            .with_hint(format!("name one with `mirror_tag`: {}", tags.join(", "))));
         }
     };
     let version = image.version.clone().unwrap_or(version);
@@ -163,7 +163,7 @@ fn on_image(
     })
 }
 
-fn tag(build: &BuildConfig, image: &BuildImage, version: &str) -> Result<Tag, Trouble> {
+fn tag(build: &BuildConfig, image: &BuildImage, version: &str) -> Result<Tag, ItemError> {
     #[derive(Serialize)]
     struct Variables<'a> {
         name: &'a str,
@@ -179,13 +179,10 @@ fn tag(build: &BuildConfig, image: &BuildImage, version: &str) -> Result<Tag, Tr
     };
     let text =
         template::render("build.tag_format", &build.tag_format, variables).map_err(|error| {
-            Trouble {
-                hint: error.hint.clone(),
-                ..Trouble::new(error.to_string())
-            }
+            ItemError::other(error.to_string()).with_optional_hint(error.hint.clone())
         })?;
     text.parse()
-        .map_err(|error| Trouble::new(format!("`build.tag_format` makes no tag: {error}")))
+        .map_err(|error| ItemError::other(format!("`build.tag_format` makes no tag: {error}")))
 }
 
 /// Returns the name of a type as the configuration has it.
@@ -198,7 +195,7 @@ pub(super) fn type_name(image_type: ImageType) -> &'static str {
 }
 
 /// Makes images fail that would publish the same tag, be it their own or an alias.
-fn refuse_shared_tags(build: &BuildConfig, identities: &mut [Result<Identity, Trouble>]) {
+fn refuse_shared_tags(build: &BuildConfig, identities: &mut [Result<Identity, ItemError>]) {
     let mut writers: BTreeMap<(&Repository, Tag), Vec<usize>> = BTreeMap::new();
     for (position, identity) in identities.iter().enumerate() {
         let Ok(identity) = identity else { continue };
@@ -219,11 +216,11 @@ fn refuse_shared_tags(build: &BuildConfig, identities: &mut [Result<Identity, Tr
             .map(|position| format!("build.images[{position}]"))
             .collect();
         for position in positions {
-            identities[position] = Err(Trouble::new(format!(
+            identities[position] = Err(ItemError::other(format!(
                 "{} would all be published as {repository}:{tag}",
                 images.join(" and ")
             ))
-            .hint("give them different values of `version`, or the alias to one of them"));
+            .with_hint("give them different values of `version`, or the alias to one of them"));
         }
     }
 }

@@ -7,8 +7,6 @@
 use std::collections::BTreeSet;
 
 use crate::config::{BuildConfig, BuildImage};
-use crate::error::ItemError;
-use crate::steps::Trouble;
 use crate::steps::shard::{Only, Shard};
 
 mod child;
@@ -50,8 +48,9 @@ impl Scope {
     pub fn images(&self, build: &BuildConfig) -> BTreeSet<usize> {
         let groups = groups(build);
         let is_meant = |position: &usize| {
-            self.shard.is_none_or(|shard| shard.has(groups[*position]))
-                && self.only.has(&names(&build.images[*position]))
+            self.shard
+                .is_none_or(|shard| shard.contains(groups[*position]))
+                && self.only.selects(&names(&build.images[*position]))
         };
         (0..build.images.len()).filter(is_meant).collect()
     }
@@ -92,10 +91,6 @@ fn groups(build: &BuildConfig) -> Vec<usize> {
 /// Returns the names by which `--only` knows an image: its own, and its repository.
 pub fn names(image: &BuildImage) -> Vec<String> {
     vec![image.name.clone(), image.repository.to_string()]
-}
-
-fn trouble_of_place(error: &ItemError) -> Trouble {
-    Trouble::of(error, error.hint()).shared(error.shared())
 }
 
 #[cfg(test)]

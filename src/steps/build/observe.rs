@@ -5,18 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, stream};
 
+use super::Scope;
 use super::context::{FileDigest, FolderError, digests, list, read_template};
 use super::identity::{Identity, identities};
 use super::labels::inputs;
 use super::render::{Filling, Template, dockerfile};
-use super::{Scope, trouble_of_place};
 use crate::config::{BuildConfig, BuildImage, Config, SortBy, SyncEntry, TagSelection};
 use crate::dockerfile::{Building, DockerfileError, Refusal, context_files, other_base, refusal};
+use crate::error::ItemError;
 use crate::model::labels;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
 use crate::registry::{ImageStores, TagSeen};
-use crate::steps::Trouble;
 use crate::steps::image::read_facts;
 use crate::steps::sync::newest;
 
@@ -27,7 +27,7 @@ const PARALLEL_LOOKS: usize = 16;
 #[derive(Clone, Debug)]
 pub struct World {
     /// By the positions of the images.
-    pub identities: Vec<Result<Identity, Trouble>>,
+    pub identities: Vec<Result<Identity, ItemError>>,
     /// Of the images that the run is about and of those that they are built on, by their positions.
     pub images: BTreeMap<usize, Seen>,
 }
@@ -38,11 +38,11 @@ pub struct Seen {
     pub in_scope: bool,
     pub draft: Result<Draft, DraftError>,
     /// What the base's tag names; `None` when it names nothing.
-    pub base_digest: Result<Option<Digest>, Trouble>,
+    pub base_digest: Result<Option<Digest>, ItemError>,
     /// What the image's own tag names.
-    pub published: Result<Option<Published>, Trouble>,
+    pub published: Result<Option<Published>, ItemError>,
     /// What its aliases name.
-    pub aliases: BTreeMap<Tag, Result<Option<Digest>, Trouble>>,
+    pub aliases: BTreeMap<Tag, Result<Option<Digest>, ItemError>>,
 }
 
 /// What an image is going to be made of.
@@ -64,7 +64,7 @@ pub enum DraftError {
     /// It is not known what the image would be called.
     Unnamed,
     /// The template or the folder is wrong: nothing is built until it is right.
-    Wrong(Trouble),
+    Wrong(ItemError),
 }
 
 /// An image that is there already.
@@ -116,7 +116,7 @@ pub async fn identify(
     wanted: &BTreeSet<usize>,
     stores: &ImageStores,
     progress: &dyn Progress,
-) -> Vec<Result<Identity, Trouble>> {
+) -> Vec<Result<Identity, ItemError>> {
     let mirror_tags =
         stream::iter(wanted)
             .filter_map(
@@ -170,7 +170,7 @@ async fn newest_tag(
     entry: &SyncEntry,
     stores: &ImageStores,
     progress: &dyn Progress,
-) -> Result<Tag, Trouble> {
+) -> Result<Tag, ItemError> {
     if let TagSelection::Fixed(tag) = &entry.selection {
         return Ok(tag.clone());
     }
@@ -183,12 +183,7 @@ async fn newest_tag(
     } else {
         store.tags(&entry.target).await
     };
-    newest_listed(
-        entry,
-        &listing
-            .map_err(|error| trouble_of_place(&error))?
-            .unwrap_or_default(),
-    )
+    newest_listed(entry, &listing?.unwrap_or_default())
 }
 
 /// Returns whether the newest tag of a mirror is told by the times at which tags were pushed.
@@ -197,7 +192,7 @@ pub fn ranks_by_push(entry: &SyncEntry) -> bool {
 }
 
 /// Returns the newest of the tags in the listing of a mirror that its entry selects.
-pub fn newest_listed(entry: &SyncEntry, listing: &[TagSeen]) -> Result<Tag, Trouble> {
+pub fn newest_listed(entry: &SyncEntry, listing: &[TagSeen]) -> Result<Tag, ItemError> {
     let pattern = match &entry.selection {
         TagSelection::Fixed(tag) => return Ok(tag.clone()),
         TagSelection::Pattern(pattern) => pattern,
@@ -207,7 +202,7 @@ pub fn newest_listed(entry: &SyncEntry, listing: &[TagSeen]) -> Result<Tag, Trou
             "which tag of {} is the newest by date cannot be told: the registry does not say when they were pushed",
             entry.target
         );
-        return Err(Trouble::new(cause).hint("give `mirror_tag`"));
+        return Err(ItemError::other(cause).with_hint("give `mirror_tag`"));
     }
     newest(pattern, entry.os_normalize, listing)
         .cloned()
@@ -216,7 +211,7 @@ pub fn newest_listed(entry: &SyncEntry, listing: &[TagSeen]) -> Result<Tag, Trou
                 "{} has no tag that its sync entry selects (`tag_regex: {}`)",
                 entry.target, pattern.tag_regex.text
             );
-            Trouble::new(cause).hint("run `imglife sync` first")
+            ItemError::other(cause).with_hint("run `imglife sync` first")
         })
 }
 
@@ -224,14 +219,14 @@ async fn look_at(
     config: &Config,
     build: &BuildConfig,
     position: usize,
-    identity: &Result<Identity, Trouble>,
+    identity: &Result<Identity, ItemError>,
     in_scope: bool,
     stores: &ImageStores,
     progress: &dyn Progress,
 ) -> Seen {
     let image = &build.images[position];
     let Ok(identity) = identity else {
-        let unnamed = Trouble::new("what it is called is not known");
+        let unnamed = ItemError::other("what it is called is not known");
         let draft = Err(DraftError::Unnamed);
         return Seen {
             in_scope,
@@ -252,9 +247,7 @@ async fn look_at(
             .of(repository)
             .resolve(repository, &Reference::Tag(tag.clone()))
             .await;
-        found
-            .map(|found| found.map(|found| found.digest))
-            .map_err(|error| trouble_of_place(&error))
+        found.map(|found| found.map(|found| found.digest))
     };
     let aliases = async {
         let looks = image
@@ -284,11 +277,9 @@ pub(super) async fn published(
     stores: &ImageStores,
     repository: &Repository,
     tag: &Tag,
-) -> Result<Option<Published>, Trouble> {
+) -> Result<Option<Published>, ItemError> {
     let store = stores.of(repository);
-    let facts = read_facts(store, repository, &Reference::Tag(tag.clone()), None)
-        .await
-        .map_err(|error| trouble_of_place(&error))?;
+    let facts = read_facts(store, repository, &Reference::Tag(tag.clone()), None).await?;
     Ok(facts.map(|facts| Published {
         inputs: facts.label(labels::INPUTS).map(str::to_owned),
         base_digest: facts.label(labels::BASE_DIGEST).map(str::to_owned),
@@ -301,7 +292,7 @@ async fn draft(
     build: &BuildConfig,
     image: &BuildImage,
     identity: &Identity,
-) -> Result<Draft, Trouble> {
+) -> Result<Draft, ItemError> {
     let path = image.folder.join(&image.template);
     let template_name = path
         .strip_prefix(&config.directory)
@@ -319,13 +310,9 @@ async fn draft(
         },
         Filling::Blanks,
     )
-    .map_err(|error| Trouble {
-        hint: error.hint.clone(),
-        ..Trouble::new(error.to_string())
-    })?;
-    let wrong = |error: &DockerfileError| Trouble {
-        hint: error.hint(),
-        ..Trouble::new(format!("{template_name}: {error}"))
+    .map_err(|error| ItemError::other(error.to_string()).with_optional_hint(error.hint.clone()))?;
+    let wrong = |error: &DockerfileError| {
+        ItemError::other(format!("{template_name}: {error}")).with_optional_hint(error.hint())
     };
     let path = image.folder.clone();
     let folder = blocking(move || list(&path)).await?;
@@ -354,9 +341,9 @@ async fn draft(
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FolderError> + Send + 'static,
-) -> Result<T, Trouble> {
+) -> Result<T, ItemError> {
     match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result.map_err(|error| Trouble::of(&error, error.hint())),
-        Err(error) => Err(Trouble::new(error.to_string())),
+        Ok(result) => result.map_err(|error| ItemError::of(&error, error.hint())),
+        Err(error) => Err(ItemError::other(error.to_string())),
     }
 }

@@ -7,8 +7,8 @@ use super::observe::{Draft, DraftError, Published, Seen, World};
 use crate::config::{BuildConfig, EngineChoice, OnBaseChange, ProvenanceMode};
 use crate::dockerfile::Refusal;
 use crate::engines::EngineName;
+use crate::error::ItemError;
 use crate::model::{Digest, Tag};
-use crate::steps::Trouble;
 
 /// What a run is going to do, bases before what is built on them.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub enum Action {
         base: BaseDigest,
         replaces: Option<Digest>,
     },
-    Fail(Trouble),
+    Fail(ItemError),
 }
 
 /// Why an image is built.
@@ -83,9 +83,7 @@ pub fn plan(build: &BuildConfig, world: &World, forced: bool) -> Plan {
         };
         let identity = &world.identities[position];
         let action = match (&seen.draft, identity) {
-            (_, Err(trouble)) | (Err(DraftError::Wrong(trouble)), _) => {
-                Action::Fail(trouble.clone())
-            }
+            (_, Err(error)) | (Err(DraftError::Wrong(error)), _) => Action::Fail(error.clone()),
             (Err(DraftError::Unnamed), Ok(_)) => continue,
             (Ok(draft), Ok(identity)) => {
                 let case = Case {
@@ -147,11 +145,11 @@ impl Case<'_> {
     fn action(&self, forced: bool) -> Action {
         let base = match self.base() {
             Ok(base) => base,
-            Err(trouble) => return Action::Fail(trouble),
+            Err(error) => return Action::Fail(error),
         };
         let published = match &self.seen.published {
             Ok(published) => published.as_ref(),
-            Err(trouble) => return Action::Fail(trouble.clone()),
+            Err(error) => return Action::Fail(error.clone()),
         };
         match published {
             None => self.build(Reason::New, base, None),
@@ -173,7 +171,7 @@ impl Case<'_> {
     }
 
     /// Returns what the image is built on, as it is going to be by then.
-    fn base(&self) -> Result<BaseDigest, Trouble> {
+    fn base(&self) -> Result<BaseDigest, ItemError> {
         let reference = self.identity.base_reference();
         let of_run = self.identity.built_on.filter(|position| {
             self.world
@@ -183,10 +181,10 @@ impl Case<'_> {
         });
         match of_run.and_then(|position| Some((position, self.actions.get(&position)?))) {
             Some((position, Action::Build { .. })) => return Ok(BaseDigest::Of(position)),
-            Some((_, Action::Fail(trouble))) => {
-                return Err(Trouble::new(format!(
+            Some((_, Action::Fail(error))) => {
+                return Err(ItemError::other(format!(
                     "it is built on {reference}, which fails: {}",
-                    trouble.cause
+                    error
                 )));
             }
             _ => {}
@@ -197,8 +195,8 @@ impl Case<'_> {
         };
         match &self.seen.base_digest {
             Ok(Some(digest)) => Ok(BaseDigest::Known(digest.clone())),
-            Ok(None) => Err(Trouble::new(format!("there is no {reference}")).hint(hint)),
-            Err(trouble) => Err(trouble.clone()),
+            Ok(None) => Err(ItemError::other(format!("there is no {reference}")).with_hint(hint)),
+            Err(error) => Err(error.clone()),
         }
     }
 
@@ -210,12 +208,12 @@ impl Case<'_> {
                 base,
                 replaces: replaced.map(|published| published.digest.clone()),
             },
-            Err(trouble) => Action::Fail(trouble),
+            Err(error) => Action::Fail(error),
         }
     }
 
     /// Returns the engine that the configuration means for this image.
-    fn engine(&self) -> Result<Engine, Trouble> {
+    fn engine(&self) -> Result<Engine, ItemError> {
         let image = &self.build.images[self.position];
         let attests = image.sbom || image.provenance != ProvenanceMode::Off;
         let named = match self.build.engine {
@@ -236,19 +234,19 @@ impl Case<'_> {
                     "{}:{line}: the engine `native` does not build {what}",
                     self.draft.template_name
                 );
-                Err(Trouble::new(cause).hint(
+                Err(ItemError::other(cause).with_hint(
                     "set `build.engine` to `auto`, `buildx`, `buildah`, `podman` or `docker`",
                 ))
             }
-            (engine, _) if attests && engine != EngineName::Buildx => Err(Trouble::new(format!(
+            (engine, _) if attests && engine != EngineName::Buildx => Err(ItemError::other(format!(
                 "`sbom` and `provenance` are written by the engine `buildx` only, not by `{engine}`"
             ))
-            .hint("set `build.engine` to `buildx` or `auto`, or leave them out")),
+            .with_hint("set `build.engine` to `buildx` or `auto`, or leave them out")),
             (engine, _) => Ok(Engine::Named(engine)),
         }
     }
 
-    fn immutable(&self, published: &Published) -> Trouble {
+    fn immutable(&self, published: &Published) -> ItemError {
         let image = &self.build.images[self.position];
         let cause = match &published.inputs {
             Some(_) => {
@@ -258,18 +256,18 @@ impl Case<'_> {
                 "it is published and was not built by imglife; a published tag is not overwritten"
             }
         };
-        Trouble::new(cause).hint(format!(
+        ItemError::other(cause).with_hint(format!(
             "raise `core_version` (now {}), or, where nobody uses it yet, build with `--force --only {}`",
             image.core_version, image.name
         ))
     }
 
-    fn moved(&self) -> Trouble {
+    fn moved(&self) -> ItemError {
         let cause = format!(
             "{} moved since it was built",
             self.identity.base_reference()
         );
-        Trouble::new(cause)
-            .hint("raise `core_version`, or set `on_base_change` to `rebuild` or `skip`")
+        ItemError::other(cause)
+            .with_hint("raise `core_version`, or set `on_base_change` to `rebuild` or `skip`")
     }
 }

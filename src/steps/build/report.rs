@@ -6,16 +6,16 @@ use serde::Serialize;
 
 use super::plan::{Action, Item, Reason};
 use crate::config::BuildImage;
-use crate::error::Exit;
+use crate::error::{Exit, ItemError};
 use crate::model::env;
 use crate::model::{Digest, Platform, Repository, Tag};
 use crate::report::junit::{TestCase, TestSuite};
 use crate::report::text::{human_bytes, human_duration};
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
-use crate::steps::cases::{case, failure, hook_case};
+use crate::steps::diagnostics::{self, Diagnostic};
 use crate::steps::hooks::HookReport;
-use crate::steps::problems::{self, Problem};
-use crate::steps::{Mode, Trouble, seconds};
+use crate::steps::junit::{case, failure, hook_case};
+use crate::steps::{Mode, seconds};
 
 /// The result of a build.
 #[derive(Clone, Debug, Serialize)]
@@ -106,7 +106,7 @@ pub enum Outcome {
     Built,
     /// Not built: what it is made of was written into a directory.
     Written,
-    Failed(Trouble),
+    Failed(ItemError),
     /// Stopped while it was being built; the tag was not touched.
     Interrupted,
     /// The run was stopped before its turn, or something else is wrong.
@@ -343,11 +343,11 @@ impl BuildReport {
             .iter()
             .map(|problem| format!("error: {problem}"))
             .collect();
-        lines.extend(problems::lines(self.images.iter().filter_map(
+        lines.extend(diagnostics::lines(self.images.iter().filter_map(
             |image| match &image.outcome {
-                Outcome::Failed(trouble) => Some(Problem {
+                Outcome::Failed(error) => Some(Diagnostic {
                     log: &image.log,
-                    ..Problem::error("images", image.reference(), trouble)
+                    ..Diagnostic::error("images", image.reference(), error)
                 }),
                 _ => None,
             },
@@ -430,8 +430,8 @@ impl BuildReport {
         for image in &self.images {
             let classname = image.repository.to_string();
             let failure = match &image.outcome {
-                Outcome::Failed(trouble) => Some(failure(trouble)),
-                Outcome::Interrupted | Outcome::NotStarted => Some(failure(&Trouble::new(
+                Outcome::Failed(error) => Some(failure(error)),
+                Outcome::Interrupted | Outcome::NotStarted => Some(failure(&ItemError::other(
                     "the run was stopped before it was done",
                 ))),
                 Outcome::UpToDate

@@ -247,7 +247,7 @@ fn repository(path: &str) -> Repository {
 /// Returns what became of each image, in a few words.
 fn outcomes(report: &BuildReport) -> Vec<String> {
     let words = |image: &ImageReport| match &image.outcome {
-        Outcome::Failed(trouble) => format!("failed: {}", trouble.cause),
+        Outcome::Failed(error) => format!("failed: {error}"),
         outcome => format!("{outcome:?}"),
     };
     report
@@ -480,11 +480,11 @@ async fn what_is_not_there_is_said_with_what_to_do() {
     let world = World::new().await;
     let missing = ALPINE.replace("aliases", "mirror_tag: 3.19.0, aliases");
     let report = world.run(&world.config(&missing), Mode::Apply, false).await;
-    let Outcome::Failed(trouble) = &report.images[0].outcome else {
+    let Outcome::Failed(error) = &report.images[0].outcome else {
         panic!("{:?}", outcomes(&report))
     };
     assert_eq!(
-        (trouble.cause.as_str(), trouble.hint.as_deref()),
+        (error.to_string().as_str(), error.hint().as_deref()),
         (
             "there is no r.example/mirrors/alpine:3.19.0",
             Some("run `imglife sync` first")

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::config::{BuildImage, Config, ImageType};
-use crate::eol::Table;
+use crate::eol::EolTable;
 use crate::model::eol::{Calendar, EolAssessment};
 use crate::model::inventory::InventoryUser;
 use crate::model::{Digest, ImageReference, Inventory, Repository, Tag, TagVersion};
@@ -119,7 +119,7 @@ pub(super) struct ConfiguredBases<'a> {
     pub name: &'a str,
     pub config: &'a Config,
     /// End-of-life data; `None` if there is none.
-    pub table: Option<&'a Table>,
+    pub table: Option<&'a EolTable>,
     pub now: DateTime<Utc>,
 }
 

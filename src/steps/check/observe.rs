@@ -9,9 +9,9 @@ use super::known::{BaseSource, ConfiguredBases, KnownBase, KnownBases};
 use crate::config::{
     ConfigErrors, DEFAULT_NAME, EolTarget, ForeignConfig, SourceText, load_foreign,
 };
-use crate::eol::{DataError, Table};
+use crate::eol::{DataError, EolTable};
 use crate::error::{ItemError, chain};
-use crate::forge::{Forge, ForgeError};
+use crate::forge::Forge;
 use crate::model::eol::{Cycle, Phase};
 use crate::model::inventory::InvalidInventory;
 use crate::model::{Digest, ImageReference, Inventory, Reference, Repository, Tag, Variables};
@@ -47,20 +47,16 @@ pub struct ForgeBranch<'a> {
 #[derive(Debug, Error)]
 pub enum CheckError {
     #[error(transparent)]
-    Packages(ItemError),
+    Item(#[from] ItemError),
     #[error("the inventory in {place} is invalid")]
     Inventory {
         place: String,
         source: InvalidInventory,
     },
-    #[error(transparent)]
-    Forge(ForgeError),
     #[error("{name} is invalid")]
     Configuration { name: String, source: ConfigErrors },
     #[error("{name} is invalid")]
     EolData { name: String, source: DataError },
-    #[error(transparent)]
-    Place(ItemError),
     #[error("the bases are unknown: {0}")]
     NoSource(String),
     #[error("the bases are unknown, and a registry cannot be searched by a short name: {0}")]
@@ -71,9 +67,7 @@ impl CheckError {
     /// Returns what the user can do; `None` if there is no suggestion.
     pub fn hint(&self) -> Option<String> {
         match self {
-            CheckError::Packages(error) => error.hint(),
-            CheckError::Forge(error) => error.hint(),
-            CheckError::Place(error) => error.hint(),
+            CheckError::Item(error) => error.hint(),
             CheckError::NoSource(_) => Some(
                 "run `imglife status --publish` in the base repository, pass its configuration with `--config-url`, or list the tags at the \
                  registry with `--probe`"
@@ -132,7 +126,7 @@ async fn listed(
     repository: &Repository,
 ) -> Result<Option<KnownBase>, CheckError> {
     let tags = stores.of(repository).tags(repository).await;
-    let tags = tags.map_err(CheckError::Place)?;
+    let tags = tags?;
     Ok(tags.map(|tags| KnownBase::from_listing(repository, &tags)))
 }
 
@@ -168,10 +162,7 @@ async fn documented(
         return configured(sources, source, &Variables::default(), requested).await;
     }
     if let Some(records) = sources.records
-        && let Some(data) = records
-            .read_data(DataFileKind::Inventory)
-            .await
-            .map_err(CheckError::Packages)?
+        && let Some(data) = records.read_data(DataFileKind::Inventory).await?
     {
         let inventory = Inventory::parse(&data.bytes);
         let mut inventory = inventory.map_err(|source| CheckError::Inventory {
@@ -180,7 +171,7 @@ async fn documented(
         })?;
         // Explicit end-of-life data replaces that of the inventory.
         if let Some((name, bytes)) = sources.eol_data {
-            let table = Table::read(bytes).map_err(|source| CheckError::EolData {
+            let table = EolTable::read(bytes).map_err(|source| CheckError::EolData {
                 name: name.to_owned(),
                 source,
             })?;
@@ -199,10 +190,7 @@ async fn documented(
     let Some(ForgeBranch { forge, reference }) = sources.forge else {
         return Err(CheckError::NoSource("no inventory is published".to_owned()));
     };
-    let file = forge
-        .file(DEFAULT_NAME, reference)
-        .await
-        .map_err(CheckError::Forge)?;
+    let file = forge.file(DEFAULT_NAME, reference).await?;
     let Some(file) = file else {
         let (name, scope) = (forge.name(), forge.scope());
         let reason = format!(
@@ -215,13 +203,13 @@ async fn documented(
         name,
         text: String::from_utf8_lossy(&file).into_owned(),
     };
-    let variables = forge.variables().await.map_err(CheckError::Forge)?;
+    let variables = forge.variables().await?;
     configured(sources, &source, &variables, requested).await
 }
 
 /// Replaces the end-of-life dates in an inventory by those of `table`, for cycles that the table
 /// has. The phase that the base repository configures is unknown, so the end of life counts.
-fn set_ends(inventory: &mut Inventory, table: &Table) {
+fn set_ends(inventory: &mut Inventory, table: &EolTable) {
     let cycles: BTreeMap<&str, &[Cycle]> = table.products().collect();
     for product in inventory
         .bases
@@ -280,17 +268,14 @@ async fn configured(
 async fn eol_data(
     sources: &CheckSources<'_>,
     config: &crate::config::Config,
-) -> Result<Option<Table>, CheckError> {
+) -> Result<Option<EolTable>, CheckError> {
     let (name, bytes) = if let Some((name, bytes)) = sources.eol_data {
         (name.to_owned(), bytes.to_vec())
     } else if config.lifecycle.target == EolTarget::PackageRegistry {
         let Some(records) = sources.records else {
             return Ok(None);
         };
-        let data = records
-            .read_data(DataFileKind::EndOfLife)
-            .await
-            .map_err(CheckError::Packages)?;
+        let data = records.read_data(DataFileKind::EndOfLife).await?;
         let Some(data) = data else { return Ok(None) };
         (
             format!("the end-of-life data in {}", records.store_name()),
@@ -300,18 +285,14 @@ async fn eol_data(
         sources.forge.filter(|_| sources.configuration.is_none())
     {
         let path = config.lifecycle.data_file.to_string_lossy();
-        let Some(file) = forge
-            .file(path.trim_start_matches("./"), reference)
-            .await
-            .map_err(CheckError::Forge)?
-        else {
+        let Some(file) = forge.file(path.trim_start_matches("./"), reference).await? else {
             return Ok(None);
         };
         (format!("{path} of {}", forge.name()), file.to_vec())
     } else {
         return Ok(None);
     };
-    Table::read(&bytes)
+    EolTable::read(&bytes)
         .map(Some)
         .map_err(|source| CheckError::EolData { name, source })
 }

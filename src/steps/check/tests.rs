@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use super::*;
 use crate::cache::Cache;
 use crate::config::SourceText;
-use crate::error::{Exit, ItemErrorKind};
-use crate::forge::{Forge, ForgeError};
+use crate::error::{Exit, ItemError, ItemErrorKind};
+use crate::forge::Forge;
 use crate::model::{Algorithm, Clock, Inventory, Manifest, Variables};
 use crate::packages::memory::{MemoryFiles, StoreCall};
 use crate::packages::{DataFileKind, Prefix};
@@ -68,7 +68,7 @@ impl Forge for BaseRepository {
         "read_api"
     }
 
-    async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ForgeError> {
+    async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ItemError> {
         assert_eq!(reference, "main");
         Ok(self
             .files
@@ -77,7 +77,7 @@ impl Forge for BaseRepository {
             .map(|(_, text)| Bytes::from(*text)))
     }
 
-    async fn variables(&self) -> Result<Variables, ForgeError> {
+    async fn variables(&self) -> Result<Variables, ItemError> {
         Ok([("CI_REGISTRY_IMAGE", "r.example")].into_iter().collect())
     }
 }
@@ -564,7 +564,7 @@ async fn check_fails_if_the_record_store_fails_or_is_invalid() {
         .fail(StoreCall::List, ItemErrorKind::Unreachable);
     assert!(matches!(
         observe(&image(BASE), None, &setting.sources()).await,
-        Err(CheckError::Packages(_))
+        Err(CheckError::Item(_))
     ));
     setting.files.recover();
     setting

@@ -6,10 +6,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::{DeletionGroup, RepositoryPlan};
 use super::recheck::{CurrentState, Recheck};
-use super::repository_reader::item_error;
+use crate::error::ItemError;
 use crate::model::{Digest, ImageReference, Reference, Repository, Tag};
 use crate::registry::ImageStores;
-use crate::steps::Trouble;
 use crate::transfer::{Attachments, CopyRequest, ExpectedTag, PlatformFilter, Transfer};
 
 /// Copies images to their archive.
@@ -25,7 +24,7 @@ pub(super) struct ArchiveResult {
     /// Tags that were archived.
     pub(super) tags: Vec<(Tag, ImageReference)>,
     /// Reason why the image must not be deleted: not all of its tags were archived.
-    pub(super) error: Option<Trouble>,
+    pub(super) error: Option<ItemError>,
 }
 
 impl Archiver {
@@ -54,7 +53,7 @@ impl Archiver {
         let done = tokio::select! {
             done = work => done,
             () = self.cancel.cancelled() => {
-                Err(Trouble::new("interrupted while it was archived; it was not deleted"))
+                Err(ItemError::other("interrupted while it was archived; it was not deleted"))
             }
         };
         ArchiveResult {
@@ -71,18 +70,18 @@ impl Archiver {
         tag: &Tag,
         target: &ImageReference,
         state: &CurrentState,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ItemError> {
         let Some(target_tag) = &target.tag else {
             return Err(
-                Trouble::new(format!("the tag {tag} is too long to be archived"))
-                    .hint("exclude it with `exclude_tags`, or rename it"),
+                ItemError::other(format!("the tag {tag} is too long to be archived"))
+                    .with_hint("exclude it with `exclude_tags`, or rename it"),
             );
         };
         let existing = self.digest_of(&target.repository, target_tag).await?;
         if let Some(other) = existing.as_ref().filter(|digest| **digest != group.digest) {
             let cause =
                 format!("{target} already names another image, {other}; the image was not deleted");
-            return Err(Trouble::new(cause).hint(
+            return Err(ItemError::other(cause).with_hint(
                 "run `imglife cleanup` on another day, or give the archived image another tag",
             ));
         }
@@ -106,14 +105,12 @@ impl Archiver {
                 source_tags: &attachment_tags,
             },
         };
-        self.transfer.copy(request).await.map_err(|error| {
-            Trouble::at(error.side(), &error, error.hint()).shared(error.of_place())
-        })?;
+        self.transfer.copy(request).await?;
         match self.digest_of(&target.repository, target_tag).await? {
             Some(found) if found == group.digest => Ok(()),
             found => {
                 let found = found.map_or_else(|| "no image".to_owned(), |found| found.to_string());
-                Err(Trouble::new(format!(
+                Err(ItemError::other(format!(
                     "{target} names {found} instead of {}; the image was not deleted",
                     group.digest
                 )))
@@ -126,14 +123,12 @@ impl Archiver {
         &self,
         repository: &Repository,
         tag: &Tag,
-    ) -> Result<Option<Digest>, Trouble> {
+    ) -> Result<Option<Digest>, ItemError> {
         let found = self
             .stores
             .of(repository)
             .resolve(repository, &Reference::Tag(tag.clone()))
             .await;
-        Ok(found
-            .map_err(|error| item_error(&error))?
-            .map(|found| found.digest))
+        Ok(found?.map(|found| found.digest))
     }
 }

@@ -7,8 +7,8 @@ use super::observer::Observer;
 use super::targets::CleanupTarget;
 use super::world::DesiredTags;
 use crate::config::{Config, SyncEntry};
+use crate::error::ItemError;
 use crate::model::{Repository, Tag};
-use crate::steps::Trouble;
 use crate::steps::build::{Identity, identify};
 use crate::steps::sync;
 
@@ -21,7 +21,7 @@ pub(super) type EntrySelection = (usize, Result<BTreeSet<Tag>, String>);
 pub(super) fn desired_tags(
     config: &Config,
     targets: &[CleanupTarget],
-    identities: &[Result<Identity, Trouble>],
+    identities: &[Result<Identity, ItemError>],
     selections: &[EntrySelection],
 ) -> (Vec<DesiredTags>, Vec<String>) {
     let mut warnings = Vec::new();
@@ -60,7 +60,7 @@ fn add_builds(
     desired: &mut DesiredTags,
     config: &Config,
     target: &CleanupTarget,
-    identities: &[Result<Identity, Trouble>],
+    identities: &[Result<Identity, ItemError>],
 ) {
     let canonical = config.canonical(&target.repository);
     let is_target = |repository: &Repository| config.canonical(repository) == canonical;
@@ -74,7 +74,7 @@ fn add_builds(
             desired.aliases.extend(image.aliases.iter().cloned());
             match identity {
                 Some(Ok(identity)) => drop(desired.built.insert(identity.tag.clone())),
-                Some(Err(error)) => desired.build_unknown = Some(error.cause.clone()),
+                Some(Err(error)) => desired.build_unknown = Some(error.to_string()),
                 None => desired.build_unknown = Some("the image was not inspected".to_owned()),
             }
         }
@@ -84,7 +84,7 @@ fn add_builds(
             }
             Some(Err(error)) if is_target(&image.mirror_image) => match &image.mirror_tag {
                 Some(tag) => drop(desired.used.insert(tag.clone())),
-                None => desired.build_unknown = Some(error.cause.clone()),
+                None => desired.build_unknown = Some(error.to_string()),
             },
             _ => {}
         }
@@ -95,7 +95,7 @@ fn add_builds(
 pub(super) async fn identities(
     config: &Config,
     observer: Observer<'_>,
-) -> Vec<Result<Identity, Trouble>> {
+) -> Vec<Result<Identity, ItemError>> {
     match &config.build {
         Some(build) => {
             identify(
@@ -131,7 +131,7 @@ pub(super) async fn selections(
         .zip(
             selected
                 .into_iter()
-                .map(|tags| tags.map_err(|error| error.cause)),
+                .map(|tags| tags.map_err(|error| error.to_string())),
         )
         .collect()
 }

@@ -16,13 +16,12 @@ use super::protections::pinned;
 use super::reasons::KeepReason;
 use super::recheck::{CurrentState, ExpectedListing, Recheck};
 use super::record_watch::RecordWatch;
-use super::repository_reader::item_error;
 use crate::error::{ItemError, chain};
 use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::{Digest, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
 use crate::registry::{Deletion, ImageStores, Referrers, Swept};
-use crate::steps::{Mode, Trouble};
+use crate::steps::Mode;
 use crate::transfer::Transfer;
 
 /// Repositories that are cleaned up concurrently.
@@ -139,7 +138,7 @@ impl Executor<'_> {
     }
 
     /// Removes files of an OCI layout that neither its index nor a record refers to.
-    async fn sweep(&self, planned: &RepositoryPlan) -> Result<Swept, Trouble> {
+    async fn sweep(&self, planned: &RepositoryPlan) -> Result<Swept, ItemError> {
         let records = self.execution.records.fresh().await?;
         let keep = self
             .plan
@@ -149,11 +148,7 @@ impl Executor<'_> {
             .chain(pinned(records.records().iter()))
             .collect();
         let store = self.execution.stores.writable(&planned.repository);
-        store
-            .map_err(|error| item_error(&error))?
-            .sweep(&planned.repository, &keep)
-            .await
-            .map_err(|error| item_error(&error))
+        store?.sweep(&planned.repository, &keep).await
     }
 
     async fn delete(&self, planned: &RepositoryPlan, outcome: &mut RepositoryOutcome) {
@@ -254,7 +249,7 @@ impl Executor<'_> {
         }
         let deletions = batch.iter().zip(archived).map(|(group, archived)| {
             let needed_by = progress.needed_by(&group.digest);
-            let state = state.as_ref().map_err(Trouble::clone);
+            let state = state.as_ref().map_err(ItemError::clone);
             self.delete_group(planned, group, archived, state, needed_by)
         });
         let deletions: Vec<GroupDeletion> = stream::iter(deletions.collect::<Vec<_>>())
@@ -288,9 +283,9 @@ impl Executor<'_> {
         &self,
         planned: &RepositoryPlan,
         groups: &[&DeletionGroup],
-        state: Result<CurrentState, Trouble>,
+        state: Result<CurrentState, ItemError>,
         expected: ExpectedListing,
-    ) -> (Result<CurrentState, Trouble>, Vec<ArchiveResult>) {
+    ) -> (Result<CurrentState, ItemError>, Vec<ArchiveResult>) {
         let state = match state {
             Ok(state) if groups.iter().any(|group| !group.archive.is_empty()) => state,
             state => return (state, vec![ArchiveResult::default(); groups.len()]),
@@ -336,7 +331,7 @@ impl Executor<'_> {
                 outcome.warnings.push(format!(
                     "{} untagged manifests were not deleted: {}",
                     leftovers.len(),
-                    error.cause
+                    error
                 ));
                 progress.needed.extend(leftovers);
                 return;
@@ -396,7 +391,7 @@ impl Executor<'_> {
         planned: &RepositoryPlan,
         group: &DeletionGroup,
         archived: ArchiveResult,
-        state: Result<&CurrentState, Trouble>,
+        state: Result<&CurrentState, ItemError>,
         needed_by: NeededBy,
     ) -> GroupDeletion {
         let item = format!("{}@{}", planned.repository, group.digest.short());
@@ -437,7 +432,7 @@ impl Executor<'_> {
                 progress.event(Event::Finished {
                     item: &item,
                     outcome: ItemOutcome::Failed {
-                        cause: &error.cause,
+                        cause: &error.line(),
                     },
                 });
                 DeletionResult::Failed(error)
@@ -454,7 +449,7 @@ impl Executor<'_> {
         state: &CurrentState,
         needed_by: NeededBy,
         deletion: &mut GroupDeletion,
-    ) -> Result<Option<KeepReason>, Trouble> {
+    ) -> Result<Option<KeepReason>, ItemError> {
         let repository = &planned.repository;
         if let Some(reason) = state.keep_reason(planned, group) {
             return Ok(Some(reason));
@@ -464,8 +459,8 @@ impl Executor<'_> {
                 return Ok(Some(KeepReason::PartOfKept));
             }
             NeededBy::Image if group.method == DeletionMethod::Manifest => {
-                return Err(Trouble::new("another tag names it since it was read")
-                    .hint("run `imglife cleanup` again"));
+                return Err(ItemError::other("another tag names it since it was read")
+                    .with_hint("run `imglife cleanup` again"));
             }
             NeededBy::Nothing | NeededBy::Image | NeededBy::Record => {}
         }
@@ -479,7 +474,7 @@ impl Executor<'_> {
                     .any(|(archived, _)| archived == tag)
         };
         if let Some(tag) = tags.iter().find(|tag| !is_archived(tag)) {
-            return Err(Trouble::new(format!(
+            return Err(ItemError::other(format!(
                 "the tag {tag} did not exist when the image was archived; the image was not deleted"
             )));
         }
@@ -489,21 +484,15 @@ impl Executor<'_> {
             DeletionMethod::TagsThenManifest => needed_by == NeededBy::Nothing,
         };
         let store = self.execution.stores.writable(repository);
-        let store = store.map_err(|error| item_error(&error))?;
+        let store = store?;
         if deletes_manifest {
-            deletion.referrers = self
-                .referrers(repository, group)
-                .await
-                .map_err(|error| item_error(&error))?;
+            deletion.referrers = self.referrers(repository, group).await?;
         }
         if group.method != DeletionMethod::Manifest {
             for tag in tags {
-                let result = store
-                    .delete_tag(repository, tag)
-                    .await
-                    .map_err(|error| item_error(&error))?;
+                let result = store.delete_tag(repository, tag).await?;
                 if result == Deletion::Unsupported {
-                    return Err(Trouble::new(format!(
+                    return Err(ItemError::other(format!(
                         "the registry does not support deleting the tag {tag}"
                     )));
                 }
@@ -511,12 +500,9 @@ impl Executor<'_> {
             }
         }
         if deletes_manifest {
-            let result = store
-                .delete_manifest(repository, &group.digest)
-                .await
-                .map_err(|error| item_error(&error))?;
+            let result = store.delete_manifest(repository, &group.digest).await?;
             if result == Deletion::Unsupported && group.method == DeletionMethod::Manifest {
-                return Err(Trouble::new(
+                return Err(ItemError::other(
                     "the registry does not support deleting manifests",
                 ));
             }

@@ -11,10 +11,9 @@ use super::repository_reader::RepositoryReader;
 use super::targets::{CleanupScope, CleanupTarget, targets};
 use super::world::{DesiredTags, ObservedRecords, ObservedRepository, RepositoryRole, World};
 use crate::config::Config;
-use crate::error::chain;
+use crate::error::{ItemError, chain};
 use crate::model::Repository;
 use crate::progress::Event;
-use crate::steps::Trouble;
 
 /// Repositories that are read concurrently.
 pub(super) const CONCURRENT_REPOSITORIES: usize = 4;
@@ -109,7 +108,8 @@ fn unread_repositories(
                 }
                 Err(cause) => {
                     unread.error = Some(
-                        Trouble::new(cause).hint("set `retention.archive.enabled: false` for it"),
+                        ItemError::other(cause)
+                            .with_hint("set `retention.archive.enabled: false` for it"),
                     );
                 }
             }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::plan::{DeletionGroup, RepositoryPlan};
 use super::reasons::{DeleteReason, KeepReason};
+use crate::error::ItemError;
 use crate::model::{Digest, ImageReference, Repository, Tag};
-use crate::steps::{Mode, Trouble};
+use crate::steps::Mode;
 
 /// Result of a run, from which the report is made.
 pub struct CleanupOutcome {
@@ -19,7 +20,7 @@ pub struct CleanupOutcome {
 /// Result for one repository.
 pub(super) struct RepositoryOutcome {
     pub(super) repository: Repository,
-    pub(super) error: Option<Trouble>,
+    pub(super) error: Option<ItemError>,
     pub(super) kept: Vec<(Tag, Option<Digest>, KeepReason)>,
     pub(super) groups: Vec<GroupOutcome>,
     pub(super) warnings: Vec<String>,
@@ -63,7 +64,7 @@ pub(super) enum DeletionResult {
     /// The run changes nothing.
     Planned,
     Deleted,
-    Failed(Trouble),
+    Failed(ItemError),
     /// The image was found to be needed after the plan was made.
     Kept(KeepReason),
     /// The run was stopped before.

@@ -7,9 +7,9 @@ use super::protections::{RecordProtections, pinned};
 use super::reasons::{DeleteReason, KeepReason, TagVerdict};
 use super::safety_check::safety_check;
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole, World};
+use crate::error::ItemError;
 use crate::model::{Digest, ImageReference, Repository, Tag};
 use crate::registry::Ability;
-use crate::steps::Trouble;
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -17,7 +17,7 @@ pub struct Plan {
     /// Digests that records name. They are kept in every repository, even without a tag.
     pub pinned: BTreeSet<Digest>,
     /// Reason why nothing at all is deleted.
-    pub safety_error: Option<Trouble>,
+    pub safety_error: Option<ItemError>,
     pub orphans: Vec<Repository>,
     pub warnings: Vec<String>,
 }
@@ -29,7 +29,7 @@ pub struct RepositoryPlan {
     pub canonical: Repository,
     /// True for an OCI layout, which is swept at the end.
     pub is_layout: bool,
-    pub error: Option<Trouble>,
+    pub error: Option<ItemError>,
     pub kept: Vec<(Tag, Option<Digest>, KeepReason)>,
     /// Images to delete; indexes come before images that they list.
     pub groups: Vec<DeletionGroup>,

@@ -12,9 +12,9 @@ use super::protections::{RecordProtections, protection};
 use super::reasons::{DeleteReason, KeepReason, TagVerdict};
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole};
 use crate::config::{RetentionConfig, RetentionMatch};
+use crate::error::ItemError;
 use crate::model::{Digest, Tag, TagVersion};
 use crate::registry::Ability;
-use crate::steps::Trouble;
 
 /// Year of the first Docker release. An image with an earlier date has no usable date.
 const FIRST_YEAR: i32 = 2013;
@@ -40,7 +40,7 @@ pub struct CleanupPolicy {
 pub(super) struct RepositoryDecision<'a> {
     pub(super) verdicts: BTreeMap<Tag, TagVerdict>,
     /// Error of the repository, or the reason why too many tags would be deleted.
-    pub(super) error: Option<Trouble>,
+    pub(super) error: Option<ItemError>,
     /// Digests that must stay: the images of kept tags, and images that records name.
     pub(super) live: BTreeSet<&'a Digest>,
 }
@@ -61,7 +61,7 @@ pub(super) fn decide<'a>(
     let share = DeletionShare::of(repository, &verdicts, policy.max_delete_percent);
     let override_reason = match &error {
         _ if is_blocked => Some(KeepReason::SafetyCheckFailed),
-        Some(error) => Some(KeepReason::RepositoryFailed(error.cause.clone())),
+        Some(error) => Some(KeepReason::RepositoryFailed(error.to_string())),
         None if share.is_too_large() => {
             error = Some(share.error());
             Some(KeepReason::TooMany)
@@ -124,15 +124,15 @@ impl DeletionShare {
             .is_some_and(|allowed| self.deleted * 100 > usize::from(allowed) * self.total)
     }
 
-    fn error(self) -> Trouble {
+    fn error(self) -> ItemError {
         let (deleted, total) = (self.deleted, self.total);
         let allowed = self.allowed.unwrap_or_default();
         let percent = (deleted * 100).div_ceil(total.max(1));
-        Trouble::new(format!(
+        ItemError::other(format!(
             "{deleted} of {total} tags would be deleted, more than the allowed {allowed} percent, \
              so none is deleted"
         ))
-        .hint(format!(
+        .with_hint(format!(
             "run `imglife cleanup --list --max-delete-percent {percent}` to see them, and without \
              `--list` to delete them"
         ))

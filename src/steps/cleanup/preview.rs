@@ -14,7 +14,7 @@ use super::observer::Observer;
 use super::plan::plan;
 use super::policy::CleanupPolicy;
 use super::protections::RecordProtections;
-use super::repository_reader::{CONCURRENT_MANIFESTS, RepositoryReader, item_error};
+use super::repository_reader::{CONCURRENT_MANIFESTS, RepositoryReader};
 use super::required_facts::{MissingDates, doubtful_tags, undecided_tags};
 use super::safety_check::safety_check;
 use super::targets::{CleanupTarget, targets};
@@ -22,10 +22,10 @@ use super::world::{
     ObservedRecords, ObservedRepository, ObservedTag, RepositoryRole, TagReadError, World,
 };
 use crate::config::Config;
+use crate::error::ItemError;
 use crate::model::{Repository, Tag};
 use crate::packages::RecordSet;
 use crate::registry::TagSeen;
-use crate::steps::Trouble;
 use crate::steps::build::Identity;
 
 /// Data that the caller has already read.
@@ -34,7 +34,7 @@ pub struct PreviewInput<'a> {
     /// Tags of each repository, including attachments.
     pub listings: &'a BTreeMap<Repository, Vec<TagSeen>>,
     /// Identity of each base, by the position of the image.
-    pub identities: &'a [Result<Identity, Trouble>],
+    pub identities: &'a [Result<Identity, ItemError>],
     /// `None` if the configuration names no record store.
     pub records: Option<&'a RecordSet>,
 }
@@ -148,7 +148,7 @@ fn unread_tag(role: RepositoryRole, listed: &TagSeen) -> ObservedTag {
     let date = listed.pushed_at.filter(|_| role == RepositoryRole::Mirror);
     ObservedTag {
         tag: listed.tag.clone(),
-        image: Err(TagReadError::Failed(Trouble::new("it was not read"))),
+        image: Err(TagReadError::Failed(ItemError::other("it was not read"))),
         date,
     }
 }
@@ -184,7 +184,7 @@ async fn read_undecided(
                     }
                 }
                 Err(error) => {
-                    repository.error = Some(item_error(&error));
+                    repository.error = Some(error);
                     return repository;
                 }
             }

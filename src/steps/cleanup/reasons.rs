@@ -90,7 +90,7 @@ impl KeepReason {
     pub(super) fn of_read_error(error: &TagReadError) -> KeepReason {
         match error {
             TagReadError::NotFound => KeepReason::Absent,
-            TagReadError::Failed(error) => KeepReason::Unreadable(error.cause.clone()),
+            TagReadError::Failed(error) => KeepReason::Unreadable(error.to_string()),
         }
     }
 

@@ -11,11 +11,10 @@ use super::plan::{DeletionGroup, RepositoryPlan};
 use super::protections::{RecordProtections, pinned};
 use super::reasons::KeepReason;
 use super::record_watch::RecordWatch;
-use super::repository_reader::item_error;
 use super::world::ObservedRecords;
+use crate::error::ItemError;
 use crate::model::{Digest, Reference, Tag};
 use crate::registry::ImageStores;
-use crate::steps::Trouble;
 
 /// Tags that are looked up concurrently; each host has its own limit as well.
 const CONCURRENT_LOOKUPS: usize = 8;
@@ -74,20 +73,17 @@ impl Recheck<'_> {
         planned: &RepositoryPlan,
         deletes_manifests: bool,
         expected: ExpectedListing,
-    ) -> Result<CurrentState, Trouble> {
+    ) -> Result<CurrentState, ItemError> {
         let repository = &planned.repository;
         let store = self.stores.of(repository);
-        let listing = store
-            .tags(repository)
-            .await
-            .map_err(|error| item_error(&error))?;
+        let listing = store.tags(repository).await?;
         let tags: BTreeSet<Tag> = listing
             .unwrap_or_default()
             .into_iter()
             .map(|listed| listed.tag)
             .collect();
         if tags.is_empty() && (expected == ExpectedListing::Tags || !planned.kept.is_empty()) {
-            return Err(Trouble::new(
+            return Err(ItemError::other(
                 "it had tags when it was read, and now lists none",
             ));
         }
@@ -98,7 +94,7 @@ impl Recheck<'_> {
         let mut claimed = BTreeSet::new();
         for tag in changed {
             let read = manifest_tree::read(store, repository, &Reference::Tag(tag.clone())).await;
-            if let Some((tree, _)) = read.map_err(|error| item_error(&error))? {
+            if let Some((tree, _)) = read? {
                 claimed.extend(ManifestTree::digests(&tree).cloned());
             }
         }
@@ -117,7 +113,7 @@ impl Recheck<'_> {
         &self,
         planned: &'p RepositoryPlan,
         tags: &BTreeSet<Tag>,
-    ) -> Result<Vec<&'p Tag>, Trouble> {
+    ) -> Result<Vec<&'p Tag>, ItemError> {
         let kept = planned
             .kept
             .iter()
@@ -134,15 +130,15 @@ impl Recheck<'_> {
                     .stores
                     .of(&planned.repository)
                     .resolve(&planned.repository, &Reference::Tag(tag.clone()))
-                    .await
-                    .map_err(|error| item_error(&error))?;
+                    .await?;
                 let is_moved = found.is_some_and(|found| Some(&found.digest) != digest);
                 Ok((tag, is_moved))
             });
-        let lookups: Vec<Result<(&Tag, bool), Trouble>> = stream::iter(lookups.collect::<Vec<_>>())
-            .buffer_unordered(CONCURRENT_LOOKUPS)
-            .collect()
-            .await;
+        let lookups: Vec<Result<(&Tag, bool), ItemError>> =
+            stream::iter(lookups.collect::<Vec<_>>())
+                .buffer_unordered(CONCURRENT_LOOKUPS)
+                .collect()
+                .await;
         let mut moved = Vec::new();
         for lookup in lookups {
             let (tag, is_moved) = lookup?;
@@ -157,7 +153,7 @@ impl Recheck<'_> {
         &self,
         planned: &RepositoryPlan,
         records: &ObservedRecords,
-    ) -> Result<BTreeSet<Digest>, Trouble> {
+    ) -> Result<BTreeSet<Digest>, ItemError> {
         let mut recorded = BTreeSet::new();
         let protections = RecordProtections::of(records.records());
         let is_new = |digest: &&&Digest| !self.pinned.contains(**digest);
@@ -171,7 +167,7 @@ impl Recheck<'_> {
             let reference = Reference::Digest((*digest).clone());
             let store = self.stores.of(&planned.repository);
             let read = manifest_tree::read(store, &planned.repository, &reference).await;
-            if let Some((tree, _)) = read.map_err(|error| item_error(&error))? {
+            if let Some((tree, _)) = read? {
                 recorded.extend(ManifestTree::digests(&tree).cloned());
             }
         }
@@ -189,7 +185,7 @@ impl Recheck<'_> {
         planned: &RepositoryPlan,
         group: &'g DeletionGroup,
         state: &CurrentState,
-    ) -> Result<Vec<&'g Tag>, Trouble> {
+    ) -> Result<Vec<&'g Tag>, ItemError> {
         let mut existing = Vec::new();
         for (tag, _) in group
             .tags
@@ -201,13 +197,13 @@ impl Recheck<'_> {
                 .of(&planned.repository)
                 .resolve(&planned.repository, &Reference::Tag(tag.clone()))
                 .await;
-            match found.map_err(|error| item_error(&error))? {
+            match found? {
                 Some(found) if found.digest == group.digest => existing.push(tag),
                 Some(_) => {
                     let cause = format!(
                         "the tag {tag} was moved since it was read; the image was not deleted"
                     );
-                    return Err(Trouble::new(cause).hint("run `imglife cleanup` again"));
+                    return Err(ItemError::other(cause).with_hint("run `imglife cleanup` again"));
                 }
                 None => {}
             }

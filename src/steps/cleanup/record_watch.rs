@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use super::safety_check::records_error;
 use super::world::ObservedRecords;
 use crate::config::Config;
-use crate::steps::Trouble;
+use crate::error::ItemError;
 
 /// Maximum age of a reading before something is deleted, or twice the duration of the reading if
 /// that is longer.
@@ -74,7 +74,7 @@ impl<'a> RecordWatch<'a> {
     ///
     /// Fails when some of them could not be read, and from then on always: a record that is missing
     /// may protect an image.
-    pub(super) async fn fresh(&self) -> Result<Arc<ObservedRecords>, Trouble> {
+    pub(super) async fn fresh(&self) -> Result<Arc<ObservedRecords>, ItemError> {
         let mut last = self.last.lock().await;
         let is_fresh = |last: &LastReading| last.began.elapsed() < self.max_age.max(last.took * 2);
         let is_refused =

@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::outcome::{CleanupOutcome, DeletionResult, RepositoryOutcome};
 use super::plan::{Plan, RepositoryPlan};
 use super::reasons::{DeleteReason, KeepReason};
-use crate::error::Exit;
+use crate::error::{Exit, ItemError};
 use crate::model::{Digest, ImageReference, Repository, Tag, TagVersion};
 use crate::report::text::human_bytes;
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
-use crate::steps::problems::{self, Problem};
-use crate::steps::{Mode, Trouble, seconds};
+use crate::steps::diagnostics::{self, Diagnostic};
+use crate::steps::{Mode, seconds};
 
 /// Report of a cleanup.
 #[derive(Clone, Debug, Serialize)]
@@ -29,7 +29,7 @@ pub struct CleanupReport {
     pub totals: CleanupTotals,
     /// Reason why nothing at all was deleted.
     #[serde(rename = "guard", skip_serializing_if = "Option::is_none")]
-    pub safety_error: Option<Trouble>,
+    pub safety_error: Option<ItemError>,
     pub kept: Vec<KeptTag>,
     /// Deleted tags; in the dry modes, tags to delete.
     pub deleted: Vec<DeletedTag>,
@@ -93,13 +93,13 @@ pub struct FailedTag {
     pub image: Repository,
     pub tag: Tag,
     pub digest: Digest,
-    pub error: Trouble,
+    pub error: ItemError,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FailedRepository {
     pub image: Repository,
-    pub error: Trouble,
+    pub error: ItemError,
 }
 
 /// Returns the note on a repository with tags to delete whose age is unknown.
@@ -328,7 +328,7 @@ impl CleanupReport {
                 &failed.image,
                 &failed.tag,
                 Cell::toned("failed", Tone::Bad),
-                failed.error.cause.clone(),
+                failed.error.to_string(),
             )
         });
         let kept = self.kept.iter().map(|kept| {
@@ -349,19 +349,18 @@ impl CleanupReport {
         let safety = self
             .safety_error
             .iter()
-            .map(|error| Problem::error("safety checks", "nothing is deleted", error));
-        let repositories = self
-            .errors
-            .iter()
-            .map(|failed| Problem::error("repositories", failed.image.to_string(), &failed.error));
+            .map(|error| Diagnostic::error("safety checks", "nothing is deleted", error));
+        let repositories = self.errors.iter().map(|failed| {
+            Diagnostic::error("repositories", failed.image.to_string(), &failed.error)
+        });
         let tags = self.failed.iter().map(|failed| {
-            Problem::error(
+            Diagnostic::error(
                 "tags",
                 format!("{}:{}", failed.image, failed.tag),
                 &failed.error,
             )
         });
-        let mut lines = problems::lines(safety.chain(repositories).chain(tags));
+        let mut lines = diagnostics::lines(safety.chain(repositories).chain(tags));
         lines.extend(
             self.warnings
                 .iter()

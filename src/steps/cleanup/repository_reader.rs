@@ -11,10 +11,8 @@ use super::policy::attachment_subject;
 use super::protections::RecordProtections;
 use super::required_facts::{MissingDates, needs_deletions, undecided_tags};
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole, TagReadError};
-use crate::error::ItemError;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::Event;
-use crate::steps::Trouble;
 
 /// Manifests of a repository that are read concurrently; each host has its own limit as well.
 pub(super) const CONCURRENT_MANIFESTS: usize = 16;
@@ -47,7 +45,7 @@ impl RepositoryReader<'_> {
         let listing = match listing {
             Ok(listing) => listing.unwrap_or_default(),
             Err(error) => {
-                repository.listing = Err(item_error(&error));
+                repository.listing = Err(error);
                 return repository;
             }
         };
@@ -77,7 +75,7 @@ impl RepositoryReader<'_> {
         if needs_deletions(&repository, self.protections, self.observer.now) {
             match self.observer.stores.deletions(&name).await {
                 Ok(deletions) => repository.deletions = deletions,
-                Err(error) => repository.error = Some(item_error(&error)),
+                Err(error) => repository.error = Some(error),
             }
         }
         repository
@@ -99,10 +97,7 @@ impl RepositoryReader<'_> {
         let (image, date_source) = match read {
             Ok(Some((tree, date_source))) => (Ok(tree), date_source),
             Ok(None) => (Err(TagReadError::NotFound), DateSource::None),
-            Err(error) => (
-                Err(TagReadError::Failed(item_error(&error))),
-                DateSource::None,
-            ),
+            Err(error) => (Err(TagReadError::Failed(error)), DateSource::None),
         };
         (ObservedTag { tag, image, date }, date_source)
     }
@@ -226,9 +221,4 @@ impl RepositoryReader<'_> {
             };
         }
     }
-}
-
-/// Returns the error for the report.
-pub(super) fn item_error(error: &ItemError) -> Trouble {
-    Trouble::of(error, error.hint()).shared(error.shared())
 }

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 
 use super::world::{ObservedRecords, ObservedRepository, World};
+use crate::error::ItemError;
 use crate::model::{BuildRecord, Digest};
-use crate::steps::Trouble;
 
 const FORCE_HINT: &str = "pass `--force` to go on with the records that could be read";
 
 /// Returns the reason why nothing may be deleted, from the first reading that has one.
-pub(super) fn safety_check(world: &World) -> Option<Trouble> {
+pub(super) fn safety_check(world: &World) -> Option<ItemError> {
     world
         .records
         .iter()
@@ -18,21 +18,17 @@ pub(super) fn safety_check(world: &World) -> Option<Trouble> {
 }
 
 /// Returns the reason why some of the records are missing from a reading.
-pub(super) fn records_error(records: &ObservedRecords) -> Option<Trouble> {
+pub(super) fn records_error(records: &ObservedRecords) -> Option<ItemError> {
     match records {
         ObservedRecords::Failed(error) => Some(
-            Trouble {
-                cause: format!("the records cannot be read: {}", error.cause),
-                ..error.clone()
-            }
-            .hint(FORCE_HINT),
+            ItemError::other(format!("the records cannot be read: {error}")).with_hint(FORCE_HINT),
         ),
         ObservedRecords::Read(reading) => reading.unreadable.first().map(|first| {
             let (count, file, problem) = (reading.unreadable.len(), &first.file, &first.problem);
-            Trouble::new(format!(
+            ItemError::other(format!(
                 "{count} of the records cannot be read, the first is {file}: {problem}"
             ))
-            .hint(FORCE_HINT)
+            .with_hint(FORCE_HINT)
         }),
         ObservedRecords::NotConfigured => None,
     }
@@ -40,21 +36,21 @@ pub(super) fn records_error(records: &ObservedRecords) -> Option<Trouble> {
 
 /// Returns the reason why a complete reading is probably not the right one: it is empty, or no
 /// record belongs to this configuration.
-fn implausible(world: &World, records: &ObservedRecords) -> Option<Trouble> {
+fn implausible(world: &World, records: &ObservedRecords) -> Option<ItemError> {
     match records.records() {
         _ if !world.has_bases => None,
         [] => world.require_records.then(|| {
-            Trouble::new("there is no record of any application").hint(
+            ItemError::other("there is no record of any application").with_hint(
                 "run `imglife register` in the pipelines of applications; set \
                  `require_records: false` or pass `--force` to go on without records",
             )
         }),
         records if !name_a_base(records, world) => Some(
-            Trouble::new(
+            ItemError::other(
                 "no record names a base of this configuration: the registry may have been \
                  renamed, or the records belong to another configuration",
             )
-            .hint(format!(
+            .with_hint(format!(
                 "run `imglife app list` to see the bases that records name; {FORCE_HINT}"
             )),
         ),

@@ -139,8 +139,8 @@ impl CleanupScope {
     /// Returns the repositories in scope.
     pub fn targets(&self, config: &Config) -> Vec<CleanupTarget> {
         let is_in_scope = |(position, target): &(usize, CleanupTarget)| {
-            self.shard.is_none_or(|shard| shard.has(*position))
-                && self.only.has(&target.names(config))
+            self.shard.is_none_or(|shard| shard.contains(*position))
+                && self.only.selects(&target.names(config))
         };
         targets(config)
             .into_iter()

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::config::Config;
-use crate::error::{Exit, ItemErrorKind};
+use crate::error::{Exit, ItemError, ItemErrorKind};
 use crate::model::media_type;
 use crate::model::{
     Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
@@ -17,7 +17,7 @@ use crate::model::{
 use crate::packages::{RecordSet, UnreadableFile};
 use crate::registry::memory::{Call, Fault, MemoryPlace, Operation};
 use crate::registry::{Ability, Deletions, ImageSource, ImageStore, InMemory};
-use crate::steps::{Mode, Trouble};
+use crate::steps::Mode;
 
 mod archiving;
 mod concurrent_changes;

@@ -8,10 +8,10 @@ use chrono::{DateTime, Utc};
 use super::manifest_tree::ManifestTree;
 use super::targets::{CleanupTarget, targets};
 use crate::config::{Config, RetentionConfig};
+use crate::error::ItemError;
 use crate::model::{BuildRecord, Repository, Tag};
 use crate::packages::RecordSet;
 use crate::registry::Deletions;
-use crate::steps::Trouble;
 
 /// Everything that was read.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ impl World {
 #[derive(Clone, Debug)]
 pub enum ObservedRecords {
     Read(RecordSet),
-    Failed(Trouble),
+    Failed(ItemError),
     /// The configuration names no record store.
     NotConfigured,
 }
@@ -118,9 +118,9 @@ pub struct ObservedRepository {
     /// Repository that images are copied to before they are deleted.
     pub archive: Option<Repository>,
     /// Tags; empty if the repository does not exist.
-    pub listing: Result<Vec<ObservedTag>, Trouble>,
+    pub listing: Result<Vec<ObservedTag>, ItemError>,
     /// Error that applies to the whole repository, so that nothing in it may be deleted.
-    pub error: Option<Trouble>,
+    pub error: Option<ItemError>,
     /// Images that records name by digest and that have no tag.
     pub pinned: Vec<ManifestTree>,
     /// True if all of these images could be read.
@@ -198,7 +198,7 @@ pub struct ObservedTag {
 pub enum TagReadError {
     /// The tag is listed but there is no manifest. Some registries leave such tags behind.
     NotFound,
-    Failed(Trouble),
+    Failed(ItemError),
 }
 
 impl ObservedTag {

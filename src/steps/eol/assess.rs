@@ -4,14 +4,14 @@ use chrono::NaiveDate;
 
 use super::tracked_images::{ImageProduct, Versions};
 use crate::config::PatternSelection;
-use crate::eol::Table;
+use crate::eol::EolTable;
 use crate::model::eol::{Calendar, Cycle, EolAssessment, EolStatus, Phase};
 use crate::model::lifecycle::{CycleError, ImageLifecycle, Product};
 
 /// Assesses images.
 #[derive(Clone, Copy, Debug)]
 pub struct EolAssessor<'a> {
-    pub table: &'a Table,
+    pub table: &'a EolTable,
     /// Phase that counts for images without `phase`.
     pub phase: Phase,
     pub calendar: Calendar,

@@ -2,15 +2,16 @@
 
 use super::plan::Plan;
 use super::report::{FileOutcome, UpdateReport};
-use crate::eol::{DataPlace, PlaceError};
+use crate::eol::EolDataStore;
+use crate::error::ItemError;
 use crate::steps::Mode;
 
 /// Writes the new data, unless it is unchanged or the run changes nothing.
 pub async fn execute(
     plan: Plan,
     mode: Mode,
-    place: &dyn DataPlace,
-) -> Result<UpdateReport, PlaceError> {
+    place: &dyn EolDataStore,
+) -> Result<UpdateReport, ItemError> {
     let file = match (&plan.table, mode) {
         (None, _) => FileOutcome::Unchanged,
         (Some(table), Mode::Apply) => {

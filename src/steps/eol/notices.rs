@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::Exit;
 use crate::model::eol::EolStatus;
 use crate::model::{BuildRecord, Repository};
-use crate::notify::{Application, End, Message, Messenger};
+use crate::notify::{AffectedApplication, EolNotice, Messenger, ProductEnd};
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
 use crate::steps::Mode;
 use crate::steps::lineage::{Lineage, identities_offline};
@@ -24,8 +24,8 @@ pub fn notices(
     assessor: &EolAssessor<'_>,
     records: &[BuildRecord],
     at_days: &[u32],
-) -> Vec<Message> {
-    let mut messages: BTreeMap<String, Message> = BTreeMap::new();
+) -> Vec<EolNotice> {
+    let mut messages: BTreeMap<String, EolNotice> = BTreeMap::new();
     let mut of_repository: HashMap<&Repository, Vec<String>> = HashMap::new();
     let tracked: Vec<_> = mirrors(config).into_iter().chain(bases(config)).collect();
     for image in &tracked {
@@ -38,7 +38,7 @@ pub fn notices(
                 .push(name.clone());
             messages.insert(
                 name.clone(),
-                Message {
+                EolNotice {
                     image: name,
                     ends,
                     applications: Vec::new(),
@@ -59,7 +59,7 @@ pub fn notices(
         if ends.is_empty() {
             continue;
         }
-        let application = Application {
+        let application = AffectedApplication {
             image: record.image.to_string(),
             project: record.project.clone(),
         };
@@ -80,7 +80,7 @@ pub fn notices(
         };
         for name in names {
             let message = messages.entry(name.clone());
-            let message = message.or_insert_with(|| Message {
+            let message = message.or_insert_with(|| EolNotice {
                 image: name,
                 ends: ends.clone(),
                 applications: Vec::new(),
@@ -88,7 +88,7 @@ pub fn notices(
             message.applications.push(application.clone());
         }
     }
-    let mut messages: Vec<Message> = messages.into_values().collect();
+    let mut messages: Vec<EolNotice> = messages.into_values().collect();
     messages
         .iter_mut()
         .for_each(|message| message.applications.sort());
@@ -97,7 +97,7 @@ pub fn notices(
 }
 
 /// Returns the ends that a message of today is about, earliest first.
-fn due(products: &[ProductAssessment], at_days: &[u32]) -> Vec<End> {
+fn due(products: &[ProductAssessment], at_days: &[u32]) -> Vec<ProductEnd> {
     let is_day = |left: i64| {
         if left < 0 {
             left % 7 == 0
@@ -105,14 +105,14 @@ fn due(products: &[ProductAssessment], at_days: &[u32]) -> Vec<End> {
             at_days.iter().any(|days| i64::from(*days) == left)
         }
     };
-    let mut ends: Vec<End> = products
+    let mut ends: Vec<ProductEnd> = products
         .iter()
         .filter(|product| product.assessment.status != EolStatus::Accepted)
         .filter_map(|product| {
             let assessment = &product.assessment;
             let (date, days_left) = assessment.date.zip(assessment.days_left)?;
             let cycle = product.cycle.clone()?;
-            is_day(days_left).then(|| End {
+            is_day(days_left).then(|| ProductEnd {
                 date,
                 days_left,
                 product: product.product.to_string(),
@@ -138,7 +138,7 @@ pub struct NotifyReport {
 #[derive(Clone, Debug, Serialize)]
 pub struct MessageReport {
     #[serde(flatten)]
-    pub message: Message,
+    pub message: EolNotice,
     pub deliveries: Vec<Delivery>,
 }
 
@@ -163,7 +163,7 @@ pub enum DeliveryOutcome {
 /// Sends each message with each messenger, one after another because chat services have low rate
 /// limits.
 pub async fn notify(
-    messages: Vec<Message>,
+    messages: Vec<EolNotice>,
     messengers: &[Box<dyn Messenger>],
     mode: Mode,
     cancel: &CancellationToken,

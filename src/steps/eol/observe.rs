@@ -7,16 +7,16 @@ use futures_util::future::join_all;
 
 use super::tracked_images::products;
 use crate::config::Config;
-use crate::eol::{DataError, DataPlace, PlaceError, Products, Table};
+use crate::eol::{DataError, EolDataStore, EolTable, Products};
+use crate::error::{ItemError, ItemErrorKind};
 use crate::model::eol::Cycle;
 use crate::model::lifecycle::Product;
 use crate::progress::{Event, Progress};
-use crate::steps::Trouble;
 
 /// Existing data and current release cycles.
 #[derive(Clone, Debug)]
 pub struct World {
-    pub table: Table,
+    pub table: EolTable,
     pub lookups: BTreeMap<Product, ProductLookup>,
 }
 
@@ -25,15 +25,15 @@ pub struct World {
 pub enum ProductLookup {
     Cycles(Vec<Cycle>),
     /// No product has these images.
-    Untracked(Trouble),
-    Failed(Trouble),
+    Untracked(ItemError),
+    Failed(ItemError),
 }
 
 /// Reason why the existing data cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Item(#[from] ItemError),
     #[error("there is no {place}")]
     Missing { place: String },
     #[error("cannot parse {place}")]
@@ -41,11 +41,11 @@ pub enum ReadError {
 }
 
 /// Returns the existing data. Fails with [`ReadError::Missing`] if there is none.
-pub async fn read(place: &dyn DataPlace) -> Result<Table, ReadError> {
+pub async fn read(place: &dyn EolDataStore) -> Result<EolTable, ReadError> {
     let bytes = place.read().await?.ok_or_else(|| ReadError::Missing {
         place: place.name(),
     })?;
-    Table::read(&bytes).map_err(|source| ReadError::Data {
+    EolTable::read(&bytes).map_err(|source| ReadError::Data {
         place: place.name(),
         source,
     })
@@ -56,13 +56,13 @@ pub async fn read(place: &dyn DataPlace) -> Result<Table, ReadError> {
 /// Without `client` no request is sent, and the cycles are those of the existing data.
 pub async fn observe(
     config: &Config,
-    place: &dyn DataPlace,
+    place: &dyn EolDataStore,
     client: Option<&dyn Products>,
     progress: &Arc<dyn Progress>,
 ) -> Result<World, ReadError> {
     let table = match (read(place).await, client) {
         // There is no file before the first update.
-        (Err(ReadError::Missing { .. }), Some(_)) => Table::default(),
+        (Err(ReadError::Missing { .. }), Some(_)) => EolTable::default(),
         (result, _) => result?,
     };
     let lookups = products(config).into_iter().map(|product| {
@@ -88,21 +88,19 @@ async fn request(
     progress.event(Event::Observing {
         what: &format!("end-of-life data of {product}"),
     });
-    let error = match client.cycles(product).await {
-        Ok(cycles) => return ProductLookup::Cycles(cycles),
-        Err(error) => error,
-    };
-    let item_error = Trouble::of(&error, error.hint()).shared(error.of_host());
-    if error.is_untracked() {
-        ProductLookup::Untracked(item_error)
-    } else {
-        ProductLookup::Failed(item_error)
+    match client.cycles(product).await {
+        Ok(cycles) => ProductLookup::Cycles(cycles),
+        Err(error) if error.kind == ItemErrorKind::Untracked => ProductLookup::Untracked(error),
+        Err(error) => ProductLookup::Failed(error),
     }
 }
 
-fn existing(product: &Product, table: &Table, place: &dyn DataPlace) -> ProductLookup {
+fn existing(product: &Product, table: &EolTable, place: &dyn EolDataStore) -> ProductLookup {
     match table.cycles(product) {
         Some(cycles) => ProductLookup::Cycles(cycles.to_vec()),
-        None => ProductLookup::Failed(Trouble::new(format!("{} has no `{product}`", place.name()))),
+        None => ProductLookup::Failed(ItemError::other(format!(
+            "{} has no `{product}`",
+            place.name()
+        ))),
     }
 }

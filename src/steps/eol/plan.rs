@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::observe::{ProductLookup, World};
-use crate::eol::Table;
+use crate::eol::EolTable;
+use crate::error::ItemError;
 use crate::model::eol::{Cycle, Phase, SupportEnd};
-use crate::steps::Trouble;
 
 /// Data to write, and the changes in it.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub struct Plan {
     /// Products that are in the data and not in the configuration. They are kept.
     pub others: Vec<String>,
     /// New data; `None` if nothing changed.
-    pub table: Option<Table>,
+    pub table: Option<EolTable>,
 }
 
 /// Change of a product.
@@ -28,7 +28,7 @@ pub struct ProductChange {
     /// Differences between the old and the new cycles, as text.
     pub changes: Vec<String>,
     /// Reason why the product was not updated.
-    pub error: Option<Trouble>,
+    pub error: Option<ItemError>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

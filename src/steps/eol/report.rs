@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::plan::{Plan, ProductChange, ProductOutcome};
-use crate::error::Exit;
+use crate::error::{Exit, ItemError};
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
-use crate::steps::problems::{self, Problem};
-use crate::steps::{Mode, Trouble, seconds};
+use crate::steps::diagnostics::{self, Diagnostic};
+use crate::steps::{Mode, seconds};
 
 /// Maximum number of changes of a product in the text. The JSON has all.
 const MAX_SHOWN_CHANGES: usize = 4;
@@ -61,7 +61,7 @@ pub struct ProductReport {
     pub cycles: usize,
     pub changes: Vec<String>,
     #[serde(flatten)]
-    pub error: Option<Trouble>,
+    pub error: Option<ItemError>,
 }
 
 impl ProductOutcome {
@@ -156,9 +156,9 @@ impl UpdateReport {
                 } else {
                     "warning"
                 };
-                problems.push(Problem {
+                problems.push(Diagnostic {
                     severity,
-                    ..Problem::error("products", &product.product, error)
+                    ..Diagnostic::error("products", &product.product, error)
                 });
             }
         }
@@ -167,7 +167,7 @@ impl UpdateReport {
             blocks.push(Block::Table(table));
         }
         if !problems.is_empty() {
-            blocks.push(Block::Lines(problems::lines(problems)));
+            blocks.push(Block::Lines(diagnostics::lines(problems)));
         }
         blocks.push(Block::Summary(self.summary()));
         Document { blocks }

@@ -8,11 +8,12 @@ use super::{
     mirrors, plan, products,
 };
 use crate::config::{Config, SourceText, load};
-use crate::eol::Table;
+use crate::eol::EolTable;
+use crate::error::ItemError;
 use crate::model::Variables;
 use crate::model::eol::{Calendar, EolStatus, Phase};
 use crate::report::text::{Style, draw};
-use crate::steps::{Mode, Trouble};
+use crate::steps::Mode;
 
 const DATA: &str = "
 alpine:
@@ -54,11 +55,11 @@ fn config(entries: &[&str], images: &[&str]) -> Config {
         .unwrap_or_else(|errors| panic!("{errors}"))
 }
 
-fn table() -> Table {
-    Table::read(DATA.as_bytes()).expect("data")
+fn table() -> EolTable {
+    EolTable::read(DATA.as_bytes()).expect("data")
 }
 
-fn assessor(table: &Table) -> EolAssessor<'_> {
+fn assessor(table: &EolTable) -> EolAssessor<'_> {
     let calendar = Calendar {
         today: "2026-11-21".parse().expect("a date"),
         warn_days: 30,
@@ -299,7 +300,7 @@ fn list_json_has_null_for_unknown_values() {
 }
 
 fn updated(data: &str, lookups: &[(&str, ProductLookup)]) -> (UpdateReport, Option<String>) {
-    let table = Table::read(data.as_bytes()).expect("data");
+    let table = EolTable::read(data.as_bytes()).expect("data");
     let lookups: BTreeMap<_, _> = lookups
         .iter()
         .map(|(name, lookup)| {
@@ -310,7 +311,7 @@ fn updated(data: &str, lookups: &[(&str, ProductLookup)]) -> (UpdateReport, Opti
         })
         .collect();
     let plan = plan(&World { table, lookups });
-    let written = plan.table.as_ref().map(Table::write);
+    let written = plan.table.as_ref().map(EolTable::write);
     (
         UpdateReport::new(
             plan,
@@ -323,7 +324,7 @@ fn updated(data: &str, lookups: &[(&str, ProductLookup)]) -> (UpdateReport, Opti
 }
 
 fn cycles(yaml: &str) -> ProductLookup {
-    let table = Table::read(format!("x: [{yaml}]").as_bytes()).expect("data");
+    let table = EolTable::read(format!("x: [{yaml}]").as_bytes()).expect("data");
     ProductLookup::Cycles(table.products().next().expect("a product").1.to_vec())
 }
 
@@ -332,7 +333,7 @@ fn update_keeps_existing_data_after_an_error_and_lists_changes() {
     let lookups = [
         (
             "alpine",
-            ProductLookup::Failed(Trouble::new("the connection failed").hint("wait")),
+            ProductLookup::Failed(ItemError::other("the connection failed").with_hint("wait")),
         ),
         (
             "go",
@@ -349,7 +350,7 @@ fn update_keeps_existing_data_after_an_error_and_lists_changes() {
         ("rust", cycles("{ cycle: '1.98', eol: false }")),
         (
             "what",
-            ProductLookup::Untracked(Trouble::new("nobody knows")),
+            ProductLookup::Untracked(ItemError::other("nobody knows")),
         ),
     ];
     let (report, written) = updated(DATA, &lookups);
@@ -375,7 +376,7 @@ fn update_keeps_existing_data_after_an_error_and_lists_changes() {
     └─ Failed      1
     File           eol-data.yaml   to be written
     ");
-    let read = Table::read(written.expect("data that changed").as_bytes()).expect("data");
+    let read = EolTable::read(written.expect("data that changed").as_bytes()).expect("data");
     let names: Vec<String> = read
         .products()
         .map(|(name, cycles)| format!("{name} {}", cycles.len()))
@@ -400,6 +401,6 @@ fn update_without_changes_writes_nothing() {
         &[("go", cycles("{ cycle: '1', eol: false }"))],
     );
     assert_eq!((report.totals.unchanged, written), (1, None));
-    let (report, written) = updated("", &[("go", ProductLookup::Failed(Trouble::new("no")))]);
+    let (report, written) = updated("", &[("go", ProductLookup::Failed(ItemError::other("no")))]);
     assert_eq!((report.totals.failed, written), (1, None));
 }

@@ -68,11 +68,9 @@ pub enum RegisterError {
     #[error("the platforms of {0} are unknown")]
     NoPlatforms(ImageReference),
     #[error(transparent)]
-    Place(ItemError),
+    Item(#[from] ItemError),
     #[error("the record cannot be written")]
     Record(#[source] InvalidRecord),
-    #[error(transparent)]
-    Packages(ItemError),
 }
 
 impl RegisterError {
@@ -86,8 +84,7 @@ impl RegisterError {
                     .to_owned(),
             ),
             RegisterError::NoPlatforms(_) => Some("pass them, for example `--platform linux/amd64`".to_owned()),
-            RegisterError::Place(error) => error.hint(),
-            RegisterError::Packages(error) => error.hint(),
+            RegisterError::Item(error) => error.hint(),
             RegisterError::Record(_) => None,
         }
     }
@@ -108,8 +105,7 @@ pub async fn observe(
         &manifest_reference(&request.image),
         None,
     )
-    .await
-    .map_err(RegisterError::Place)?;
+    .await?;
     let facts = found.ok_or_else(|| RegisterError::NoImage(request.image.clone()))?;
     let subject = RegisteredImage {
         image: &request.image,
@@ -250,10 +246,7 @@ pub struct RegisterReport {
 /// Writes the record, which replaces an older one of the same tag.
 pub async fn execute(plan: Plan, records: &Records) -> Result<RegisterReport, RegisterError> {
     plan.record.to_bytes().map_err(RegisterError::Record)?;
-    let put = records
-        .put(&plan.record)
-        .await
-        .map_err(RegisterError::Packages)?;
+    let put = records.put(&plan.record).await?;
     if let Some(error) = put.cleanup_error {
         log_leftover_files("the record", &error);
     }

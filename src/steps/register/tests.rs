@@ -468,7 +468,7 @@ async fn missing_or_unreadable_image_is_not_recorded() {
     place.fail_when(|_| Some(Fault::Error(ItemErrorKind::Unauthorized)));
     assert!(matches!(
         registered(&request(), &place).await,
-        Err(RegisterError::Place(_))
+        Err(RegisterError::Item(_))
     ));
 }
 

@@ -11,7 +11,6 @@ use crate::model::{BuildRecord, Digest, ImageReference, Reference, Repository, T
 use crate::packages::{Records, UnreadableFile};
 use crate::progress::{Event, Progress};
 use crate::registry::{ImageStores, TagSeen};
-use crate::steps::Trouble;
 use crate::steps::build::{Identity, identities, mirror, newest_listed, ranks_by_push};
 use crate::steps::lineage::identities_offline;
 
@@ -26,7 +25,7 @@ pub struct World {
     /// Complete listings of the same repositories, with attachments.
     pub listings: BTreeMap<Repository, Vec<TagSeen>>,
     /// Current identity of each base, by the position of the image.
-    pub identities: Vec<Result<Identity, Trouble>>,
+    pub identities: Vec<Result<Identity, ItemError>>,
     /// Digests of the current bases.
     pub digests: BTreeMap<ImageReference, Digest>,
     pub records: Vec<BuildRecord>,
@@ -158,7 +157,7 @@ async fn read_images(
 fn identities_of(
     config: &Config,
     listings: &BTreeMap<Repository, Vec<TagSeen>>,
-) -> Vec<Result<Identity, Trouble>> {
+) -> Vec<Result<Identity, ItemError>> {
     let Some(build) = &config.build else {
         return Vec::new();
     };

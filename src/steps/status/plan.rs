@@ -8,10 +8,10 @@ use serde::{Serialize, Serializer};
 
 use super::observe::World;
 use crate::config::{BuildImage, Config, SyncEntry, TagSelection};
+use crate::error::ItemError;
 use crate::model::eol::{EolAssessment, EolStatus};
 use crate::model::{BuildRecord, Digest, ImageReference, Platform, Repository, Tag, TagVersion};
 use crate::registry::TagSeen;
-use crate::steps::Trouble;
 use crate::steps::build::Identity;
 use crate::steps::eol::{EolAssessor, ProductAssessment, mirrors, products_of_image};
 use crate::steps::lineage::{Currency, Lineage, ReferencedImage};
@@ -177,7 +177,7 @@ pub fn plan(
 }
 
 /// A base of the configuration and its current identity.
-type CurrentBase<'a> = (&'a BuildImage, &'a Result<Identity, Trouble>);
+type CurrentBase<'a> = (&'a BuildImage, &'a Result<Identity, ItemError>);
 
 /// Base in a record: its reference, and its digest if the record has one.
 type RecordedBase<'a> = (&'a ImageReference, Option<&'a Digest>);

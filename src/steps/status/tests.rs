@@ -11,7 +11,7 @@ use super::observe::World;
 use super::plan::{ExpectedDeletions, RowStatus, StatusReport, plan};
 use super::{BEGIN, END, page};
 use crate::config::{self, Config, SourceText};
-use crate::eol::Table;
+use crate::eol::EolTable;
 use crate::model::eol::{Calendar, Phase};
 use crate::model::{BuildRecord, Variables};
 use crate::steps::eol::EolAssessor;
@@ -37,7 +37,7 @@ fn record(image: &str, project: &str, base: &str) -> BuildRecord {
 }
 
 fn report(config: &Config, world: &World) -> StatusReport {
-    let table = Table::read(DATA.as_bytes()).expect("data");
+    let table = EolTable::read(DATA.as_bytes()).expect("data");
     let today: NaiveDate = "2026-11-21".parse().expect("a date");
     let assessor = EolAssessor {
         table: &table,
@@ -254,7 +254,7 @@ fn development_images_are_only_in_the_inventory_and_have_no_end() {
          - { name: dev, folder: f, type: spe-dev, mirror_image: r.example/m/a }\n",
     );
     let world = published(&config, Vec::new());
-    let table = Table::read(DATA.as_bytes()).expect("data");
+    let table = EolTable::read(DATA.as_bytes()).expect("data");
     let calendar = Calendar {
         today: "2026-11-21".parse().expect("a date"),
         warn_days: 30,

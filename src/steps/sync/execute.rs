@@ -16,14 +16,14 @@ use super::plan::{Action, CopyReason, EntryPlan, Item, Plan};
 use super::report::{Bytes, EntryReport, ItemReport, Outcome, SyncReport};
 use super::{Places, describe, platform_filter};
 use crate::config::SyncConfig;
-use crate::error::Side;
+use crate::error::{ItemError, Side};
 use crate::hooks::HookRunner;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
-use crate::steps::{Mode, Trouble};
+use crate::steps::Mode;
 use crate::transfer::{
-    AttachmentCheck, Attachments, CompletenessRequest, CopiedImage, CopyError, CopyRequest,
-    ExpectedTag, RefreshRequest, Transfer, UpcomingCopy,
+    AttachmentCheck, Attachments, CompletenessRequest, CopiedImage, CopyRequest, ExpectedTag,
+    RefreshRequest, Transfer, UpcomingCopy,
 };
 
 /// How many images that one tag had on one day are kept.
@@ -185,7 +185,7 @@ impl Run<'_> {
     async fn item(&self, planned: &EntryPlan, item: &Item) -> ItemReport {
         let outcome = match (&item.action, self.execution.mode) {
             (Action::UpToDate, _) => Outcome::UpToDate,
-            (Action::Fail(trouble), _) => Outcome::Failed(trouble.clone()),
+            (Action::Fail(error), _) => Outcome::Failed(error.clone()),
             (Action::Copy(_), Mode::List | Mode::DryRun) => Outcome::Planned,
             (Action::Copy(_), Mode::Apply) if self.execution.cancel.is_cancelled() => {
                 Outcome::NotStarted
@@ -224,14 +224,14 @@ impl Run<'_> {
                     ..ItemReport::new(item, Outcome::Copied)
                 }
             }
-            Some(Err(trouble)) => {
+            Some(Err(error)) => {
                 progress.event(Event::Finished {
                     item: &name,
                     outcome: ItemOutcome::Failed {
-                        cause: &trouble.cause,
+                        cause: &error.line(),
                     },
                 });
-                ItemReport::new(item, Outcome::Failed(trouble))
+                ItemReport::new(item, Outcome::Failed(error))
             }
             None => {
                 progress.event(Event::Finished {
@@ -255,11 +255,11 @@ impl Run<'_> {
         item: &Item,
         reason: &CopyReason,
         name: &str,
-    ) -> Result<CopiedImage, Trouble> {
+    ) -> Result<CopiedImage, ItemError> {
         let entry = &self.sync.entries[planned.position];
         let tag = &item.target_tag;
         let filter = platform_filter(entry);
-        let source_tags = planned.attachment_tags.as_ref().map_err(Trouble::clone)?;
+        let source_tags = planned.attachment_tags.as_ref().map_err(ItemError::clone)?;
         let (reference, expected) = match reason {
             CopyReason::Missing { source } => {
                 let reference = source
@@ -277,7 +277,7 @@ impl Run<'_> {
                     .transfer
                     .is_tagged(&entry.target, tag, expected, wanted)
                     .await;
-                if found.map_err(|error| trouble(&error))? {
+                if found? {
                     return Ok(CopiedImage::by_another_run(source, wanted));
                 }
                 // Before anything else, so that nothing comes between the last look at the tag and
@@ -295,11 +295,7 @@ impl Run<'_> {
                     tag,
                     filter: &filter,
                 };
-                return self
-                    .transfer
-                    .repair(&request)
-                    .await
-                    .map_err(|error| trouble(&error));
+                return self.transfer.repair(&request).await;
             }
             CopyReason::Attachments => {
                 let request = RefreshRequest {
@@ -312,11 +308,7 @@ impl Run<'_> {
                     target_tags: &BTreeSet::new(),
                     check: AttachmentCheck::Content,
                 };
-                return self
-                    .transfer
-                    .refresh_attachments(&request)
-                    .await
-                    .map_err(|error| trouble(&error));
+                return self.transfer.refresh_attachments(&request).await;
             }
         };
         let attachments = if entry.referrers {
@@ -335,10 +327,7 @@ impl Run<'_> {
             filter: &filter,
             attachments,
         };
-        self.transfer
-            .copy(request)
-            .await
-            .map_err(|error| trouble(&error))
+        self.transfer.copy(request).await
     }
 
     /// Gives the image that a tag is about to lose another tag, so that it stays reachable. When
@@ -349,7 +338,7 @@ impl Run<'_> {
         target: &Repository,
         tag: &Tag,
         replaces: &Digest,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ItemError> {
         let day = self.execution.now.format("%Y%m%d");
         for number in 1..=MOST_REPLACED_A_DAY {
             let suffix = if number == 1 {
@@ -360,11 +349,8 @@ impl Run<'_> {
             let kept: Tag = format!("{tag}-replaced.{day}{suffix}")
                 .parse()
                 .map_err(|error| {
-                    Trouble::at(
-                        Side::Target,
-                        &error,
-                        Some("the tag is too long for `keep_replaced`".to_owned()),
-                    )
+                    let hint = "the tag is too long for `keep_replaced`".to_owned();
+                    ItemError::of(&error, Some(hint)).on(Side::Target)
                 })?;
             let found = self
                 .execution
@@ -373,25 +359,20 @@ impl Run<'_> {
                 .of(target)
                 .resolve(target, &Reference::Tag(kept.clone()))
                 .await;
-            match found.map_err(|error| Trouble::at(Side::Target, &error, error.hint()))? {
+            match found.map_err(|error| error.on(Side::Target))? {
                 Some(found) if found.digest == *replaces => return Ok(()),
                 Some(_) => {}
                 None => {
-                    return self
-                        .transfer
-                        .retag(target, replaces, &kept)
-                        .await
-                        .map_err(|error| trouble(&error));
+                    return self.transfer.retag(target, replaces, &kept).await;
                 }
             }
         }
         let cause = format!(
             "{target}:{tag} moved more than {MOST_REPLACED_A_DAY} times today; its old image would be lost"
         );
-        Err(Trouble {
-            side: Some(Side::Target),
-            ..Trouble::new(cause).hint("run sync less often, or without `keep_replaced`")
-        })
+        Err(ItemError::other(cause)
+            .with_hint("run sync less often, or without `keep_replaced`")
+            .on(Side::Target))
     }
 
     async fn entry(&self, planned: &EntryPlan, items: Vec<ItemReport>) -> EntryReport {
@@ -401,7 +382,7 @@ impl Run<'_> {
             target: entry.target.clone(),
             selection: describe(&entry.selection),
             left_out: planned.left_out,
-            trouble: planned.trouble.clone(),
+            error: planned.error.clone(),
             items,
             hooks: Vec::new(),
         };
@@ -419,13 +400,4 @@ impl Run<'_> {
         }
         report
     }
-}
-
-fn trouble(error: &CopyError) -> Trouble {
-    let hint = if let CopyError::Moved { .. } = error {
-        Some("run sync again".to_owned())
-    } else {
-        error.hint()
-    };
-    Trouble::at(error.side(), error, hint).shared(error.of_place())
 }

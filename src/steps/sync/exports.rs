@@ -1,11 +1,10 @@
 //! The report of a sync in the forms that CI servers and monitoring read.
 
 use super::report::{EntryReport, Outcome, SyncReport};
-use crate::error::Exit;
+use crate::error::{Exit, ItemError};
 use crate::report::junit::{TestCase, TestSuite};
 use crate::report::openmetrics::{MetricFamily, MetricKind, MetricSample};
-use crate::steps::Trouble;
-use crate::steps::cases::{case, failure, hook_case};
+use crate::steps::junit::{case, failure, hook_case};
 
 impl SyncReport {
     /// Returns a case for each tag, each entry that failed as a whole and each hook.
@@ -13,16 +12,16 @@ impl SyncReport {
         let mut cases = Vec::new();
         for entry in &self.entries {
             let classname = entry.target.to_string();
-            if let Some(trouble) = &entry.trouble {
+            if let Some(error) = &entry.error {
                 cases.push(TestCase {
-                    outcome: Some(failure(trouble)).into(),
+                    outcome: Some(failure(error)).into(),
                     ..case(&classname, &entry.selection)
                 });
             }
             for item in &entry.items {
                 let failure = match &item.outcome {
-                    Outcome::Failed(trouble) => Some(failure(trouble)),
-                    Outcome::Interrupted | Outcome::NotStarted => Some(failure(&Trouble::new(
+                    Outcome::Failed(error) => Some(failure(error)),
+                    Outcome::Interrupted | Outcome::NotStarted => Some(failure(&ItemError::other(
                         "the run was stopped before it was done",
                     ))),
                     Outcome::UpToDate | Outcome::Planned | Outcome::Copied => None,
@@ -106,7 +105,7 @@ fn tag_samples(entry: &EntryReport) -> Vec<MetricSample> {
         (
             "failed",
             count(|outcome| matches!(outcome, Outcome::Failed(_)))
-                + usize::from(entry.trouble.is_some()),
+                + usize::from(entry.error.is_some()),
         ),
         (
             "not_done",

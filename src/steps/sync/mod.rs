@@ -68,7 +68,8 @@ impl Scope {
                         targets.push(&entry.target);
                         targets.len() - 1
                     });
-                self.shard.is_none_or(|shard| shard.has(group)) && self.only.has(&names(entry))
+                self.shard.is_none_or(|shard| shard.contains(group))
+                    && self.only.selects(&names(entry))
             })
             .map(|(position, _)| position)
             .collect()

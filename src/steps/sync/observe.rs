@@ -14,10 +14,8 @@ use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
 use crate::registry::{ImageStores, TagSeen};
-use crate::steps::Trouble;
 use crate::transfer::{
-    AttachmentCheck, AttachmentState, CompletenessRequest, CopyError, PlatformFilter,
-    RefreshRequest,
+    AttachmentCheck, AttachmentState, CompletenessRequest, PlatformFilter, RefreshRequest, absent,
 };
 
 /// Listings and look-ups under way at once, over all hosts; each host has its own limit besides.
@@ -36,20 +34,20 @@ pub struct ObservedEntry {
     /// Which tags the entry selects upstream.
     pub selected: Result<Selected, Rejected>,
     /// The upstream tags that hold attachments; none where the entry leaves attachments out.
-    pub attachment_tags: Result<BTreeSet<Tag>, Trouble>,
+    pub attachment_tags: Result<BTreeSet<Tag>, ItemError>,
     /// What selected tags that only name an OS variant are stored under, where the entry wants
     /// that.
-    pub namings: BTreeMap<Tag, Result<Naming, Trouble>>,
+    pub namings: BTreeMap<Tag, Result<Naming, ItemError>>,
     /// The tags that the target has.
-    pub target: Result<Listing, Trouble>,
+    pub target: Result<Listing, ItemError>,
     /// The digests of selected tags, where the entry compares them.
-    pub digests: BTreeMap<Tag, Result<TagDigests, Trouble>>,
+    pub digests: BTreeMap<Tag, Result<TagDigests, ItemError>>,
     /// What images at the target refer to and the target lacks, by selected tag, where that was
     /// looked for.
-    pub missing: BTreeMap<Tag, Result<Vec<Digest>, Trouble>>,
+    pub missing: BTreeMap<Tag, Result<Vec<Digest>, ItemError>>,
     /// Whether upstream has attachments of an image at the target that the target lacks, by
     /// selected tag.
-    pub attachments: BTreeMap<Tag, Result<AttachmentState, Trouble>>,
+    pub attachments: BTreeMap<Tag, Result<AttachmentState, ItemError>>,
 }
 
 impl ObservedEntry {
@@ -85,7 +83,7 @@ pub enum Listing {
     NoRepository,
     Tags(BTreeSet<Tag>),
     /// The place does not let this login list. Each tag has to be looked up.
-    Refused(Trouble),
+    Refused(ItemError),
 }
 
 impl Listing {
@@ -181,7 +179,7 @@ pub async fn observe(
             }
         })
         .collect();
-    let digests: Vec<(usize, Tag, Result<TagDigests, Trouble>)> = stream::iter(comparisons)
+    let digests: Vec<(usize, Tag, Result<TagDigests, ItemError>)> = stream::iter(comparisons)
         .map(|(at, tag)| {
             let (entry, seen) = (entries[at], &observed[at]);
             async move { (at, tag.clone(), compare(places, entry, seen, &tag).await) }
@@ -206,7 +204,7 @@ pub async fn selections(
     source: &ImageStores,
     progress: &dyn Progress,
     now: DateTime<Utc>,
-) -> Vec<Result<BTreeSet<Tag>, Trouble>> {
+) -> Vec<Result<BTreeSet<Tag>, ItemError>> {
     // Attachments are not asked for.
     let entries: Vec<SyncEntry> = entries
         .iter()
@@ -226,11 +224,11 @@ pub async fn selections(
         };
         let stored_under = |tag: Tag| match namings.get(&tag) {
             Some(Ok(Naming::Version { tag, .. })) => Ok(tag.clone()),
-            Some(Err(trouble)) => Err(trouble.clone()),
+            Some(Err(error)) => Err(error.clone()),
             Some(Ok(Naming::Own { .. })) | None => Ok(tag),
         };
         selected
-            .map_err(|rejected| rejected.trouble)?
+            .map_err(|rejected| rejected.error)?
             .tags
             .into_iter()
             .map(stored_under)
@@ -269,13 +267,7 @@ async fn look_into_images(observed: &mut [ObservedEntry], entries: &[&SyncEntry]
                 filter: &filter,
             };
             let missing = transfer.missing_parts(&request).await;
-            (
-                at,
-                tag,
-                missing.map_err(|error| {
-                    Trouble::at(error.side(), &error, error.hint()).shared(error.of_place())
-                }),
-            )
+            (at, tag, missing)
         }
     });
     let found: Vec<_> = looks.buffer_unordered(PARALLEL_LOOKS).collect().await;
@@ -304,9 +296,9 @@ async fn look_at_attachments(
         };
         let source_tags = match &seen.attachment_tags {
             Ok(source_tags) => source_tags,
-            Err(trouble) => {
+            Err(error) => {
                 let tags = selected.tags.iter().filter(|tag| seen.has(tag));
-                unlisted_sources.extend(tags.map(|tag| (at, tag.clone(), trouble.clone())));
+                unlisted_sources.extend(tags.map(|tag| (at, tag.clone(), error.clone())));
                 continue;
             }
         };
@@ -347,20 +339,17 @@ async fn look_at_attachments(
         .collect()
         .await;
     for (at, tag, lag) in found {
-        let lag = lag.map_err(|error| {
-            Trouble::at(error.side(), &error, error.hint()).shared(error.of_place())
-        });
         observed[at].attachments.insert(tag, lag);
     }
-    for (at, tag, trouble) in unlisted_sources {
-        observed[at].attachments.insert(tag, Err(trouble));
+    for (at, tag, error) in unlisted_sources {
+        observed[at].attachments.insert(tag, Err(error));
     }
 }
 
-/// Returns the trouble of a listing that attachments are found by.
-fn unlisted(trouble: Trouble) -> Trouble {
-    let hint = trouble.hint.clone();
-    trouble.hint(hint.unwrap_or_else(|| {
+/// Returns the error of listing the tags that attachments have.
+fn unlisted(error: ItemError) -> ItemError {
+    let hint = error.hint();
+    error.with_hint(hint.unwrap_or_else(|| {
         "its tags are listed to find signatures; `referrers: false` copies without them".to_owned()
     }))
 }
@@ -399,11 +388,11 @@ where
 
 /// The listings of sources, each made once for all entries that need it.
 struct Sources<'a> {
-    plain: HashMap<&'a Repository, Result<Vec<TagSeen>, Trouble>>,
+    plain: HashMap<&'a Repository, Result<Vec<TagSeen>, ItemError>>,
     /// For entries that need dates.
-    dated: HashMap<&'a Repository, Result<Vec<TagSeen>, Trouble>>,
+    dated: HashMap<&'a Repository, Result<Vec<TagSeen>, ItemError>>,
     /// For entries whose order depends on dates where the place tells them. `None`: it does not.
-    ranking: HashMap<&'a Repository, Result<Option<Vec<TagSeen>>, Trouble>>,
+    ranking: HashMap<&'a Repository, Result<Option<Vec<TagSeen>>, ItemError>>,
 }
 
 impl<'a> Sources<'a> {
@@ -455,7 +444,7 @@ impl<'a> Sources<'a> {
                 .of(repository)
                 .push_dates(repository)
                 .await
-                .map_err(|error| trouble(Side::Source, &error))
+                .map_err(|error| error.on(Side::Source))
         });
         let ranking = ranking.await;
         Sources {
@@ -480,19 +469,23 @@ impl<'a> Sources<'a> {
     }
 
     /// Returns the listing that an entry's tags are selected from.
-    fn of(&self, entry: &SyncEntry) -> Result<&[TagSeen], Trouble> {
+    fn of(&self, entry: &SyncEntry) -> Result<&[TagSeen], ItemError> {
         let pattern = match &entry.selection {
             TagSelection::Fixed(_) => {
-                return self.plain[&entry.source].as_deref().map_err(Trouble::clone);
+                return self.plain[&entry.source]
+                    .as_deref()
+                    .map_err(ItemError::clone);
             }
             TagSelection::Pattern(pattern) if needs_dates(pattern) => {
-                return self.dated[&entry.source].as_deref().map_err(Trouble::clone);
+                return self.dated[&entry.source]
+                    .as_deref()
+                    .map_err(ItemError::clone);
             }
             TagSelection::Pattern(pattern) => pattern,
         };
         let plain = self.plain[&entry.source]
             .as_deref()
-            .map_err(Trouble::clone)?;
+            .map_err(ItemError::clone)?;
         if !ranks_by_date(pattern, plain) {
             return Ok(plain);
         }
@@ -500,10 +493,10 @@ impl<'a> Sources<'a> {
             self.dated.get(&entry.source),
             self.ranking.get(&entry.source),
         ) {
-            (Some(dated), _) => dated.as_deref().map_err(Trouble::clone),
+            (Some(dated), _) => dated.as_deref().map_err(ItemError::clone),
             (None, Some(ranking)) => Ok(ranking
                 .as_ref()
-                .map_err(Trouble::clone)?
+                .map_err(ItemError::clone)?
                 .as_deref()
                 .unwrap_or(plain)),
             (None, None) => Ok(plain),
@@ -514,7 +507,7 @@ impl<'a> Sources<'a> {
 fn listed(
     repository: &Repository,
     tags: Result<Option<Vec<TagSeen>>, ItemError>,
-) -> Result<Vec<TagSeen>, Trouble> {
+) -> Result<Vec<TagSeen>, ItemError> {
     match tags {
         Ok(Some(tags)) => Ok(tags),
         Ok(None) => {
@@ -529,13 +522,13 @@ fn listed(
                         .to_owned()
                 }
             };
-            Err(Trouble {
-                side: Some(Side::Source),
-                hint: Some(hint),
-                ..Trouble::new(format!("there is no repository {repository}"))
-            })
+            Err(
+                ItemError::other(format!("there is no repository {repository}"))
+                    .with_hint(hint)
+                    .on(Side::Source),
+            )
         }
-        Err(error) => Err(trouble(Side::Source, &error)),
+        Err(error) => Err(error.on(Side::Source)),
     }
 }
 
@@ -558,10 +551,10 @@ async fn name(
             namings(source, &entry.source, listing, &selected.tags).await
         }
         // Only a fixed tag is selected without its listing.
-        Err(trouble) => selected
+        Err(error) => selected
             .tags
             .iter()
-            .map(|tag| (tag.clone(), Err(trouble.clone())))
+            .map(|tag| (tag.clone(), Err(error.clone())))
             .collect(),
     }
 }
@@ -574,8 +567,8 @@ async fn look_up_tags(
     places: &Places,
     entry: &SyncEntry,
     seen: &ObservedEntry,
-    refusal: &Trouble,
-) -> Result<Listing, Trouble> {
+    refusal: &ItemError,
+) -> Result<Listing, ItemError> {
     let tags = seen
         .selected
         .iter()
@@ -600,7 +593,7 @@ async fn look_up_tags(
             Ok(None) => {}
             Err(error) if error.kind == ItemErrorKind::Forbidden => {}
             Err(error) if error.kind == ItemErrorKind::Unauthorized => return Err(refusal.clone()),
-            Err(error) => return Err(trouble(Side::Target, &error)),
+            Err(error) => return Err(error.on(Side::Target)),
         }
     }
     Ok(Listing::Tags(there))
@@ -610,7 +603,7 @@ async fn list_target(
     places: &Places,
     progress: &dyn Progress,
     repository: &Repository,
-) -> Result<Listing, Trouble> {
+) -> Result<Listing, ItemError> {
     progress.event(Event::Observing {
         what: &format!("tags of {repository}"),
     });
@@ -627,9 +620,9 @@ async fn list_target(
                 ItemErrorKind::Unauthorized | ItemErrorKind::Forbidden
             ) =>
         {
-            Ok(Listing::Refused(trouble(Side::Target, &error)))
+            Ok(Listing::Refused(error.on(Side::Target)))
         }
-        Err(error) => Err(trouble(Side::Target, &error)),
+        Err(error) => Err(error.on(Side::Target)),
     }
 }
 
@@ -638,7 +631,7 @@ async fn compare(
     entry: &SyncEntry,
     seen: &ObservedEntry,
     tag: &Tag,
-) -> Result<TagDigests, Trouble> {
+) -> Result<TagDigests, ItemError> {
     let look_at_source = async {
         if let Some(known) = seen.source_digest(tag) {
             return Ok(known.clone());
@@ -649,15 +642,10 @@ async fn compare(
             .of(&entry.source)
             .resolve(&entry.source, &reference)
             .await
-            .map_err(|error| trouble(Side::Source, &error))?;
-        found.map(|descriptor| descriptor.digest).ok_or_else(|| {
-            let error = CopyError::Absent {
-                side: Side::Source,
-                repository: entry.source.clone(),
-                reference,
-            };
-            Trouble::at(Side::Source, &error, error.hint())
-        })
+            .map_err(|error| error.on(Side::Source))?;
+        found
+            .map(|descriptor| descriptor.digest)
+            .ok_or_else(|| absent(Side::Source, &entry.source, &reference))
     };
     let look_at_target = async {
         if !seen.has(tag) {
@@ -669,10 +657,10 @@ async fn compare(
             .of(&entry.target)
             .resolve(&entry.target, &reference)
             .await
-            .map_err(|error| trouble(Side::Target, &error))?;
+            .map_err(|error| error.on(Side::Target))?;
         Ok(found.map(|descriptor| descriptor.digest))
     };
-    let (source, target): (Result<Digest, Trouble>, Result<Option<Digest>, Trouble>) =
+    let (source, target): (Result<Digest, ItemError>, Result<Option<Digest>, ItemError>) =
         futures_util::join!(look_at_source, look_at_target);
     let (source, target) = (source?, target?);
     let wanted = match target {
@@ -691,14 +679,9 @@ async fn expected_digest(
     entry: &SyncEntry,
     source: &Digest,
     filter: &PlatformFilter,
-) -> Result<Digest, Trouble> {
+) -> Result<Digest, ItemError> {
     let transfer = places.transfer(crate::progress::silent());
     transfer
         .expected_digest(&entry.source, source, filter)
         .await
-        .map_err(|error| Trouble::at(error.side(), &error, error.hint()).shared(error.of_place()))
-}
-
-fn trouble(side: Side, error: &ItemError) -> Trouble {
-    Trouble::at(side, error, error.hint()).shared(error.shared())
 }

@@ -6,8 +6,8 @@ use super::observe::{Listing, ObservedEntry, TagDigests, World};
 use super::select::LeftOut;
 use super::variants::Naming;
 use crate::config::{SyncConfig, SyncEntry};
+use crate::error::ItemError;
 use crate::model::{Digest, Repository, Tag};
-use crate::steps::Trouble;
 
 /// What is done with each selected tag, by entry, in the order of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,9 +23,9 @@ pub struct EntryPlan {
     /// Newest first.
     pub items: Vec<Item>,
     /// Why nothing can be done for the entry at all.
-    pub trouble: Option<Trouble>,
+    pub error: Option<ItemError>,
     /// The upstream tags that hold attachments; `None` where upstream was not listed.
-    pub attachment_tags: Result<BTreeSet<Tag>, Trouble>,
+    pub attachment_tags: Result<BTreeSet<Tag>, ItemError>,
     /// The target said that it has no such repository.
     pub target_is_new: bool,
 }
@@ -46,7 +46,7 @@ pub enum Action {
     UpToDate,
     Copy(CopyReason),
     /// Decided to fail before anything is copied.
-    Fail(Trouble),
+    Fail(ItemError),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,14 +110,14 @@ fn plan_entry(
         position: seen.position,
         left_out: LeftOut::default(),
         items: Vec::new(),
-        trouble: None,
+        error: None,
         attachment_tags: seen.attachment_tags.clone(),
         target_is_new: matches!(seen.target, Ok(Listing::NoRepository)),
     };
     let selected = match &seen.selected {
         Ok(selected) => selected,
         Err(rejected) => {
-            planned.trouble = Some(rejected.trouble.clone());
+            planned.error = Some(rejected.error.clone());
             planned.left_out = rejected.left_out;
             return planned;
         }
@@ -125,8 +125,8 @@ fn plan_entry(
     planned.left_out = selected.left_out;
     let target = match &seen.target {
         Ok(target) => target,
-        Err(trouble) => {
-            planned.trouble = Some(trouble.clone());
+        Err(error) => {
+            planned.error = Some(error.clone());
             return planned;
         }
     };
@@ -141,8 +141,8 @@ fn plan_entry(
                     // What belongs to a new image could not be found.
                     (
                         Action::Copy(CopyReason::Missing { .. } | CopyReason::Changed { .. }),
-                        Err(trouble),
-                    ) => Action::Fail(trouble.clone()),
+                        Err(error),
+                    ) => Action::Fail(error.clone()),
                     (action, _) => action,
                 },
             };
@@ -151,10 +151,9 @@ fn plan_entry(
                 warnings.push(warning.clone());
             }
             match (&action, seen.attachments.get(tag)) {
-                (Action::UpToDate, Some(Err(trouble))) => warnings.push(format!(
-                    "new signatures were not looked for: {}",
-                    trouble.cause
-                )),
+                (Action::UpToDate, Some(Err(error))) => {
+                    warnings.push(format!("new signatures were not looked for: {error}"))
+                }
                 (Action::UpToDate, Some(Ok(lag))) => warnings.extend(lag.warnings.iter().cloned()),
                 _ => {}
             }
@@ -203,11 +202,11 @@ fn unite(entry: &SyncEntry, seen: &ObservedEntry, items: &mut Vec<Item>) {
 }
 
 fn action(entry: &SyncEntry, seen: &ObservedEntry, target: &Listing, tag: &Tag) -> Action {
-    if let Some(Err(trouble)) = seen.namings.get(tag) {
-        return Action::Fail(trouble.clone());
+    if let Some(Err(error)) = seen.namings.get(tag) {
+        return Action::Fail(error.clone());
     }
     let digests = match seen.digests.get(tag) {
-        Some(Err(trouble)) => return Action::Fail(trouble.clone()),
+        Some(Err(error)) => return Action::Fail(error.clone()),
         Some(Ok(digests)) => Some(digests),
         None => None,
     };
@@ -244,11 +243,11 @@ fn unless_incomplete(entry: &SyncEntry, seen: &ObservedEntry, tag: &Tag) -> Acti
         Some(Ok(missing)) if !missing.is_empty() => Action::Copy(CopyReason::Incomplete {
             missing: missing.clone(),
         }),
-        Some(Err(trouble)) => Action::Fail(trouble.clone()),
+        Some(Err(error)) => Action::Fail(error.clone()),
         _ => match seen.attachments.get(tag) {
             Some(Ok(lag)) if lag.is_outdated => Action::Copy(CopyReason::Attachments),
-            Some(Err(trouble)) if entry.check_digest || seen.attachment_tags.is_ok() => {
-                Action::Fail(trouble.clone())
+            Some(Err(error)) if entry.check_digest || seen.attachment_tags.is_ok() => {
+                Action::Fail(error.clone())
             }
             // A fixed tag is there, whether upstream can be listed just now or not.
             _ => Action::UpToDate,
@@ -256,25 +255,25 @@ fn unless_incomplete(entry: &SyncEntry, seen: &ObservedEntry, tag: &Tag) -> Acti
     }
 }
 
-fn several_writers(target: &Repository, tag: &Tag, writers: &BTreeSet<usize>) -> Trouble {
+fn several_writers(target: &Repository, tag: &Tag, writers: &BTreeSet<usize>) -> ItemError {
     let entries: Vec<String> = writers
         .iter()
         .map(|position| format!("sync.entries[{position}]"))
         .collect();
     let all = if entries.len() == 2 { "both" } else { "all" };
-    Trouble::new(format!(
+    ItemError::other(format!(
         "{} {all} select {target}:{tag}",
         entries.join(" and ")
     ))
-    .hint("narrow their `tag_regex` or add `exclude_regex`, so that one entry writes each tag")
+    .with_hint("narrow their `tag_regex` or add `exclude_regex`, so that one entry writes each tag")
 }
 
-fn several_sources(entry: &SyncEntry, target_tag: &Tag, tags: &[Tag]) -> Trouble {
+fn several_sources(entry: &SyncEntry, target_tag: &Tag, tags: &[Tag]) -> ItemError {
     let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
-    Trouble::new(format!(
+    ItemError::other(format!(
         "{} would all be stored as {}:{target_tag}, and are not the same image",
         tags.join(" and "),
         entry.target
     ))
-    .hint("a tag moved upstream while it was looked at; run sync again")
+    .with_hint("a tag moved upstream while it was looked at; run sync again")
 }

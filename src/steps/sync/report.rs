@@ -6,13 +6,13 @@ use serde::Serialize;
 
 use super::plan::Item;
 use super::select::LeftOut;
-use crate::error::Exit;
+use crate::error::{Exit, ItemError};
 use crate::model::{Digest, Repository, Tag};
 use crate::report::text::human_bytes;
 use crate::report::{Block, Cell, Document, Summary, SummaryRow, Table, Tone};
+use crate::steps::diagnostics::{self, Diagnostic};
 use crate::steps::hooks::HookReport;
-use crate::steps::problems::{self, Problem};
-use crate::steps::{Mode, Trouble, seconds};
+use crate::steps::{Mode, seconds};
 use crate::transfer::CopiedBytes;
 
 /// The result of a sync.
@@ -91,8 +91,8 @@ pub struct EntryReport {
     pub selection: String,
     pub left_out: LeftOut,
     /// Why nothing could be done for the entry.
-    #[serde(rename = "error", skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<Trouble>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ItemError>,
     #[serde(rename = "tags")]
     pub items: Vec<ItemReport>,
     pub hooks: Vec<HookReport>,
@@ -161,7 +161,7 @@ pub enum Outcome {
     /// To be copied, in a run that changes nothing.
     Planned,
     Copied,
-    Failed(Trouble),
+    Failed(ItemError),
     /// Stopped while it was being copied; the tag was not touched.
     Interrupted,
     /// The run was stopped before its turn.
@@ -185,7 +185,7 @@ impl SyncReport {
     pub(super) fn new(mode: Mode, entries: Vec<EntryReport>) -> SyncReport {
         let mut totals = Totals::default();
         for entry in &entries {
-            totals.failed_entries += usize::from(entry.trouble.is_some());
+            totals.failed_entries += usize::from(entry.error.is_some());
             for item in &entry.items {
                 totals.selected += 1;
                 match item.outcome {
@@ -373,11 +373,11 @@ impl SyncReport {
         let mut problems = Vec::new();
         let mut warnings = Vec::new();
         for entry in &self.entries {
-            if let Some(trouble) = &entry.trouble {
-                problems.push(Problem::error(
+            if let Some(error) = &entry.error {
+                problems.push(Diagnostic::error(
                     "mirrors",
                     format!("{} -> {}", entry.source, entry.target),
-                    trouble,
+                    error,
                 ));
             }
             for item in &entry.items {
@@ -387,12 +387,12 @@ impl SyncReport {
                         .iter()
                         .map(|warning| format!("warning: {name}: {warning}")),
                 );
-                if let Outcome::Failed(trouble) = &item.outcome {
-                    problems.push(Problem::error("tags", name, trouble));
+                if let Outcome::Failed(error) = &item.outcome {
+                    problems.push(Diagnostic::error("tags", name, error));
                 }
             }
         }
-        let mut lines = problems::lines(problems);
+        let mut lines = diagnostics::lines(problems);
         lines.append(&mut warnings);
         let hooks = self
             .entries

@@ -4,10 +4,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::config::{PatternSelection, SortBy};
-use crate::error::Side;
+use crate::error::{ItemError, Side};
 use crate::model::{Tag, TagVersion};
 use crate::registry::TagSeen;
-use crate::steps::Trouble;
 
 /// The result of a selection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,14 +19,14 @@ pub struct Selected {
 /// A selection that fails its entry, with how far it got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    pub trouble: Trouble,
+    pub error: ItemError,
     pub left_out: LeftOut,
 }
 
-impl From<Trouble> for Rejected {
-    fn from(trouble: Trouble) -> Rejected {
+impl From<ItemError> for Rejected {
+    fn from(error: ItemError) -> Rejected {
         Rejected {
-            trouble,
+            error,
             left_out: LeftOut::default(),
         }
     }
@@ -56,7 +55,7 @@ pub fn select(
         && let Some(undated) = wanted.iter().find(|seen| seen.pushed_at.is_none())
     {
         return Err(Rejected {
-            trouble: no_dates(pattern, &undated.tag),
+            error: no_dates(pattern, &undated.tag),
             left_out,
         });
     }
@@ -75,7 +74,7 @@ pub fn select(
     }
     if wanted.len() < pattern.min_tags {
         return Err(Rejected {
-            trouble: too_few(pattern, wanted.len(), listing.len()),
+            error: too_few(pattern, wanted.len(), listing.len()),
             left_out,
         });
     }
@@ -176,7 +175,7 @@ fn sort_newest_first(tags: &mut [&TagSeen], by: SortBy) {
     });
 }
 
-fn no_dates(pattern: &PatternSelection, example: &Tag) -> Trouble {
+fn no_dates(pattern: &PatternSelection, example: &Tag) -> ItemError {
     let wish = if pattern.min_age.is_some() {
         "min_age"
     } else {
@@ -190,13 +189,10 @@ fn no_dates(pattern: &PatternSelection, example: &Tag) -> Trouble {
     } else {
         "use `sort: version`; an image's own creation time is not its age on the registry"
     };
-    Trouble {
-        side: Some(Side::Source),
-        ..Trouble::new(cause).hint(hint)
-    }
+    ItemError::other(cause).with_hint(hint).on(Side::Source)
 }
 
-fn too_few(pattern: &PatternSelection, selected: usize, listed: usize) -> Trouble {
+fn too_few(pattern: &PatternSelection, selected: usize, listed: usize) -> ItemError {
     let tags = if listed == 1 { "tag" } else { "tags" };
     let cause = if selected == 0 {
         format!(
@@ -209,7 +205,7 @@ fn too_few(pattern: &PatternSelection, selected: usize, listed: usize) -> Troubl
             pattern.min_tags
         )
     };
-    Trouble::new(cause).hint("`imglife sync --list` shows which rule leaves how many tags out; `min_tags: 0` allows none")
+    ItemError::other(cause).with_hint("`imglife sync --list` shows which rule leaves how many tags out; `min_tags: 0` allows none")
 }
 
 #[cfg(test)]
@@ -268,7 +264,7 @@ mod tests {
                 .map(Tag::as_str)
                 .collect::<Vec<_>>()
                 .join(" "),
-            Err(rejected) => format!("error: {}", rejected.trouble.cause),
+            Err(rejected) => format!("error: {}", rejected.error),
         }
     }
 

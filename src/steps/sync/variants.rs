@@ -4,11 +4,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
-use crate::error::Side;
+use crate::error::{ItemError, Side};
 use crate::model::{Digest, Reference, Repository, Tag, TagVersion};
 use crate::registry::{ImageSource, TagSeen};
-use crate::steps::Trouble;
-use crate::transfer::CopyError;
+use crate::transfer::absent;
 
 /// Version tags that are compared with one variant's, the newest first. An older variant rests on
 /// the newest version that was made with it, so the first is almost always the right one.
@@ -24,7 +23,7 @@ pub enum Naming {
 }
 
 /// The tags that only name an OS variant, and what each is stored under.
-pub(super) type Namings = BTreeMap<Tag, Result<Naming, Trouble>>;
+pub(super) type Namings = BTreeMap<Tag, Result<Naming, ItemError>>;
 
 /// Returns the names for those of `tags` that only name an OS variant: that have no version, and
 /// that version tags of `listing` end in.
@@ -84,15 +83,10 @@ struct Upstream<'a> {
 }
 
 impl Upstream<'_> {
-    async fn naming(&mut self, variant: &Tag, candidates: &[&Tag]) -> Result<Naming, Trouble> {
+    async fn naming(&mut self, variant: &Tag, candidates: &[&Tag]) -> Result<Naming, ItemError> {
         let digest = self.digest(variant).await?.ok_or_else(|| {
             let reference = Reference::Tag(variant.clone());
-            let error = CopyError::Absent {
-                side: Side::Source,
-                repository: self.repository.clone(),
-                reference,
-            };
-            Trouble::at(Side::Source, &error, error.hint())
+            absent(Side::Source, self.repository, &reference)
         })?;
         for &candidate in candidates.iter().take(MOST_CANDIDATES) {
             if self.digest(candidate).await?.as_ref() == Some(&digest) {
@@ -113,7 +107,7 @@ impl Upstream<'_> {
         Ok(Naming::Own { warning })
     }
 
-    async fn digest(&mut self, tag: &Tag) -> Result<Option<Digest>, Trouble> {
+    async fn digest(&mut self, tag: &Tag) -> Result<Option<Digest>, ItemError> {
         if let Some(known) = self.known.get(tag) {
             return Ok(known.clone());
         }
@@ -122,7 +116,7 @@ impl Upstream<'_> {
             .resolve(self.repository, &Reference::Tag(tag.clone()))
             .await;
         let digest = found
-            .map_err(|error| Trouble::at(Side::Source, &error, error.hint()))?
+            .map_err(|error| error.on(Side::Source))?
             .map(|descriptor| descriptor.digest);
         self.known.insert(tag.clone(), digest.clone());
         Ok(digest)

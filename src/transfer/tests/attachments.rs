@@ -1,6 +1,7 @@
 //! Copies of attachments.
 
 use super::*;
+use crate::error::{ItemError, Side};
 
 /// Puts a signature of `subject` at the source, and returns its descriptor.
 async fn signature(world: &World, subject: &Value, content: &str) -> Value {
@@ -32,7 +33,7 @@ impl World {
         &self,
         name: &str,
         filter: &PlatformFilter,
-    ) -> Result<CopiedImage, CopyError> {
+    ) -> Result<CopiedImage, ItemError> {
         let source_tags = self
             .source
             .tags(&upstream())
@@ -363,8 +364,8 @@ async fn tag_is_not_set_if_a_signature_cannot_be_copied() {
             .copy_with_attachments("1.0", &PlatformFilter::All)
             .await
             .expect_err("the copy fails")
-            .side(),
-        Side::Source
+            .side,
+        Some(Side::Source)
     );
     assert_eq!(world.at_target(tag("1.0")).await, None);
 }
@@ -399,12 +400,11 @@ async fn chain_of_attachments_that_is_too_long_is_an_error() {
         ),
         ..world
     };
-    assert!(matches!(
-        other
-            .copy_with_attachments("1.0", &PlatformFilter::All)
-            .await,
-        Err(CopyError::TooDeep { .. })
-    ));
+    let error = other
+        .copy_with_attachments("1.0", &PlatformFilter::All)
+        .await
+        .expect_err("too deep");
+    assert_eq!(error.kind, ItemErrorKind::TooDeep);
 }
 
 /// A cache that lasts as long as the test.

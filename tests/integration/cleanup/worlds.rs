@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, TimeZone as _, Utc};
 use imglife::config::{self, Config};
-use imglife::error::ItemErrorKind;
+use imglife::error::{ItemError, ItemErrorKind};
 use imglife::model::media_type;
 use imglife::model::{
     Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
@@ -21,7 +21,6 @@ use imglife::model::{
 use imglife::packages::{RecordSet, UnreadableFile};
 use imglife::registry::memory::{Fault, MemoryPlace, Operation};
 use imglife::registry::{Ability, Deletions, ImageStore, InMemory};
-use imglife::steps::Trouble;
 use imglife::steps::cleanup::{
     CleanupPolicy, CleanupScope, DeletionMethod, ObservedRecords, Observer, Plan, observe, plan,
 };
@@ -186,7 +185,7 @@ impl World {
 
     fn records(&self) -> ObservedRecords {
         let Some(records) = &self.records else {
-            return ObservedRecords::Failed(Trouble::new("the host is down"));
+            return ObservedRecords::Failed(ItemError::other("the host is down"));
         };
         let read = records.iter().map(|recorded| {
             let text = serde_json::json!({
@@ -212,12 +211,12 @@ impl World {
     fn draw(&self, plan: &Plan) -> String {
         let mut drawn = String::new();
         if let Some(guard) = &plan.safety_error {
-            writeln!(drawn, "guard: {}", guard.cause).expect("text");
+            writeln!(drawn, "guard: {}", guard.to_string()).expect("text");
         }
         for planned in &plan.repositories {
             writeln!(drawn, "{}", planned.repository).expect("text");
-            if let Some(trouble) = &planned.error {
-                writeln!(drawn, "  trouble: {}", trouble.cause).expect("text");
+            if let Some(error) = &planned.error {
+                writeln!(drawn, "  trouble: {error}").expect("text");
             }
             let mut lines: BTreeMap<&Tag, String> = BTreeMap::new();
             for (tag, _, reason) in &planned.kept {

@@ -111,7 +111,7 @@ async fn a_connection_that_stalls_is_given_up_and_its_content_moved_again() {
                 .await;
         } else {
             let cause = imglife::error::chain(&result.expect_err(&what));
-            assert!(cause.contains("nothing happened for"), "{what}: {cause}");
+            assert!(cause.contains("no data for"), "{what}: {cause}");
             assert!(scene.target.stored_tags("app").is_empty(), "{what}");
         }
     }
@@ -531,7 +531,7 @@ async fn when_the_time_is_up_the_run_ends_in_good_order_and_long_waits_are_not_b
         ended.stdout
     );
     assert!(
-        causes(&found).contains("(try again in 3600 s, which is beyond the run's time limit)"),
+        causes(&found).contains("retry after 3600 s, which exceeds the time limit of the run"),
         "{}",
         ended.stdout
     );

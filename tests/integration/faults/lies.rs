@@ -188,7 +188,7 @@ fn listings_that_are_none_are_refused_by_name() {
         (
             "a page without an end",
             Box::new(|_| typed("application/json", endless())),
-            "the answer has more than 8388608 bytes",
+            "the response has more than 8388608 bytes",
         ),
         (
             "HTML",
@@ -237,7 +237,7 @@ fn manifests_that_are_none_are_refused_by_name() {
     for (content, cause) in refused_manifests() {
         // One that is too large is not even read to its end.
         let cause = if cause.contains("limit of 4194304") {
-            "the answer has more than 4194304 bytes"
+            "the response has more than 4194304 bytes"
         } else {
             cause
         };
@@ -265,7 +265,7 @@ fn manifests_that_are_none_are_refused_by_name() {
         ),
         (
             with_manifest(|_| typed(media_type::OCI_INDEX, endless())),
-            "the answer has more than 4194304 bytes",
+            "the response has more than 4194304 bytes",
         ),
         (index("null"), "cannot read manifest app:1.0"),
         (
@@ -510,7 +510,7 @@ fn a_token_server_that_lies_is_an_error_that_shows_no_secret() {
         ),
         (
             || typed("application/json", endless()),
-            "the answer has more than 1048576 bytes",
+            "the response has more than 1048576 bytes",
         ),
         (
             || {

@@ -148,19 +148,19 @@ async fn a_tag_that_somebody_moves_while_its_image_is_copied_is_left_alone() {
     assert!(
         outcome
             .stdout
-            .contains("moved changed since it was looked at, from sha256:"),
+            .contains("cannot overwrite tag moved: the tag changed from sha256:"),
         "{}",
         outcome.stdout
     );
     assert!(
         outcome
             .stdout
-            .contains("missing changed since it was looked at, from nothing"),
+            .contains("cannot overwrite tag missing: the tag changed from nothing"),
         "{}",
         outcome.stdout
     );
     assert!(
-        outcome.stdout.contains("run sync again"),
+        outcome.stdout.contains("run the command again"),
         "{}",
         outcome.stdout
     );

@@ -141,7 +141,7 @@ pub(super) fn of_source(layer: &str, child: &str) -> Vec<Case> {
             (
                 "connection reset before the answer, every time",
                 get(&blob, ALWAYS, Fault::Reset),
-                Fails("the connection failed (tried 5 times)"),
+                Fails("the connection failed: … (tried 5 times)"),
             ),
             (
                 "connection reset within a manifest",
@@ -371,7 +371,7 @@ pub(super) fn of_target(layer: &str, child: &str) -> Vec<Case> {
             (
                 "connection reset within the content, every time",
                 on("PUT", &commit, ALWAYS, Fault::ResetSending(MIDDLE)),
-                Fails("the connection failed (tried 5 times)"),
+                Fails("the connection failed: … (tried 5 times)"),
             ),
             (
                 "connection reset within a manifest that is written",

@@ -97,7 +97,7 @@ async fn image_registered_during_observation_is_kept() {
     let world = observe_records(
         world,
         &config,
-        ObservedRecords::Failed(Trouble::new("the host is down")),
+        ObservedRecords::Failed(ItemError::other("the host is down")),
         observer,
     )
     .await;
@@ -236,7 +236,7 @@ async fn deletions_stop_when_the_records_become_unreadable() {
     });
     for (lost, cause) in [
         (
-            ObservedRecords::Failed(Trouble::new("the host is down")),
+            ObservedRecords::Failed(ItemError::other("the host is down")),
             "the host is down",
         ),
         (partly, "it is no record"),

@@ -209,7 +209,7 @@ async fn nothing_is_swept_while_records_are_unknown() {
     layout.image(Some("2.0"), "two", None).await;
     layout.image(None, "unreferenced", None).await;
     let plan = layout
-        .plan(ObservedRecords::Failed(Trouble::new("no")))
+        .plan(ObservedRecords::Failed(ItemError::other("no")))
         .await;
     layout.execute(&plan).await;
     assert!(layout.has_content("one") && layout.has_content("unreferenced"));
@@ -258,7 +258,7 @@ async fn image_registered_after_the_plan_is_not_swept() {
     let report = layout
         .execute_with_records(
             &plan,
-            &ObservedRecords::Failed(Trouble::new("the host is down")),
+            &ObservedRecords::Failed(ItemError::other("the host is down")),
         )
         .await;
     assert!(

@@ -102,7 +102,7 @@ async fn safety_check_requires_complete_and_matching_records() {
     };
     for (observed, cause) in [
         (
-            ObservedRecords::Failed(Trouble::new("the host is down")),
+            ObservedRecords::Failed(ItemError::other("the host is down")),
             "the host is down",
         ),
         (ObservedRecords::Read(unreadable), "it is no record"),

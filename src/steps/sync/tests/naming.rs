@@ -170,7 +170,7 @@ async fn selected(
             .map(Tag::as_str)
             .collect::<Vec<_>>()
             .join(" "),
-        Err(rejected) => format!("error: {}", rejected.trouble.cause),
+        Err(rejected) => format!("error: {}", rejected.error),
     });
     let listed = |operation| {
         place
@@ -284,10 +284,7 @@ async fn planned(
 
 fn drawn(plan: &Plan) -> Vec<String> {
     let items = plan.entries.iter().flat_map(|entry| {
-        let trouble = entry
-            .trouble
-            .iter()
-            .map(|trouble| format!("fails: {}", trouble.cause));
+        let error = entry.error.iter().map(|error| format!("fails: {error}"));
         let items = entry.items.iter().map(|item| {
             let action = match &item.action {
                 Action::UpToDate => "up to date".to_owned(),
@@ -305,7 +302,7 @@ fn drawn(plan: &Plan) -> Vec<String> {
                 Action::Copy(CopyReason::Incomplete { .. } | CopyReason::Attachments) => {
                     "complete".to_owned()
                 }
-                Action::Fail(trouble) => format!("fails: {}", trouble.cause),
+                Action::Fail(error) => format!("fails: {error}"),
             };
             let warnings: Vec<String> = item
                 .warnings
@@ -319,7 +316,7 @@ fn drawn(plan: &Plan) -> Vec<String> {
                 warnings.concat()
             )
         });
-        trouble.chain(items).collect::<Vec<_>>()
+        error.chain(items).collect::<Vec<_>>()
     });
     items.collect()
 }

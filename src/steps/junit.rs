@@ -1,9 +1,9 @@
-//! Items of a run as the cases that CI servers show as tests.
+//! Items of a run as JUnit test cases, which CI servers display as tests.
 
 use std::time::Duration;
 
-use super::Trouble;
 use super::hooks::HookReport;
+use crate::error::ItemError;
 use crate::report::junit::{CaseFailure, CaseOutcome, TestCase};
 
 /// Returns a case that passed.
@@ -16,7 +16,7 @@ pub fn case(classname: &str, name: &str) -> TestCase {
     }
 }
 
-/// Returns the case of a hook.
+/// Returns the case of a hook; it fails unless the hook succeeded or its failure is tolerated.
 pub fn hook_case(classname: &str, hook: &HookReport) -> TestCase {
     let failure = hook.error.as_ref().filter(|_| !hook.tolerated);
     let failure = failure.map(|error| CaseFailure {
@@ -29,17 +29,16 @@ pub fn hook_case(classname: &str, hook: &HookReport) -> TestCase {
     }
 }
 
-/// Returns the failure that a trouble is.
-pub fn failure(trouble: &Trouble) -> CaseFailure {
-    let side = trouble
+/// Returns the failure of a case whose item failed with `error`.
+pub fn failure(error: &ItemError) -> CaseFailure {
+    let side = error
         .side
         .map_or_else(String::new, |side| format!("side: {side}\n"));
-    let hint = trouble
-        .hint
-        .as_ref()
+    let hint = error
+        .hint()
         .map_or_else(String::new, |hint| format!("hint: {hint}\n"));
     CaseFailure {
-        message: trouble.cause.clone(),
-        text: format!("{}\n{side}{hint}", trouble.cause),
+        message: error.to_string(),
+        text: format!("{error}\n{side}{hint}"),
     }
 }
