@@ -1,8 +1,6 @@
-//! imglife keeps an organisation's container images alive. See `docs/ARCHITECTURE.md` for who may
-//! import whom.
-
-use std::ffi::OsString;
-use std::process::ExitCode;
+//! imglife keeps an organisation's container images alive.
+//!
+//! `docs/ARCHITECTURE.md` lists the rooms and the imports that each may have.
 
 pub mod app;
 pub mod cache;
@@ -32,9 +30,3 @@ pub mod report;
 pub mod steps;
 pub mod template;
 pub mod transfer;
-
-/// Runs the program with `arguments`, the first of which is its own name, and returns the code that
-/// the process ends with.
-pub fn run(arguments: impl IntoIterator<Item = OsString>, process: &process::Process) -> ExitCode {
-    ExitCode::from(cli::main(arguments, process).code())
-}

@@ -1,9 +1,11 @@
-//! The program: the process it runs in, its arguments, its exit code.
+//! The program: passes the arguments to `cli` and exits with its exit code.
 
 use std::process::ExitCode;
 
+use imglife::cli;
 use imglife::process::Process;
 
 fn main() -> ExitCode {
-    imglife::run(std::env::args_os(), &Process::current())
+    let exit = cli::main(std::env::args_os(), &Process::current());
+    ExitCode::from(exit.code())
 }

@@ -1,7 +1,7 @@
-//! The process around a run: variables, clock, working directory, streams.
+//! The process of a run: environment variables, clock, working directory, streams.
 //!
-//! The only module that reads the environment and the wall clock; everything else is handed a
-//! `Process` or parts of it.
+//! The only module that reads the environment and the wall clock. All other code gets a [`Process`]
+//! or parts of it.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -12,23 +12,23 @@ use chrono::Utc;
 use crate::model::lock::lock;
 use crate::model::{Clock, Variables};
 
-/// What a run knows of the process it runs in.
+/// Process of a run.
 #[derive(Clone, Debug)]
 pub struct Process {
     pub variables: Variables,
     pub clock: Clock,
-    /// The working directory; relative paths on the command line are relative to it.
+    /// Working directory. Paths on the command line are relative to it.
     pub directory: PathBuf,
     pub stdout: Stream,
     pub stderr: Stream,
 }
 
 impl Process {
-    /// Returns the real process. Where the working directory is gone, relative paths lead nowhere,
-    /// and what needs none goes on.
+    /// Returns the current process. If the working directory was deleted, relative paths do not
+    /// work, but commands without such paths do.
     #[expect(
         clippy::disallowed_methods,
-        reason = "the one place that reads the environment and the clock"
+        reason = "only this function reads the environment and the clock"
     )]
     pub fn current() -> Process {
         let variables = std::env::vars_os()
@@ -44,11 +44,11 @@ impl Process {
     }
 }
 
-/// An output stream that can be shared and written to from several tasks, a write at a time.
+/// Output stream that several tasks can share. Each write is atomic.
 #[derive(Clone)]
 pub struct Stream {
     target: Arc<Mutex<dyn Write + Send>>,
-    /// Whether a person is looking: decides on colours and progress bars.
+    /// True if the stream is a terminal. Decides on colours and progress bars.
     pub is_terminal: bool,
 }
 
@@ -61,13 +61,13 @@ impl Stream {
         }
     }
 
-    /// Returns a stream into memory, and what was written to it so far.
+    /// Returns a stream into memory, and access to its text.
     pub fn captured() -> (Stream, Captured) {
         let captured = Captured::default();
         (Stream::new(captured.clone(), false), captured)
     }
 
-    /// Writes `text` and flushes. A closed pipe (`imglife ... | head`) is no error.
+    /// Writes `text` and flushes. A closed pipe (`imglife ... | head`) is not an error.
     pub fn write(&self, text: &str) -> io::Result<()> {
         let mut target = lock(&self.target);
         match target
@@ -89,7 +89,7 @@ impl std::fmt::Debug for Stream {
     }
 }
 
-/// What was written to a captured stream.
+/// Text of a stream into memory.
 #[derive(Clone, Debug, Default)]
 pub struct Captured(Arc<Mutex<Vec<u8>>>);
 

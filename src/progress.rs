@@ -1,24 +1,24 @@
-//! What happens during a run, told to whoever wants to show it. Nobody draws here.
+//! Progress events of a run. Displays implement [`Progress`]; nothing is drawn here.
 
 use std::sync::Arc;
 
-/// Takes events of a run. Called from many tasks at once; must return quickly.
+/// Receiver of progress events. Many tasks call it in parallel, so it must return quickly.
 pub trait Progress: Send + Sync {
     fn event(&self, event: Event<'_>);
 }
 
-/// Something that happened. Items are named as the report names them.
+/// Progress event. Items have the same names as in the report.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// Work on a number of items is about to begin.
+    /// Work on a number of items is about to start.
     Planned { items: usize },
-    /// Something is being looked at (`listing docker.io/library/alpine`), before there is a plan.
+    /// The run reads something before it has a plan, such as `listing docker.io/library/alpine`.
     Observing { what: &'a str },
-    /// Work on an item began.
+    /// Work on an item started.
     Started { item: &'a str },
-    /// The size of content that will be moved for an item became known, in bytes. Adds up.
+    /// More content will be transferred for an item, in bytes.
     Expected { item: &'a str, bytes: u64 },
-    /// Content of an item was moved, or found not to need moving, in bytes. Adds up.
+    /// More content of an item was transferred, or turned out to be present already, in bytes.
     Moved { item: &'a str, bytes: u64 },
     /// Work on an item ended.
     Finished {
@@ -27,21 +27,21 @@ pub enum Event<'a> {
     },
 }
 
-/// How work on an item ended.
+/// Outcome of the work on an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemOutcome<'a> {
     Done { detail: &'a str },
     Failed { cause: &'a str },
 }
 
-/// Progress that nobody looks at.
+/// Receiver that ignores all events.
 pub struct Silent;
 
 impl Progress for Silent {
     fn event(&self, _: Event<'_>) {}
 }
 
-/// Returns progress that nobody looks at.
+/// Returns a receiver that ignores all events.
 pub fn silent() -> Arc<dyn Progress> {
     Arc::new(Silent)
 }

@@ -1,5 +1,4 @@
-//! `app list` and `app purge`: from their options and the configuration to places, step, report and
-//! exit code.
+//! `imglife app list` and `imglife app purge`: options, record store, the step, its result.
 
 use std::path::Path;
 use std::time::Instant;
@@ -7,24 +6,25 @@ use std::time::Instant;
 use super::configuration::load_configuration;
 use super::places::image_places;
 use super::records::records;
-use super::{Global, Mode, Output, Surroundings, runtime};
+use super::result::CommandResult;
+use super::{CommandContext, GlobalOptions, Mode, OutputForm, runtime};
 use crate::error::{Exit, Failure};
 use crate::model::reference::LAYOUT_PREFIX;
 use crate::packages::RecordSet;
 use crate::steps::apps::{self, AppListReport, ListFilter, PurgeExecution};
 use crate::steps::shard::Only;
 
-/// What a list of records was asked to show.
+/// Options of `imglife app list`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppListOptions {
     pub project: Option<String>,
-    /// A reference or a pattern.
+    /// Reference or pattern of a base.
     pub base: Option<String>,
     pub detailed: bool,
     pub output: ListOutput,
 }
 
-/// The form of a list of records on stdout.
+/// Format of the list of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListOutput {
     Text,
@@ -32,25 +32,25 @@ pub enum ListOutput {
     Csv,
 }
 
-/// What a removal of records was asked to do.
+/// Options of `imglife app purge`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppPurgeOptions {
     pub mode: Mode,
-    /// How many records of a repository stay; all when `None`.
+    /// Number of records to keep for each repository; `None`: all.
     pub keep: Option<usize>,
     pub project: Option<String>,
-    /// Whether records of images that are gone are removed.
+    /// True if records of deleted images are deleted.
     pub orphans: bool,
-    pub output: Output,
+    pub output: OutputForm,
 }
 
 /// Lists records.
 pub(super) fn list(
     options: &AppListOptions,
-    global: &Global,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
-    let process = &surroundings.process;
+    global: &GlobalOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    let process = &context.process;
     let base = Only::new(
         options
             .base
@@ -60,7 +60,7 @@ pub(super) fn list(
     )
     .map_err(|_| {
         Failure::usage(format!(
-            "`--base {}` is no pattern",
+            "`--base {}` is not a valid pattern",
             options.base.as_deref().unwrap_or_default()
         ))
     })?;
@@ -70,30 +70,26 @@ pub(super) fn list(
     };
     let config = load_configuration(global, process)?;
     let records = records(&config, process, Mode::DryRun)?;
-    runtime::read(surroundings.deadline, async move {
+    runtime::read(context.deadline, async move {
         let reading = records.all().await?;
         warn_of_unreadable(&reading);
         let report: AppListReport = apps::list(reading, &filter);
-        match options.output {
-            ListOutput::Text => surroundings.report(
-                Output::Text,
-                "app-list",
-                &report,
-                &report.document(options.detailed),
-            )?,
-            ListOutput::Json => surroundings.report(
-                Output::Json,
-                "app-list",
-                &report,
-                &report.document(options.detailed),
-            )?,
-            ListOutput::Csv => surroundings.print(&report.csv(options.detailed))?,
-        }
-        Ok(Exit::Done)
+        let output = match options.output {
+            ListOutput::Text => OutputForm::Text,
+            ListOutput::Json => OutputForm::Json,
+            ListOutput::Csv => return Ok(CommandResult::text(report.csv(options.detailed))),
+        };
+        CommandResult::reported(
+            Exit::Done,
+            output,
+            "app-list",
+            &report,
+            report.document(options.detailed),
+        )
     })
 }
 
-/// Returns a pattern of bases; one of layouts begins at the root, as records have them.
+/// Returns the pattern of a base. For an OCI layout it is absolute, as in records.
 fn from_root(pattern: &str, directory: &Path) -> String {
     let path = pattern
         .strip_prefix(LAYOUT_PREFIX)
@@ -104,16 +100,16 @@ fn from_root(pattern: &str, directory: &Path) -> String {
     )
 }
 
-/// Removes records that are no longer of use.
+/// Deletes records that are no longer needed.
 pub(super) fn purge(
     options: &AppPurgeOptions,
-    global: &Global,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
-    let process = &surroundings.process;
+    global: &GlobalOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    let process = &context.process;
     let config = load_configuration(global, process)?;
     let records = records(&config, process, options.mode)?;
-    runtime::run(surroundings.deadline, |cancel| async move {
+    runtime::run(context.deadline, |cancel| async move {
         let began = Instant::now();
         let observe = async {
             let reading = records.all().await?;
@@ -124,7 +120,7 @@ pub(super) fn purge(
                     .records
                     .iter()
                     .map(|record| &record.image.repository),
-                surroundings,
+                context,
                 Mode::DryRun,
             )?;
             let images = options.orphans.then_some(&stores);
@@ -133,7 +129,7 @@ pub(super) fn purge(
         };
         let (world, stores) = tokio::select! {
             world = observe => world?,
-            () = cancel.cancelled() => return Err(Failure::failed("stopped while looking at the records; none was removed")),
+            () = cancel.cancelled() => return Err(Failure::failed("stopped while reading the records; none was deleted")),
         };
         let plan = apps::plan(&world, options.keep, options.project.as_deref());
         let mut report = apps::execute(
@@ -147,8 +143,13 @@ pub(super) fn purge(
         )
         .await;
         report.duration = began.elapsed();
-        surroundings.report(options.output, "app-purge", &report, &report.document())?;
-        Ok(report.exit())
+        CommandResult::reported(
+            report.exit(),
+            options.output,
+            "app-purge",
+            &report,
+            report.document(),
+        )
     })
 }
 

@@ -1,24 +1,25 @@
-//! `build`: from its options and the configuration to places, engines, step, report and exit code.
+//! `imglife build`: options, stores, engines, the step, its result.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use chrono::{DateTime, NaiveDate};
 use tokio_util::sync::CancellationToken;
 
-use super::configuration::{lacks, load_configuration};
+use super::configuration::{load_configuration, missing_setting};
 use super::engines::engines;
 use super::eol::end_of_life_table;
+use super::hooks::hook_runner;
+use super::only::checked_only;
 use super::places::image_places;
 use super::report_files::ReportFile;
-use super::{Global, Mode, Output, Shard, Surroundings, runtime};
+use super::result::CommandResult;
+use super::{CommandContext, GlobalOptions, Mode, OutputForm, Shard, runtime};
 use crate::ci;
-use crate::command::{RefusingRunner, Runner, SystemRunner};
 use crate::config::{BuildConfig, Config};
-use crate::error::{Exit, Failure};
-use crate::hooks::HookRunner;
+use crate::engines::OwnBuilder;
+use crate::error::Failure;
 use crate::model::Variables;
 use crate::model::env;
 use crate::model::eol::Calendar;
@@ -27,53 +28,53 @@ use crate::process::Process;
 use crate::report::junit;
 use crate::steps::build::{self, BuildReport, ChildMode, Execution, Occasion, Scope, World};
 use crate::steps::eol::{EolAssessor, products_of_image};
-use crate::steps::shard::Only;
 
-/// What a build was asked to do.
+/// Options of `imglife build`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildOptions {
     pub mode: Mode,
-    /// Patterns of `--only`, as written.
+    /// Patterns of `--only`.
     pub only: Vec<String>,
     pub shard: Option<Shard>,
-    /// Whether images are built again that are published.
+    /// True if published images are rebuilt.
     pub force: bool,
     pub form: BuildForm,
-    /// Where a JUnit report is written; relative to the working directory.
+    /// File for a JUnit report, relative to the working directory.
     pub report_junit: Option<PathBuf>,
+    /// Settings of the buildx builder that is created if docker has only its default one; `None`:
+    /// create none.
+    pub own_builder: Option<OwnBuilder>,
 }
 
-/// What comes out of a build.
+/// Output of a build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BuildForm {
-    Report(Output),
-    /// Images are not built: what they are made of is written into a directory, relative to the
-    /// working directory.
+    Report(OutputForm),
+    /// Build contexts in a directory, relative to the working directory. No image is built.
     Contexts(PathBuf),
-    /// A child pipeline for GitLab, with a job for each image.
+    /// Child pipeline for GitLab with a job for each image. No image is built.
     GitlabChild,
 }
 
 /// Runs a build.
 pub(super) fn run(
     options: &BuildOptions,
-    global: &Global,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
-    let process = &surroundings.process;
+    global: &GlobalOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    let process = &context.process;
     let config = load_configuration(global, process)?;
     let Some(build) = config
         .build
         .as_ref()
         .filter(|build| !build.images.is_empty())
     else {
-        return Err(lacks("build.images", &config, process).hint(
-            "an image names a `folder` with a template, and the `mirror_image` it is built on",
-        ));
+        return Err(missing_setting("build.images", &config, process)
+            .hint("add an image with a `folder` that has a template, and its `mirror_image`"));
     };
     let mut patterns = options.only.clone();
     if options.form == BuildForm::GitlabChild {
-        // A component's input, which is in no script.
+        // An input of the component, which the script does not pass as an argument.
         patterns.extend(
             process
                 .variables
@@ -84,7 +85,12 @@ pub(super) fn run(
         );
     }
     let scope = Scope {
-        only: only(&patterns, &config.directory, build)?,
+        only: checked_only(
+            &patterns,
+            &config.directory,
+            &names(&config),
+            "`--only` matches the name or repository of an image",
+        )?,
         shard: options.shard,
     };
     if options.form == BuildForm::GitlabChild {
@@ -97,64 +103,52 @@ pub(super) fn run(
             mode: child_mode(&process.variables)?,
             keep: process.variables.get_filled(env::IMGLIFE_CHILD_KEEP),
         };
-        surroundings.print(&build::child_pipeline(build, &child))?;
-        return Ok(Exit::Done);
+        return Ok(CommandResult::text(build::child_pipeline(build, &child)));
     }
-    let junit_file = options
-        .report_junit
-        .as_ref()
-        .map(|path| ReportFile::prepare(path, &process.directory))
-        .transpose()?;
-    runtime::run(surroundings.deadline, |cancel| async {
-        let report = run_step(&config, build, &scope, options, surroundings, cancel).await?;
-        surroundings.note(
-            options.mode == Mode::Apply && report.totals.built > 0,
-            report.outputs(),
-        );
+    let junit_file =
+        ReportFile::prepare_if_set(options.report_junit.as_deref(), &process.directory)?;
+    runtime::run(context.deadline, |cancel| async {
+        let report = run_step(&config, build, &scope, options, context, cancel).await?;
         let output = if let BuildForm::Report(output) = options.form {
             output
         } else {
-            Output::Text
+            OutputForm::Text
         };
-        // Both are tried: a full disk under one is no reason to lose the other.
-        let written = [
-            surroundings.report(output, "build", &report, &report.document()),
-            junit_file.map_or(Ok(()), |file| {
-                file.write(&junit::draw(&report.test_suite()))
-            }),
-        ];
-        written.into_iter().collect::<Result<(), Failure>>()?;
-        Ok(report.exit())
+        let mut result =
+            CommandResult::reported(report.exit(), output, "build", &report, report.document())?;
+        result.outputs.extend(report.outputs());
+        Ok(result
+            .changed(options.mode == Mode::Apply && report.totals.built > 0)
+            .and_file(junit_file, || junit::draw(&report.test_suite())))
     })
 }
 
-/// Returns the tags of the runners that a child pipeline is for: a list in JSON, as GitLab puts a
-/// component's input into a variable.
+/// Returns the runner tags of a child pipeline. GitLab passes the component's input as a JSON list.
 fn child_tags(variables: &Variables) -> Result<Vec<String>, Failure> {
     let Some(text) = variables.get_filled(env::IMGLIFE_CHILD_TAGS) else {
         return Ok(Vec::new());
     };
     serde_json::from_str(text).map_err(|error| {
         Failure::usage(format!(
-            "IMGLIFE_CHILD_TAGS is no list of texts in JSON: {error}"
+            "IMGLIFE_CHILD_TAGS is not a JSON list of strings: {error}"
         ))
     })
 }
 
-/// Returns what the jobs of a child pipeline have to build with. Fails for what would need a
-/// service beside each.
+/// Returns the build mode of the jobs of a child pipeline. Fails for a mode that needs a service in
+/// each job.
 fn child_mode(variables: &Variables) -> Result<ChildMode, Failure> {
     let Some(name) = variables.get_filled(env::IMGLIFE_CHILD_MODE) else {
         return Ok(ChildMode::Native);
     };
     ChildMode::named(name).ok_or_else(|| {
         let name = excerpt(name, 80);
-        Failure::usage(format!("a child pipeline does not go with the mode `{name}`: its jobs have no services, and build what they push"))
-            .hint("take the mode `native` or `buildah`, or the input `parallel` instead of `child-pipeline`")
+        Failure::usage(format!("a child pipeline does not support the mode `{name}`: its jobs have no services"))
+            .hint("use the mode `native` or `buildah`, or the input `parallel` instead of `child-pipeline`")
     })
 }
 
-/// Returns the names by which `--only` knows each image.
+/// Returns the names that `--only` can match, for each image.
 pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
     config
         .build
@@ -164,36 +158,17 @@ pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn only(patterns: &[String], directory: &Path, build: &BuildConfig) -> Result<Only, Failure> {
-    let only = Only::below(patterns, directory).map_err(Failure::usage)?;
-    let names: Vec<Vec<String>> = build.images.iter().map(build::names).collect();
-    only.check(&names).map_err(|error| {
-        let mut known: Vec<&str> = build
-            .images
-            .iter()
-            .map(|image| image.name.as_str())
-            .collect();
-        known.sort_unstable();
-        known.dedup();
-        Failure::usage(error).hint(format!(
-            "images are known by their name: {}",
-            known.join(", ")
-        ))
-    })?;
-    Ok(only)
-}
-
 async fn run_step(
     config: &Config,
     build: &BuildConfig,
     scope: &Scope,
     options: &BuildOptions,
-    surroundings: &Surroundings,
+    context: &CommandContext,
     cancel: CancellationToken,
 ) -> Result<BuildReport, Failure> {
     let began = Instant::now();
-    let process = &surroundings.process;
-    // Nothing is pushed where only contexts are written.
+    let process = &context.process;
+    // A run that only writes contexts pushes nothing.
     let mode = if matches!(options.form, BuildForm::Contexts(_)) {
         Mode::DryRun
     } else {
@@ -205,16 +180,16 @@ async fn run_step(
             .iter()
             .flat_map(|image| [&image.repository, &image.mirror_image])
     };
-    let stores = image_places(config, repositories(), surroundings, mode)?;
+    let stores = image_places(config, repositories(), context, mode)?;
     let world = tokio::select! {
-        world = build::observe(config, build, scope, &stores, &*surroundings.progress) => world,
+        world = build::observe(config, build, scope, &stores, &*context.progress) => world,
         () = cancel.cancelled() => {
-            tracing::warn!("stopped while looking at the registries; nothing was changed");
+            tracing::warn!("stopped while reading the registries; nothing was changed");
             return Ok(BuildReport::stopped(options.mode, began.elapsed()));
         }
     };
     let occasion = occasion(process)?;
-    let ends = ends(config, build, &world, surroundings).await?;
+    let ends = ends(config, build, &world, context).await?;
     let plan = build::plan(build, &world, options.force);
     if let BuildForm::Contexts(directory) = &options.form {
         let contexts = build::Contexts {
@@ -228,17 +203,19 @@ async fn run_step(
             ..report
         });
     }
-    let runner: Arc<dyn Runner> = if mode == Mode::Apply {
-        Arc::new(SystemRunner)
-    } else {
-        Arc::new(RefusingRunner)
-    };
     let execution = Execution {
         mode,
-        engines: engines(config, build, &stores, surroundings).await?,
+        engines: engines(
+            config,
+            build,
+            options.own_builder.as_ref(),
+            &stores,
+            context,
+        )
+        .await?,
         stores,
-        progress: surroundings.progress.clone(),
-        hooks: HookRunner::new(runner, process.variables.clone(), config.directory.clone()),
+        progress: context.progress.clone(),
+        hooks: hook_runner(config, process, mode),
         cancel,
         occasion,
         ends,
@@ -253,8 +230,8 @@ async fn run_step(
     })
 }
 
-/// Returns the time, the commit and the place of what is built: `SOURCE_DATE_EPOCH`
-/// (reproducible-builds.org) before the clock.
+/// Returns the build time, the commit and the source URL for labels. `SOURCE_DATE_EPOCH`
+/// (reproducible-builds.org) wins over the clock.
 fn occasion(process: &Process) -> Result<Occasion, Failure> {
     let created = match process.variables.get_filled(env::SOURCE_DATE_EPOCH) {
         None => process.clock.now(),
@@ -263,11 +240,11 @@ fn occasion(process: &Process) -> Result<Occasion, Failure> {
             .ok()
             .and_then(|seconds| DateTime::from_timestamp(seconds, 0))
             .ok_or_else(|| {
-                Failure::usage("SOURCE_DATE_EPOCH is no time in seconds since 1970")
-                    .hint("set it as `git log -1 --format=%ct` prints it")
+                Failure::usage("SOURCE_DATE_EPOCH is not a number of seconds since 1970")
+                    .hint("set it to the output of `git log -1 --format=%ct`")
             })?,
     };
-    let job = ci::Build::of(&process.variables);
+    let job = ci::CiJob::of(&process.variables);
     Ok(Occasion {
         created,
         revision: job.revision,
@@ -275,13 +252,13 @@ fn occasion(process: &Process) -> Result<Occasion, Failure> {
     })
 }
 
-/// Returns when the images end, by the data at hand. Data that cannot be read stop nothing: the
-/// label is then left out.
+/// Returns the end-of-life dates of the images, from the local data. If the data cannot be read,
+/// logs a warning and returns none: images are then built without that label.
 async fn ends(
     config: &Config,
     build: &BuildConfig,
     world: &World,
-    surroundings: &Surroundings,
+    context: &CommandContext,
 ) -> Result<HashMap<usize, NaiveDate>, Failure> {
     if build
         .images
@@ -290,18 +267,18 @@ async fn ends(
     {
         return Ok(HashMap::new());
     }
-    let table = match end_of_life_table(config, surroundings).await {
+    let table = match end_of_life_table(config, context).await {
         Ok(table) => table,
         Err(failure) => {
             let cause = crate::error::chain(&*failure.error);
             tracing::warn!(
-                "images get no label `imglife.eol`: {cause}; `imglife eol update` before a build brings the dates"
+                "images get no label `imglife.eol`: {cause}; run `imglife eol update` before the build"
             );
             return Ok(HashMap::new());
         }
     };
     let calendar = Calendar {
-        today: surroundings.process.clock.now().date_naive(),
+        today: context.process.clock.now().date_naive(),
         warn_days: config.lifecycle.warn_days,
     };
     let assessor = EolAssessor {

@@ -1,5 +1,4 @@
-//! `check`, `latest` and `base-args`: from their options and the configuration to sources, step,
-//! report and exit code.
+//! `imglife check`, `latest` and `base-args`: options, sources, the step, its result.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,13 +6,14 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::configuration::{load_configuration, tells_records};
+use super::configuration::{has_record_store, load_configuration};
 use super::documents;
 use super::forge::{BaseRepository, base_repository};
 use super::places::image_places;
 use super::records::records;
 use super::report_files::ReportFile;
-use super::{Global, Mode, Output, Surroundings, runtime};
+use super::result::{CommandResult, warn_of};
+use super::{CommandContext, GlobalOptions, Mode, OutputForm, runtime};
 use crate::ci;
 use crate::config::{Config, SourceText};
 use crate::dockerfile::{self, Base, Foundation, Values};
@@ -23,31 +23,31 @@ use crate::model::{ImageReference, Repository};
 use crate::packages::Records;
 use crate::process::Process;
 use crate::registry::ImageStores;
-use crate::report::{codequality, dotenv};
+use crate::report::{Document, codequality, dotenv};
 use crate::steps::check::{
     self, BaseCheckReport, CheckError, CheckSources, ForgeBranch, KnownBases, LatestError, Location,
 };
 
 pub use crate::steps::check::Policy;
 
-/// Where to look for what is known of bases, besides the Package Registry and the base repository.
+/// Sources of data about bases, besides the Package Registry and the base repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceOptions {
-    /// The configuration of the base repository: an address or a path.
+    /// Configuration of the base repository: a URL or a path.
     pub config_url: Option<String>,
-    /// End-of-life data: an address or a path.
+    /// End-of-life data: a URL or a path.
     pub eol_data_url: Option<String>,
-    /// Whether the registry may be asked.
+    /// True if tags may be read from the image registry.
     pub probe: bool,
 }
 
-/// What a check was asked to do.
+/// Options of `imglife check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckOptions {
     pub base: Option<ImageReference>,
-    /// Relative to the working directory, as are the report files.
+    /// Dockerfile. Relative to the working directory, like the report files.
     pub dockerfile: Option<PathBuf>,
-    /// `NAME=VALUE` each.
+    /// Build arguments, each as `NAME=VALUE`.
     pub build_arguments: Vec<String>,
     pub project: Option<String>,
     pub policy: Policy,
@@ -57,27 +57,27 @@ pub struct CheckOptions {
     pub report_dotenv: Option<PathBuf>,
 }
 
-/// The form of a check's report on stdout.
+/// Format of the report of `imglife check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckOutput {
     Text,
     Json,
-    /// A code quality report.
+    /// Code quality report.
     Gitlab,
-    /// Text, and annotations.
+    /// Text and annotations.
     Github,
 }
 
-/// What `latest` was asked for.
+/// Options of `imglife latest`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LatestOptions {
     pub name: String,
     pub line: Option<String>,
     pub sources: SourceOptions,
-    pub output: Output,
+    pub output: OutputForm,
 }
 
-/// What `base-args` was asked for.
+/// Options of `imglife base-args`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseArgumentsOptions {
     pub base: ImageReference,
@@ -85,52 +85,43 @@ pub struct BaseArgumentsOptions {
     pub sources: SourceOptions,
 }
 
+/// Format of the arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArgumentsForm {
     Flags,
     Json,
 }
 
-/// Checks a base.
+/// Checks a base. With `--warn`, a failure is only a warning.
 pub(super) fn check(
     options: &CheckOptions,
-    global: &Global,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
-    // What is wrong with the command line itself is told in any case.
+    global: &GlobalOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    // An invalid command line is an error even with `--warn`.
     let given = build_arguments(&options.build_arguments)?;
-    match checked(options, &given, global, surroundings) {
+    match check_base(options, &given, global, context) {
         Err(failure)
             if options.policy.warn_only && matches!(failure.exit, Exit::Failed | Exit::Usage) =>
         {
-            tracing::warn!(
-                "the check could not be made: {}",
-                chain(failure.error.as_ref())
-            );
-            failure
-                .hints
-                .iter()
-                .for_each(|hint| tracing::warn!("{hint}"));
-            Ok(Exit::Done)
+            warn_of(&failure);
+            Ok(CommandResult::new(Exit::Done))
         }
         result => result,
     }
 }
 
-fn checked(
+fn check_base(
     options: &CheckOptions,
     given: &BTreeMap<String, String>,
-    global: &Global,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
-    let process = &surroundings.process;
-    let (base, location) = wanted(options, given, process)?;
+    global: &GlobalOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    let process = &context.process;
+    let (base, location) = base_and_location(options, given, process)?;
     let config = load_configuration(global, process)?;
-    let prepare = |path: &Option<PathBuf>| {
-        path.as_ref()
-            .map(|path| ReportFile::prepare(path, &process.directory))
-            .transpose()
-    };
+    let prepare =
+        |path: &Option<PathBuf>| ReportFile::prepare_if_set(path.as_deref(), &process.directory);
     let (codequality_file, dotenv_file) = (
         prepare(&options.report_codequality)?,
         prepare(&options.report_dotenv)?,
@@ -139,65 +130,55 @@ fn checked(
         .project
         .clone()
         .or_else(|| ci::project(&process.variables));
-    runtime::run(surroundings.deadline, |cancel| async move {
+    runtime::run(context.deadline, |cancel| async move {
         let report = match base {
             Base::Scratch => BaseCheckReport::of_scratch(location, options.policy),
             Base::Image(base) => {
                 let work = async {
-                    let found = Found::find(
+                    let sources = OpenedSources::open(
                         &config,
                         &options.sources,
                         Some(&base.repository),
-                        surroundings,
+                        context,
                     )
                     .await?;
-                    check::observe(&base, project.as_deref(), &found.sources(process))
+                    check::observe(&base, project.as_deref(), &sources.step_sources(process))
                         .await
                         .map_err(failure)
                 };
                 let world = tokio::select! {
                     world = work => world?,
-                    () = cancel.cancelled() => return Err(Failure::failed("stopped before anything was known")),
+                    () = cancel.cancelled() => return Err(Failure::failed("stopped before the check was complete")),
                 };
                 BaseCheckReport::new(base, location, &world, options.policy)
             }
         };
-        surroundings.note(false, report.variables());
         let issues = codequality::draw(&report.issues()).map_err(Failure::failed)?;
-        let shown = match options.output {
-            CheckOutput::Text => {
-                surroundings.report(Output::Text, "check", &report, &report.document())
+        let mut result = CommandResult::new(report.exit()).with_report("check", &report)?;
+        result.is_advisory = options.policy.warn_only;
+        result.outputs.extend(report.variables());
+        result.violations = report.violations();
+        let result = match options.output {
+            CheckOutput::Text => result.and_document(report.document()),
+            CheckOutput::Json => result.and_json(),
+            CheckOutput::Gitlab => result.and_text(issues.clone()),
+            CheckOutput::Github => {
+                let commands: String = report
+                    .annotations()
+                    .iter()
+                    .map(ci::annotations::Annotation::command)
+                    .collect();
+                result.and_document(report.document()).and_text(commands)
             }
-            CheckOutput::Json => {
-                surroundings.report(Output::Json, "check", &report, &report.document())
-            }
-            CheckOutput::Gitlab => surroundings.print(&issues),
-            CheckOutput::Github => surroundings
-                .report(Output::Text, "check", &report, &report.document())
-                .and_then(|()| {
-                    let commands: String = report
-                        .annotations()
-                        .iter()
-                        .map(ci::annotations::Annotation::command)
-                        .collect();
-                    surroundings.print(&commands)
-                }),
         };
-        let written = [
-            shown,
-            codequality_file.map_or(Ok(()), |file| file.write(&issues)),
-            dotenv_file.map_or(Ok(()), |file| {
-                file.write(&dotenv::draw(&report.variables()))
-            }),
-        ];
-        written.into_iter().collect::<Result<(), Failure>>()?;
-        surroundings.violated(&report.violations());
-        Ok(report.exit())
+        Ok(result
+            .and_file(codequality_file, || issues)
+            .and_file(dotenv_file, || dotenv::draw(&report.variables())))
     })
 }
 
-/// Returns the base that is asked for, and where it is named.
-fn wanted(
+/// Returns the base to check, and its location in a Dockerfile.
+fn base_and_location(
     options: &CheckOptions,
     given: &BTreeMap<String, String>,
     process: &Process,
@@ -212,7 +193,7 @@ fn wanted(
         (None, Some(base)) => return Ok((Base::Image(base.clone()), None)),
     };
     let foundation = foundation(&path, given, process);
-    let place = |line| {
+    let location = |line| {
         Some(Location {
             path: path.to_string_lossy().into_owned(),
             line,
@@ -220,16 +201,17 @@ fn wanted(
     };
     match (base, foundation) {
         (None, foundation) => {
-            foundation.map(|foundation| (foundation.base, place(foundation.line)))
+            foundation.map(|foundation| (foundation.base, location(foundation.line)))
         }
-        // What the file says is only where to point at.
+        // The file only provides the location.
         (Some(base), foundation) => Ok((
             Base::Image(base),
-            place(foundation.map_or(1, |foundation| foundation.line)),
+            location(foundation.map_or(1, |foundation| foundation.line)),
         )),
     }
 }
 
+/// Reads the base of the last stage of a Dockerfile.
 fn foundation(
     path: &Path,
     given: &BTreeMap<String, String>,
@@ -247,24 +229,25 @@ fn foundation(
     });
     let text = text.map_err(|error| {
         Failure::usage(format!("cannot read {name}: {error}"))
-            .hint("name the file with `--dockerfile`, or the base itself with `--base`")
+            .hint("set the path with `--dockerfile`, or the base with `--base`")
     })?;
     let values = Values {
         given,
         environment: &process.variables,
     };
     dockerfile::foundation(&String::from_utf8_lossy(&text), values).map_err(|error| {
-        let place = error
+        let location = error
             .line
             .map_or_else(|| name.to_string(), |line| format!("{name}:{line}"));
         let hint = error.hint();
         hint.into_iter().fold(
-            Failure::failed(format!("{place}: {}", error.problem)),
+            Failure::failed(format!("{location}: {}", error.problem)),
             Failure::hint,
         )
     })
 }
 
+/// Parses build arguments. Fails with a usage error when one is not `NAME=VALUE`.
 fn build_arguments(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let pair = |text: &String| {
         text.split_once('=')
@@ -276,10 +259,10 @@ fn build_arguments(texts: &[String]) -> Result<BTreeMap<String, String>, Failure
         .map(|text| {
             pair(text).ok_or_else(|| {
                 Failure::usage(format!(
-                    "`--build-arg {}` is no argument",
+                    "`--build-arg {}` is not a build argument",
                     excerpt(text, 80)
                 ))
-                .hint("write it as `--build-arg NAME=VALUE`")
+                .hint("use the form `--build-arg NAME=VALUE`")
             })
         })
         .collect()
@@ -288,35 +271,35 @@ fn build_arguments(texts: &[String]) -> Result<BTreeMap<String, String>, Failure
 /// Prints the newest image of a base.
 pub(super) fn latest(
     options: &LatestOptions,
-    global: &Global,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
+    global: &GlobalOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
     #[derive(Serialize)]
     struct Latest {
         name: String,
         latest: ImageReference,
     }
-    let process = &surroundings.process;
+    let process = &context.process;
     let config = load_configuration(global, process)?;
-    // A bare name is that of a base, and of no image of Docker Hub.
-    let asked = options
+    // A name without a slash is the name of a base, not of an image on Docker Hub.
+    let reference = options
         .name
         .contains('/')
         .then(|| options.name.parse::<ImageReference>().ok())
         .flatten();
-    let asked = asked.map(|asked| asked.resolved_below(&process.directory));
-    let name = asked
+    let reference = reference.map(|reference| reference.resolved_below(&process.directory));
+    let name = reference
         .as_ref()
         .map_or(options.name.clone(), ToString::to_string);
-    runtime::read(surroundings.deadline, async move {
-        let found = Found::find(
+    runtime::read(context.deadline, async move {
+        let sources = OpenedSources::open(
             &config,
             &options.sources,
-            asked.as_ref().map(|asked| &asked.repository),
-            surroundings,
+            reference.as_ref().map(|reference| &reference.repository),
+            context,
         )
         .await?;
-        let known: KnownBases = check::known(&found.sources(process), asked.as_ref())
+        let known: KnownBases = check::known(&sources.step_sources(process), reference.as_ref())
             .await
             .map_err(failure)?;
         known
@@ -335,71 +318,71 @@ pub(super) fn latest(
             .flat_map(|base| &base.unknown_tags)
             .for_each(|warning| tracing::warn!("{warning}"));
         match options.output {
-            Output::Text => surroundings.print(&format!("{latest}\n"))?,
-            Output::Json => {
-                surroundings.report(
-                    Output::Json,
+            OutputForm::Text => Ok(CommandResult::text(format!("{latest}\n"))),
+            OutputForm::Json => {
+                let report = Latest {
+                    name: options.name.clone(),
+                    latest,
+                };
+                CommandResult::reported(
+                    Exit::Done,
+                    OutputForm::Json,
                     "latest",
-                    &Latest {
-                        name: options.name.clone(),
-                        latest,
-                    },
-                    &Default::default(),
-                )?;
+                    &report,
+                    Document::default(),
+                )
             }
         }
-        Ok(Exit::Done)
     })
 }
 
-/// Prints the flags that tell a build which base it stands on.
+/// Prints build flags that record the base of an image.
 pub(super) fn base_arguments(
     options: &BaseArgumentsOptions,
-    global: &Global,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
-    let process = &surroundings.process;
+    global: &GlobalOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    let process = &context.process;
     let config = load_configuration(global, process)?;
-    runtime::read(surroundings.deadline, async move {
+    runtime::read(context.deadline, async move {
         let mut base = options.base.resolved_below(&process.directory);
-        let can_ask = options.sources != SourceOptions::default() || tells_records(&config);
-        if base.digest.is_none() && can_ask {
-            let found = Found::find(
-                &config,
-                &options.sources,
-                Some(&base.repository),
-                surroundings,
-            )
-            .await?;
-            base.digest = match check::observe(&base, None, &found.sources(process)).await {
+        let has_sources = options.sources != SourceOptions::default() || has_record_store(&config);
+        if base.digest.is_none() && has_sources {
+            let sources =
+                OpenedSources::open(&config, &options.sources, Some(&base.repository), context)
+                    .await?;
+            base.digest = match check::observe(&base, None, &sources.step_sources(process)).await {
                 Ok(world) => world.digest_now,
                 Err(error) => {
-                    tracing::warn!("the digest of {base} is not known: {}", chain(&error));
+                    tracing::warn!("cannot determine the digest of {base}: {}", chain(&error));
                     None
                 }
             };
         }
         let arguments = check::base_arguments(&base);
         match options.form {
-            ArgumentsForm::Json => {
-                surroundings.report(Output::Json, "base-args", &arguments, &Default::default())?;
-            }
+            ArgumentsForm::Json => CommandResult::reported(
+                Exit::Done,
+                OutputForm::Json,
+                "base-args",
+                &arguments,
+                Document::default(),
+            ),
             ArgumentsForm::Flags => {
                 let flags = arguments.flags().ok_or_else(|| {
                     Failure::failed(format!(
-                        "{base} has characters that a shell would not leave alone"
+                        "{base} contains characters that a shell interprets"
                     ))
-                    .hint("take `--format json`")
+                    .hint("use `--format json`")
                 })?;
-                surroundings.print(&format!("{flags}\n"))?;
+                Ok(CommandResult::text(format!("{flags}\n")))
             }
         }
-        Ok(Exit::Done)
     })
 }
 
-/// The sources of a run, which the step borrows.
-struct Found {
+/// Sources of a check, which the step borrows.
+struct OpenedSources {
     records: Option<Records>,
     repository: Option<BaseRepository>,
     configuration: Option<SourceText>,
@@ -407,23 +390,22 @@ struct Found {
     stores: Option<ImageStores>,
 }
 
-impl Found {
-    /// Returns the sources that the options and the configuration lead to. Fails when these are
-    /// none.
-    async fn find(
+impl OpenedSources {
+    /// Returns the sources of the options and the configuration. Fails when there are none.
+    async fn open(
         config: &Config,
         options: &SourceOptions,
         repository: Option<&Repository>,
-        surroundings: &Surroundings,
-    ) -> Result<Found, Failure> {
-        let process = &surroundings.process;
-        let needs_none = options.config_url.is_some() || options.probe;
-        let records = if needs_none && !tells_records(config) {
+        context: &CommandContext,
+    ) -> Result<OpenedSources, Failure> {
+        let process = &context.process;
+        let has_other_source = options.config_url.is_some() || options.probe;
+        let records = if has_other_source && !has_record_store(config) {
             None
         } else {
-            let hint = "or name the configuration of the bases with `--config-url`, or ask the registry with `--probe`";
+            let hint = "or set the configuration of the base repository with `--config-url`, or read the tags in the registry with `--probe`";
             Some(records(config, process, Mode::DryRun).map_err(|failure| {
-                if needs_none {
+                if has_other_source {
                     failure
                 } else {
                     failure.hint(hint)
@@ -450,13 +432,13 @@ impl Found {
             Some(image_places(
                 config,
                 repository.into_iter(),
-                surroundings,
+                context,
                 Mode::DryRun,
             )?)
         } else {
             None
         };
-        Ok(Found {
+        Ok(OpenedSources {
             records,
             repository: base_repository(config, process)?,
             configuration,
@@ -465,7 +447,7 @@ impl Found {
         })
     }
 
-    fn sources(&self, process: &Process) -> CheckSources<'_> {
+    fn step_sources(&self, process: &Process) -> CheckSources<'_> {
         CheckSources {
             records: self.records.as_ref(),
             forge: self.repository.as_ref().map(|repository| ForgeBranch {

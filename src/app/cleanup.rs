@@ -1,4 +1,4 @@
-//! `cleanup`: from its options and the configuration to places, step, report and exit code.
+//! `imglife cleanup`: options, stores, the step, its result.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -7,14 +7,16 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::configuration::{lacks, load_configuration};
+use super::configuration::{load_configuration, missing_setting};
 use super::digest_cache::UserDigestCache;
+use super::only::checked_only;
 use super::places::image_places;
 use super::records::records;
 use super::report_files::ReportFile;
-use super::{Global, Mode, Output, Shard, Surroundings, runtime};
+use super::result::CommandResult;
+use super::{CommandContext, GlobalOptions, Mode, OutputForm, Shard, runtime};
 use crate::config::Config;
-use crate::error::{Exit, Failure};
+use crate::error::Failure;
 use crate::model::Repository;
 use crate::packages::Records;
 use crate::report::json;
@@ -22,69 +24,67 @@ use crate::steps::cleanup::{
     self, CleanupExecution, CleanupPolicy, CleanupReport, CleanupScope, ObservedRecords, Observer,
     RecordWatch, RecordsSource, targets,
 };
-use crate::steps::shard::Only;
 
-/// What a clean-up was asked to do.
+/// Options of `imglife cleanup`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CleanupOptions {
     pub mode: Mode,
-    /// Patterns of `--only`, as written.
+    /// Patterns of `--only`.
     pub only: Vec<String>,
     pub shard: Option<Shard>,
     /// True if a failed safety check does not stop the run.
     pub force: bool,
-    /// The time that the rules are judged at, instead of now.
+    /// Time at which the rules are applied; `None`: now.
     pub now: Option<DateTime<Utc>>,
     pub max_delete_percent: Option<u8>,
-    pub output: Output,
-    /// Where the report is written as JSON; relative to the working directory.
+    pub output: OutputForm,
+    /// File for the report as JSON, relative to the working directory.
     pub report: Option<PathBuf>,
 }
 
-/// Runs a clean-up.
+/// Runs a cleanup.
 pub(super) fn run(
     options: &CleanupOptions,
-    global: &Global,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
-    let process = &surroundings.process;
+    global: &GlobalOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    let process = &context.process;
     let config = load_configuration(global, process)?;
     if config.retention.is_none() {
-        return Err(lacks("retention", &config, process).hint(
-            "without rules nothing is deleted; `retention: { keep_last: 5 }` is a beginning",
-        ));
+        return Err(missing_setting("retention", &config, process)
+            .hint("add retention rules, for example `retention: { keep_last: 5 }`"));
     }
     if targets(&config).is_empty() {
-        return Err(lacks("build.images", &config, process)
-            .hint("there are no `sync.entries` either, so there is nothing to clean up"));
+        return Err(missing_setting("build.images", &config, process)
+            .hint("add images or `sync.entries`: cleanup works on both"));
     }
     let scope = CleanupScope {
-        only: only(&options.only, &config)?,
+        only: checked_only(
+            &options.only,
+            &config.directory,
+            &names(&config),
+            "`--only` matches the name or repository of an image",
+        )?,
         shard: options.shard,
     };
-    let report_file = options
-        .report
-        .as_ref()
-        .map(|path| ReportFile::prepare(path, &process.directory))
-        .transpose()?;
-    runtime::run(surroundings.deadline, |cancel| async {
-        let report = cleanup(&config, &scope, options, surroundings, cancel).await?;
-        surroundings.note(options.mode == Mode::Apply && report.totals.deleted > 0, []);
-        // Both are tried: what was deleted should be told somewhere.
-        let file = report_file.map(|file| {
-            let text = json::versioned("cleanup", &report).map_err(Failure::failed)?;
-            file.write(&text)
-        });
-        let written = [
-            surroundings.report(options.output, "cleanup", &report, &report.document()),
-            file.unwrap_or(Ok(())),
-        ];
-        written.into_iter().collect::<Result<(), Failure>>()?;
-        Ok(report.exit())
+    let report_file = ReportFile::prepare_if_set(options.report.as_deref(), &process.directory)?;
+    runtime::run(context.deadline, |cancel| async {
+        let report = cleanup(&config, &scope, options, context, cancel).await?;
+        let json = json::versioned("cleanup", &report).map_err(Failure::failed)?;
+        let result = CommandResult::reported(
+            report.exit(),
+            options.output,
+            "cleanup",
+            &report,
+            report.document(),
+        )?;
+        Ok(result
+            .changed(options.mode == Mode::Apply && report.totals.deleted > 0)
+            .and_file(report_file, || json))
     })
 }
 
-/// Returns the names by which `--only` knows each image.
+/// Returns the names that `--only` can match, for each image.
 pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
     targets(config)
         .iter()
@@ -92,30 +92,11 @@ pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn only(patterns: &[String], config: &Config) -> Result<Only, Failure> {
-    let only = Only::below(patterns, &config.directory).map_err(Failure::usage)?;
-    let names = names(config);
-    only.check(&names).map_err(|error| {
-        let mut known: Vec<&str> = names
-            .iter()
-            .filter_map(|names| names.first())
-            .map(String::as_str)
-            .collect();
-        known.sort_unstable();
-        known.dedup();
-        Failure::usage(error).hint(format!(
-            "images are known by their name or repository: {}",
-            known.join(", ")
-        ))
-    })?;
-    Ok(only)
-}
-
 async fn cleanup(
     config: &Config,
     scope: &CleanupScope,
     options: &CleanupOptions,
-    surroundings: &Surroundings,
+    context: &CommandContext,
     cancel: CancellationToken,
 ) -> Result<CleanupReport, Failure> {
     let began = Instant::now();
@@ -134,24 +115,22 @@ async fn cleanup(
         .chain(sources)
         .chain(archives)
         .collect();
-    let stores = image_places(config, repositories.iter(), surroundings, options.mode)?;
-    let now = options
-        .now
-        .unwrap_or_else(|| surroundings.process.clock.now());
-    let source = Source(
+    let stores = image_places(config, repositories.iter(), context, options.mode)?;
+    let now = options.now.unwrap_or_else(|| context.process.clock.now());
+    let source = ConfiguredRecords(
         config
             .registry
             .is_some()
-            .then(|| records(config, &surroundings.process, Mode::DryRun))
+            .then(|| records(config, &context.process, Mode::DryRun))
             .transpose()?,
     );
     let watch = RecordWatch::new(config, &source, options.force);
     let world = async {
-        let cache = UserDigestCache::of("cleanup", &surroundings.process, options.mode);
+        let cache = UserDigestCache::of("cleanup", &context.process, options.mode);
         let observer = Observer {
             stores: &stores,
             cache: &cache,
-            progress: &*surroundings.progress,
+            progress: &*context.progress,
             now,
         };
         let world = cleanup::observe(config, scope, watch.read().await, observer).await;
@@ -165,7 +144,7 @@ async fn cleanup(
     let world = tokio::select! {
         world = world => world,
         () = cancel.cancelled() => {
-            tracing::warn!("stopped while looking at the registries; nothing was changed");
+            tracing::warn!("stopped while reading the registries; nothing was changed");
             return Ok(CleanupReport::stopped(options.mode, began.elapsed()));
         }
     };
@@ -179,7 +158,7 @@ async fn cleanup(
         mode: options.mode,
         stores,
         records: &watch,
-        progress: surroundings.progress.clone(),
+        progress: context.progress.clone(),
         cancel,
     };
     let report = CleanupReport::new(&plan, cleanup::execute(&plan, &execution).await);
@@ -189,11 +168,11 @@ async fn cleanup(
     })
 }
 
-/// The place that the configuration names for records, where it names one.
-struct Source(Option<Records>);
+/// Configured record store, if there is one.
+struct ConfiguredRecords(Option<Records>);
 
 #[async_trait]
-impl RecordsSource for Source {
+impl RecordsSource for ConfiguredRecords {
     async fn read(&self) -> ObservedRecords {
         let Some(records) = &self.0 else {
             return ObservedRecords::NotConfigured;

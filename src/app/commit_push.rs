@@ -1,16 +1,16 @@
-//! `git commit-push`: from its options and what the CI server tells to the checkout, the remote,
-//! step, report and exit code.
+//! `imglife git commit-push`: options, the checkout, the remote, the step, its result.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::configuration::load_configuration;
 use super::merge_requests::merge_requests;
-use super::{Global, Surroundings, runtime};
-use crate::ci::repository::{Repository, Server};
+use super::result::CommandResult;
+use super::{CommandContext, GlobalOptions, runtime};
+use crate::ci::repository::{JobRepository, JobServer};
 use crate::command::{Runner, SystemRunner};
 use crate::credentials::{self, Credential, ForgeCredentials};
-use crate::error::{Exit, Failure};
+use crate::error::Failure;
 use crate::forge::MergeRequest;
 use crate::git::{Checkout, CommitIdentity, Discovery, GitCredential, Remote, ScratchRepository};
 use crate::http::{Url, host_of};
@@ -23,17 +23,17 @@ use crate::steps::commit_push::{
     PushTarget, RemoteAccess, side_branch,
 };
 
-/// What `git commit-push` was asked to do.
+/// Options of `imglife git commit-push`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitPushOptions {
     pub message: String,
-    /// Relative to the working directory.
+    /// Files to commit, relative to the working directory.
     pub paths: Vec<PathBuf>,
-    /// `None`: the branch of the pipeline, or the one that is checked out.
+    /// Branch to push to; `None`: the branch of the pipeline, or the current branch.
     pub branch: Option<String>,
-    /// `None`: the repository of the pipeline, or the remote `origin`.
+    /// Repository to push to; `None`: the repository of the pipeline, or the remote `origin`.
     pub remote: Option<String>,
-    /// `Name <address>`.
+    /// Author as `Name <address>`.
     pub author: Option<String>,
     pub sign_off: bool,
     pub skip_ci: bool,
@@ -43,22 +43,22 @@ pub struct CommitPushOptions {
 /// Commits files on the tip of a branch and pushes them.
 pub(super) fn run(
     options: &CommitPushOptions,
-    global: &Global,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
+    global: &GlobalOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
     let message = CommitMessage::new(&options.message, options.skip_ci)
-        .map_err(|error| Failure::usage(error).hint("give one with `--message`"))?;
+        .map_err(|error| Failure::usage(error).hint("set it with `--message`"))?;
     let author = match &options.author {
         Some(text) => Some(CommitIdentity::parse(text).ok_or_else(|| {
-            Failure::usage(format!("`--author {}` is no author", excerpt(text, 80)))
-                .hint("write it as in `--author \"Ada Lovelace <ada@example.com>\"`")
+            Failure::usage(format!("`--author {}` is not an author", excerpt(text, 80)))
+                .hint("use the form `--author \"Ada Lovelace <ada@example.com>\"`")
         })?),
         None => None,
     };
-    runtime::run(surroundings.deadline, |cancel| async move {
+    runtime::run(context.deadline, |cancel| async move {
         tokio::select! {
-            result = commit_push(options, message, author, global, surroundings) => result,
-            () = cancel.cancelled() => Err(Failure::failed("stopped before it was known whether something was pushed")),
+            result = commit_push(options, message, author, global, context) => result,
+            () = cancel.cancelled() => Err(Failure::failed("stopped; the commit may not have been pushed")),
         }
     })
 }
@@ -67,15 +67,15 @@ async fn commit_push(
     options: &CommitPushOptions,
     message: CommitMessage,
     author: Option<CommitIdentity>,
-    global: &Global,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
-    let process = &surroundings.process;
+    global: &GlobalOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    let process = &context.process;
     let variables = &process.variables;
     let runner: Arc<dyn Runner> = Arc::new(SystemRunner);
-    let mut job = Repository::of(variables);
+    let mut job = JobRepository::of(variables);
     if let Some(job) = &mut job {
-        job.ca_file = configured_authorities(&job.url, global, process).or(job.ca_file.take());
+        job.ca_file = configured_ca_file(&job.url, global, process).or(job.ca_file.take());
     }
     let discovery = if job.is_some() {
         Discovery::AnyOwner
@@ -100,15 +100,15 @@ async fn commit_push(
         Some(merge_requests(
             job.as_ref(),
             forge_credentials(job.as_ref(), variables),
-            surroundings,
+            context,
         )?)
     } else {
         None
     };
     let (remote, access) = remote(options, job.as_ref(), &checkout, variables).await?;
     let committer = identity(job.as_ref(), &checkout).await?;
-    // Where the remote-tracking branch is what `git pull` made of it, commits that are not pushed
-    // yet are told apart.
+    // Outside CI, `git pull` updates the remote-tracking branch, so it separates the commits that
+    // are not pushed yet.
     let tracked = (job.is_none() && options.remote.is_none()).then_some(branch.as_str());
     let base = checkout.base(tracked).await.map_err(own)?;
     let target = if options.merge_request {
@@ -134,30 +134,33 @@ async fn commit_push(
     let report = commit_push::execute(&request, &checkout, &scratch)
         .await
         .map_err(|error| failure(error, access))?;
-    surroundings.print(&(report.lines().join("\n") + "\n"))?;
+    let result = CommandResult::text(report.lines().join("\n") + "\n");
     if let (
         Some(forge),
         CommitPushOutcome::Pushed { branch, .. } | CommitPushOutcome::SideCurrent { branch },
     ) = (forge, &report.outcome)
     {
-        let wanted = merge_request(&request, branch);
-        let opened = forge.open(&wanted).await?;
-        let said = if opened.was_open {
-            "the merge request is open already"
+        let merge_request = merge_request(&request, branch);
+        let opened = match forge.open(&merge_request).await {
+            Ok(opened) => opened,
+            Err(error) => return Ok(result.failed(error.into())),
+        };
+        let message = if opened.was_open {
+            "the merge request is already open"
         } else {
             "opened a merge request"
         };
         let url = opened
             .url
             .map_or_else(String::new, |url| format!(": {}", excerpt(&url, 500)));
-        surroundings.print(&format!("{said}{url}\n"))?;
+        return Ok(result.and_text(format!("{message}{url}\n")));
     }
-    Ok(Exit::Done)
+    Ok(result)
 }
 
-/// Returns the file of the authorities that the configuration says the server is known by. This
-/// works without a configuration, so one that cannot be read is no reason to push nothing.
-fn configured_authorities(server: &str, global: &Global, process: &Process) -> Option<String> {
+/// Returns the CA file that the configuration sets for the server. Ignores a configuration that
+/// cannot be read, since the command does not need one.
+fn configured_ca_file(server: &str, global: &GlobalOptions, process: &Process) -> Option<String> {
     let host = Url::parse(server).ok().as_ref().and_then(host_of)?;
     let config = load_configuration(global, process).ok()?;
     let file = config.hosts.get(&host)?.ca_file.as_ref()?;
@@ -181,32 +184,32 @@ fn merge_request(request: &CommitPushRequest, source: &str) -> MergeRequest {
     }
 }
 
-/// Returns the branch that is pushed to.
+/// Returns the branch to push to, and whether it must not be the default branch.
 async fn branch(
     options: &CommitPushOptions,
-    job: Option<&Repository>,
+    job: Option<&JobRepository>,
     checkout: &Checkout,
 ) -> Result<(String, BranchCheck), Failure> {
     let of_job = job.and_then(|job| job.branch.clone());
     let branch = match (&options.branch, job) {
         (Some(branch), _) => branch.clone(),
         (None, Some(_)) => of_job.clone().ok_or_else(|| {
-            Failure::usage("this pipeline is of no branch")
-                .hint("run it in a pipeline of a branch, or name one with `--branch`")
+            Failure::usage("this pipeline does not run for a branch")
+                .hint("run it in a pipeline for a branch, or set one with `--branch`")
         })?,
         (None, None) => {
             let own = |error: crate::git::GitError| failure(error.into(), RemoteAccess::Own);
             let local = checkout.branch().await.map_err(own)?;
             let local = local.ok_or_else(|| {
                 Failure::usage("no branch is checked out")
-                    .hint("name the one to push to with `--branch`")
+                    .hint("set the branch to push to with `--branch`")
             })?;
             checkout.remote_branch(&local).await.map_err(own)?
         }
     };
     if !is_branch_name(&branch) {
         return Err(Failure::usage(format!(
-            "`{}` is no name of a branch",
+            "`{}` is not a valid branch name",
             excerpt(&branch, 200)
         )));
     }
@@ -219,9 +222,9 @@ async fn branch(
     Ok((branch, branch_check))
 }
 
-/// Returns whether `name` is one that git takes for a branch (git-check-ref-format).
+/// Returns true if git accepts `name` as the name of a branch (git-check-ref-format).
 fn is_branch_name(name: &str) -> bool {
-    let is_fit =
+    let is_valid_component =
         |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
     name.len() <= 200
         && !name.starts_with('-')
@@ -229,16 +232,16 @@ fn is_branch_name(name: &str) -> bool {
         && name != "@"
         && !name.contains("..")
         && !name.contains("@{")
-        && name.split('/').all(is_fit)
+        && name.split('/').all(is_valid_component)
         && !name
             .chars()
             .any(|character| character.is_control() || " ~^:?*[\\".contains(character))
 }
 
-/// Returns where is pushed to, and with what.
+/// Returns the remote to push to, and the kind of its credentials.
 async fn remote(
     options: &CommitPushOptions,
-    job: Option<&Repository>,
+    job: Option<&JobRepository>,
     checkout: &Checkout,
     variables: &Variables,
 ) -> Result<(Remote, RemoteAccess), Failure> {
@@ -251,12 +254,12 @@ async fn remote(
             .map_err(|error| failure(error.into(), RemoteAccess::Own))?
             .ok_or_else(|| {
                 Failure::usage("the repository has no remote `origin`")
-                    .hint("name the one to push to with `--remote`")
+                    .hint("set the repository to push to with `--remote`")
             })?,
     };
     if address.is_empty() || address.starts_with('-') || address.chars().any(char::is_control) {
         return Err(Failure::usage(format!(
-            "`{}` is no address of a repository",
+            "`{}` is not the URL of a repository",
             excerpt(&address, 200)
         )));
     }
@@ -271,14 +274,14 @@ async fn remote(
     Ok((Remote::new(&address, login).trusting(ca_file), access))
 }
 
-/// Returns with what a push to the repository of a job is made.
-pub(super) fn access(job: &Repository, variables: &Variables) -> RemoteAccess {
+/// Returns the kind of credentials for a push to the repository of a job.
+pub(super) fn access(job: &JobRepository, variables: &Variables) -> RemoteAccess {
     login(job, &job.git_address(), variables).1
 }
 
-/// Returns the token that goes to `address`.
+/// Returns the token for `address`, and its kind.
 fn login(
-    job: &Repository,
+    job: &JobRepository,
     address: &str,
     variables: &Variables,
 ) -> (Option<GitCredential>, RemoteAccess) {
@@ -313,7 +316,7 @@ fn login(
             } else {
                 RemoteAccess::GiteaJob
             };
-            // Any name will do beside a token.
+            // With a token, any user name is accepted.
             (
                 login(
                     "x-access-token",
@@ -324,7 +327,7 @@ fn login(
         }
         Ok(_) => (
             None,
-            if job.server == Server::Gitlab {
+            if job.server == JobServer::Gitlab {
                 RemoteAccess::NoGitlab
             } else {
                 RemoteAccess::NoGitea
@@ -337,27 +340,29 @@ fn login(
     }
 }
 
-/// Returns the credentials for the server of a job. At Gitea the job's own token will do where no
-/// other is set.
-fn forge_credentials(job: Option<&Repository>, variables: &Variables) -> ForgeCredentials {
+/// Returns the credentials for the server of a job. On Gitea, the token of the job is used if no
+/// other token is set.
+fn forge_credentials(job: Option<&JobRepository>, variables: &Variables) -> ForgeCredentials {
     let mut variables = variables.clone();
     let own = variables.get_filled(env::GITHUB_TOKEN).map(str::to_owned);
     match (job.map(|job| job.server), own) {
-        (Some(Server::Gitea), Some(token)) if variables.get_filled(env::GITEA_TOKEN).is_none() => {
+        (Some(JobServer::Gitea), Some(token))
+            if variables.get_filled(env::GITEA_TOKEN).is_none() =>
+        {
             variables.set(env::GITEA_TOKEN, token);
         }
         _ => {}
     }
     let forge = match job.map(|job| job.server) {
-        Some(Server::Gitea) => credentials::Forge::Gitea,
-        Some(Server::Gitlab) | None => credentials::Forge::Gitlab,
+        Some(JobServer::Gitea) => credentials::Forge::Gitea,
+        Some(JobServer::Gitlab) | None => credentials::Forge::Gitlab,
     };
     ForgeCredentials::new(forge, variables)
 }
 
-/// Returns whom commits are made as: whose pipeline it is, else whom git takes the user for.
+/// Returns the committer: the user of the pipeline, otherwise the identity that git has configured.
 async fn identity(
-    job: Option<&Repository>,
+    job: Option<&JobRepository>,
     checkout: &Checkout,
 ) -> Result<CommitIdentity, Failure> {
     if let Some(identity) = job
@@ -373,8 +378,8 @@ async fn identity(
     found
         .or_else(|| CommitIdentity::new("imglife", "imglife@localhost"))
         .ok_or_else(|| {
-            Failure::usage("nobody is known to commit as")
-                .hint("set `user.name` and `user.email` by `git config`")
+            Failure::usage("there is no identity to commit with")
+                .hint("set `user.name` and `user.email` with `git config`")
         })
 }
 

@@ -1,19 +1,23 @@
-//! Finding and reading the configuration, and the commands about it.
+//! Loading of the configuration, and the commands `imglife config`.
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Global, Output, Surroundings};
+use super::result::CommandResult;
+use super::{CommandContext, GlobalOptions, OutputForm};
 use crate::config::{self, Config, DEFAULT_NAME, OpenError};
 use crate::error::{Exit, Failure};
 use crate::model::env;
 use crate::process::Process;
 use crate::report::{Block, Cell, Document, Table, Tone};
 
-/// Returns the configuration of a run, checked: that of the file, or where there is none that of
-/// variables alone.
-pub(super) fn load_configuration(global: &Global, process: &Process) -> Result<Config, Failure> {
+/// Returns the validated configuration from the file, or from environment variables alone if there
+/// is no file. Fails with a usage error when the file is invalid or cannot be read.
+pub(super) fn load_configuration(
+    global: &GlobalOptions,
+    process: &Process,
+) -> Result<Config, Failure> {
     let flag = global.configuration.as_deref();
     config::open(flag, &process.variables, &process.directory).map_err(|error| match error {
         OpenError::Invalid(errors) => Failure::usage(errors),
@@ -28,7 +32,7 @@ pub(super) fn load_configuration(global: &Global, process: &Process) -> Result<C
             let failure = Failure::usage(error);
             if named {
                 failure.hint(format!(
-                    "`{origin}` names this file; relative paths start at {}",
+                    "`{origin}` refers to this file; relative paths start at {}",
                     process.directory.display()
                 ))
             } else {
@@ -38,25 +42,25 @@ pub(super) fn load_configuration(global: &Global, process: &Process) -> Result<C
     })
 }
 
-/// Returns the failure of a command that needs something the configuration does not have.
-pub(super) fn lacks(what: &str, config: &Config, process: &Process) -> Failure {
+/// Returns the failure of a command that needs a setting which is not in the configuration.
+pub(super) fn missing_setting(setting: &str, config: &Config, process: &Process) -> Failure {
     match &config.file {
-        Some(file) => Failure::usage(format!("{} has no `{what}`", file.display())),
+        Some(file) => Failure::usage(format!("{} has no `{setting}`", file.display())),
         None => Failure::usage(format!("there is no {DEFAULT_NAME} in {}", process.directory.display()))
-            .hint(format!("give the path with `--config PATH` or `IMGLIFE_CONFIG`, or let `imglife init` write a first one")),
+            .hint(format!("set the path with `--config PATH` or `IMGLIFE_CONFIG`, or run `imglife init` to create a configuration")),
     }
 }
 
-/// Returns whether the configuration says where the build records are.
-pub(super) fn tells_records(config: &Config) -> bool {
+/// Returns true if the configuration of the record store is complete.
+pub(super) fn has_record_store(config: &Config) -> bool {
     config::readiness(config)
         .iter()
         .any(|(command, enough)| *command == "register" && enough.is_ok())
 }
 
-/// Whether a configuration is enough for a command.
+/// Readiness of the configuration for a command.
 #[derive(Debug, Serialize)]
-struct Readiness {
+struct CommandReadiness {
     command: &'static str,
     ready: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,25 +68,25 @@ struct Readiness {
 }
 
 #[derive(Debug, Serialize)]
-struct CheckReport {
+struct ConfigCheckReport {
     file: Option<PathBuf>,
-    commands: Vec<Readiness>,
+    commands: Vec<CommandReadiness>,
 }
 
-/// Validates the configuration and reports which commands it suffices for.
+/// Validates the configuration and reports which commands it is complete enough to run.
 pub(super) fn check(
-    global: &Global,
-    output: Output,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
-    let process = &surroundings.process;
+    global: &GlobalOptions,
+    output: OutputForm,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    let process = &context.process;
     let config = load_configuration(global, process)?;
     if config.file.is_none() && config.registry.is_none() {
-        return Err(lacks("configuration", &config, process));
+        return Err(missing_setting("configuration", &config, process));
     }
-    let commands: Vec<Readiness> = config::readiness(&config)
+    let commands: Vec<CommandReadiness> = config::readiness(&config)
         .into_iter()
-        .map(|(command, enough)| Readiness {
+        .map(|(command, enough)| CommandReadiness {
             command,
             ready: enough.is_ok(),
             lacks: enough.err(),
@@ -110,32 +114,33 @@ pub(super) fn check(
             Block::Table(table),
         ],
     };
-    surroundings.report(
+    CommandResult::reported(
+        Exit::Done,
         output,
         "config-check",
-        &CheckReport {
+        &ConfigCheckReport {
             file: config.file,
             commands,
         },
-        &document,
-    )?;
-    Ok(Exit::Done)
+        document,
+    )
 }
 
 /// Prints the JSON Schema of the configuration file.
-pub(super) fn schema(surroundings: &Surroundings) -> Result<Exit, Failure> {
-    surroundings.print(&config::schema())?;
-    Ok(Exit::Done)
+pub(super) fn schema() -> CommandResult {
+    CommandResult::text(config::schema())
 }
 
 /// Prints the configuration with variables and defaults filled in.
-pub(super) fn show(global: &Global, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let config = load_configuration(global, &surroundings.process)?;
+pub(super) fn show(
+    global: &GlobalOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    let config = load_configuration(global, &context.process)?;
     if config.file.is_none() && config.registry.is_none() {
-        return Err(lacks("configuration", &config, &surroundings.process));
+        return Err(missing_setting("configuration", &config, &context.process));
     }
-    surroundings.print(&config::show(&config))?;
-    Ok(Exit::Done)
+    Ok(CommandResult::text(config::show(&config)))
 }
 
 #[cfg(test)]
@@ -155,7 +160,7 @@ mod tests {
             stderr: Stream::captured().0,
         };
         load_configuration(
-            &Global {
+            &GlobalOptions {
                 configuration: flag.map(PathBuf::from),
             },
             &process,
@@ -164,15 +169,15 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_a_usage_error_that_says_who_named_it() {
+    fn the_hint_for_a_missing_file_shows_where_its_path_comes_from() {
         let directory = tempfile::tempdir().expect("a directory");
         let at = directory.path();
         for (flag, variables, origin) in [
-            (Some("no.yaml"), &[][..], "`--config` names"),
+            (Some("no.yaml"), &[][..], "`--config` refers to"),
             (
                 None,
                 &[(env::IMGLIFE_CONFIG, "no.yaml")],
-                "`IMGLIFE_CONFIG` names",
+                "`IMGLIFE_CONFIG` refers to",
             ),
         ] {
             let failure = failure(at, flag, variables);
@@ -187,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_the_file_is_a_usage_error_that_can_be_drawn() {
+    fn errors_in_the_file_are_a_usage_error_with_config_errors() {
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(
             directory.path().join(DEFAULT_NAME),

@@ -1,4 +1,4 @@
-//! When a run must be over: as it was told, or before the CI server ends its job without a word.
+//! Deadline of a run: from `--time-limit`, or from the time limit of the CI job.
 
 use std::time::{Duration, Instant};
 
@@ -8,21 +8,22 @@ use crate::model::Variables;
 use crate::model::env;
 use crate::process::Process;
 
-/// What is left of a job's time for the report and for the steps after it.
+/// Time of a CI job that is reserved for the report and for later commands of the job.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// Returns the time by which the run must have ended, by its own `time_limit` or that of the CI
-/// job; `None`: it may take as long as it needs.
+/// Returns the time at which the run must end, from `time_limit` or the time limit of the CI job.
+/// `None`: no limit.
 pub fn deadline(time_limit: Option<Duration>, process: &Process) -> Option<Instant> {
-    let limit = time_limit.or_else(|| left_of_job(&process.variables, process.clock.now()))?;
-    tracing::debug!(seconds = limit.as_secs(), "the time that the run may take");
+    let limit =
+        time_limit.or_else(|| remaining_job_time(&process.variables, process.clock.now()))?;
+    tracing::debug!(seconds = limit.as_secs(), "time limit of the run");
     Instant::now().checked_add(limit)
 }
 
-/// Returns the time that a GitLab job has left, less a margin: its start and its time limit in
-/// seconds are variables of every job. `None` outside of a job, and when little is left: then the
-/// variables are not about this run, or there is nothing to save.
-fn left_of_job(variables: &Variables, now: DateTime<Utc>) -> Option<Duration> {
+/// Returns the remaining time of a GitLab job minus [`MARGIN`]. Every job has its start time and
+/// its time limit in seconds as variables. `None` outside a job, and if hardly any time remains:
+/// then the variables probably belong to another job.
+fn remaining_job_time(variables: &Variables, now: DateTime<Utc>) -> Option<Duration> {
     let started =
         DateTime::parse_from_rfc3339(variables.get_filled(env::CI_JOB_STARTED_AT)?).ok()?;
     let limit: u32 = variables.get_filled(env::CI_JOB_TIMEOUT)?.parse().ok()?;
@@ -38,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gitlab_job_has_what_is_left_of_its_time_limit() {
+    fn the_deadline_of_a_gitlab_job_follows_from_its_time_limit() {
         let now = DateTime::parse_from_rfc3339("2026-11-21T10:10:00Z")
             .expect("a time")
             .to_utc();
@@ -46,7 +47,7 @@ mod tests {
             let variables = [("CI_JOB_STARTED_AT", started), ("CI_JOB_TIMEOUT", limit)]
                 .into_iter()
                 .collect();
-            left_of_job(&variables, now).map(|left| left.as_secs())
+            remaining_job_time(&variables, now).map(|left| left.as_secs())
         };
         assert_eq!(left("2026-11-21T10:00:00Z", "3600"), Some(3600 - 600 - 60));
         assert_eq!(
@@ -62,6 +63,6 @@ mod tests {
         );
         assert_eq!(left("soon", "3600"), None);
         assert_eq!(left("2026-11-21T10:00:00Z", "-1"), None);
-        assert_eq!(left_of_job(&Variables::default(), now), None);
+        assert_eq!(remaining_job_time(&Variables::default(), now), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Documents that are named by an address: of a web server, or of a file.
+//! Documents that the user refers to by a URL or a path.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,8 +17,8 @@ use crate::http::{
 use crate::model::text::excerpt;
 use crate::process::Process;
 
-/// The largest document that is read, in bytes.
-const LARGEST: usize = 8 * 1024 * 1024;
+/// Maximum size of a document, in bytes.
+const MAX_DOCUMENT: usize = 8 * 1024 * 1024;
 
 #[derive(Debug, Error)]
 enum DocumentError {
@@ -31,8 +31,9 @@ enum DocumentError {
     },
 }
 
-/// Returns the document at `location`: an `https://` address, or a path that is relative to the
-/// working directory.
+/// Returns the document at `location`: an `https://` URL, a `file://` URL, or a path relative to
+/// the working directory. Fails when it is larger than [`MAX_DOCUMENT`], and with a usage error for
+/// plain HTTP to a host that is not in `registry.insecure_registries`.
 pub(super) async fn read(
     location: &str,
     config: &Config,
@@ -44,11 +45,11 @@ pub(super) async fn read(
             .directory
             .join(location.strip_prefix("file://").unwrap_or(location));
         let mut bytes = Vec::new();
-        let limit = u64::try_from(LARGEST).unwrap_or(u64::MAX);
+        let limit = u64::try_from(MAX_DOCUMENT).unwrap_or(u64::MAX);
         let read = File::open(path)
             .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes));
         let read = read.and_then(|length| {
-            if length > LARGEST {
+            if length > MAX_DOCUMENT {
                 Err(io::ErrorKind::FileTooLarge.into())
             } else {
                 Ok(())
@@ -58,13 +59,13 @@ pub(super) async fn read(
             .map(|()| bytes.into())
             .map_err(|source| Failure::failed(DocumentError::File { name, source }));
     }
-    let no_address = || Failure::usage(format!("`{name}` is no address"));
-    let url: Url = location.parse().map_err(|_| no_address())?;
-    let host = host_of(&url).ok_or_else(no_address)?;
+    let invalid = || Failure::usage(format!("`{name}` is not a valid URL"));
+    let url: Url = location.parse().map_err(|_| invalid())?;
+    let host = host_of(&url).ok_or_else(invalid)?;
     if url.scheme() == "http" && !config.insecure_registries.contains(&host) {
         return Err(
-            Failure::usage(format!("`{name}` is plain HTTP")).hint(format!(
-                "take its https address, or name {host} in `registry.insecure_registries`"
+            Failure::usage(format!("`{name}` uses plain HTTP")).hint(format!(
+                "use https, or add {host} to `registry.insecure_registries`"
             )),
         );
     }
@@ -83,14 +84,14 @@ pub(super) async fn read(
         RequestAccess::default(),
     );
     request.auth_mode = AuthMode::Never;
-    request.limit = LARGEST;
+    request.limit = MAX_DOCUMENT;
     let client = Client::new(
         settings(&[&url], config)?,
         Arc::new(NoCredentials),
         process.clock.clone(),
     );
-    let answer = client.send(request).await;
-    answer.map(|answer| answer.body).map_err(|source| {
+    let response = client.send(request).await;
+    response.map(|response| response.body).map_err(|source| {
         let hint = source.hint();
         hint.into_iter().fold(
             Failure::failed(DocumentError::Web { name, source }),

@@ -1,9 +1,9 @@
-//! From the configuration to the engines that build images.
+//! The build engines, from the configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Surroundings;
+use super::CommandContext;
 use crate::cache::Cache;
 use crate::command::{Runner, SystemRunner};
 use crate::config::{BuildConfig, Config, HostSettings};
@@ -14,15 +14,17 @@ use crate::error::Failure;
 use crate::model::{Host, Repository, RepositoryPath};
 use crate::registry::ImageStores;
 
-/// Returns the engines: the native one, then programs in the order in which they are chosen.
-/// Programs get the logins of the hosts that the images of the configuration are on, and no others.
+/// Returns the build engines: the native one, then programs in order of preference. Programs get
+/// only the credentials of hosts with configured images. `own_builder` are the settings of the
+/// buildx builder to create, if one may be created.
 pub(super) async fn engines(
     config: &Config,
     build: &BuildConfig,
+    own_builder: Option<&OwnBuilder>,
     stores: &ImageStores,
-    surroundings: &Surroundings,
+    context: &CommandContext,
 ) -> Result<Vec<Arc<dyn Engine>>, Failure> {
-    let variables = &surroundings.process.variables;
+    let variables = &context.process.variables;
     let native: Arc<dyn Engine> =
         Arc::new(Native::new(stores.clone(), Cache::user(variables, true)));
     let credentials = StandardCredentials::new(variables.clone(), Arc::new(SystemRunner));
@@ -44,13 +46,13 @@ pub(super) async fn engines(
     let logins = logins(&credentials, repositories).await?;
     let runner: Arc<dyn Runner> = Arc::new(SystemRunner);
     let insecure = config.insecure_registries.iter().cloned().collect();
-    let own_builder = surroundings.part_of.as_ref().map(|part| {
+    let own_builder = own_builder.map(|builder| {
         let authority = |(host, settings): (&Host, &HostSettings)| {
             settings.ca_file.clone().map(|file| (host.clone(), file))
         };
         OwnBuilder {
             authorities: config.hosts.iter().filter_map(authority).collect(),
-            ..part.builder.clone()
+            ..builder.clone()
         }
     });
     let programs = Programs {
@@ -64,11 +66,11 @@ pub(super) async fn engines(
     Ok(std::iter::once(native).chain(programs.engines()).collect())
 }
 
-/// Returns the logins of the hosts of `repositories`: one for the whole host, and one for each
-/// repository whose is another.
+/// Returns the credentials for the hosts of `repositories`: one for the host, and one for each
+/// repository with different credentials.
 ///
-/// Programs speak to the hosts themselves and know nothing of `endpoint`: what is meant for another
-/// address does not go to them.
+/// Programs contact the hosts themselves and ignore `endpoint`, so the credentials of an endpoint
+/// are not passed to them.
 async fn logins(
     credentials: &dyn Credentials,
     repositories: impl Iterator<Item = &Repository>,
@@ -115,7 +117,7 @@ mod tests {
     use crate::command::RefusingRunner;
     use crate::model::Variables;
 
-    /// Returns where logins are for, with their users.
+    /// Returns the registries or repositories of the credentials, each with its user.
     async fn found(variables: &[(&str, &str)], repositories: &[&str]) -> Vec<String> {
         let variables: Variables = variables.iter().copied().collect();
         let credentials = StandardCredentials::new(variables, Arc::new(RefusingRunner));
@@ -130,19 +132,19 @@ mod tests {
             Credential::Basic { username, .. } => username.clone(),
             other => format!("{other:?}"),
         };
-        let place = |login: &Login| {
+        let target = |login: &Login| {
             login.path.as_ref().map_or(login.host.to_string(), |path| {
                 format!("{}/{path}", login.host)
             })
         };
         logins
             .iter()
-            .map(|login| format!("{} {}", place(login), user(&login.credential)))
+            .map(|login| format!("{} {}", target(login), user(&login.credential)))
             .collect()
     }
 
     #[tokio::test]
-    async fn logins_of_paths_are_kept_apart_from_those_of_the_host() {
+    async fn credentials_of_repositories_are_separate_from_those_of_the_host() {
         // Users `b`, `m` and `h` with the password `p`.
         let file = r#"{"auths":{"r.example/bases":{"auth":"Yjpw"},"r.example/mirrors":{"auth":"bTpw"},"s.example":{"auth":"aDpw"}}}"#;
         let found = found(
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_meant_for_the_endpoint_of_a_host_goes_to_no_program() {
+    async fn credentials_of_an_endpoint_are_not_passed_to_programs() {
         let variables = [
             ("IMGLIFE_127_0_0_1_17742_USERNAME", "endpoint"),
             ("IMGLIFE_127_0_0_1_17742_PASSWORD", "p"),

@@ -1,5 +1,4 @@
-//! `eol update`, `eol list` and `eol notify`: from their options and the configuration to the data,
-//! step, report and exit code.
+//! `imglife eol update`, `eol list` and `eol notify`: options, data, the step, its result.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,10 +7,11 @@ use std::time::Instant;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::configuration::{lacks, load_configuration, tells_records};
+use super::configuration::{has_record_store, load_configuration, missing_setting};
 use super::places::service_client;
 use super::records::{records, settings};
-use super::{Global, Mode, Output, Surroundings, runtime};
+use super::result::CommandResult;
+use super::{CommandContext, GlobalOptions, Mode, OutputForm, runtime};
 use crate::cache::Cache;
 use crate::config::{Config, EolProvider, EolTarget};
 use crate::credentials::NoCredentials;
@@ -25,66 +25,71 @@ use crate::packages::{self, Records};
 use crate::process::Process;
 use crate::steps::eol::{self, EolAssessor, NotifyReport, ReadError, UpdateReport};
 
-/// What an update of the end-of-life data was asked to do.
+/// Options of `imglife eol update`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EolUpdateOptions {
     pub mode: Mode,
-    /// The file that is written instead of the configured place; relative to the working directory.
+    /// File to write instead of the configured one, relative to the working directory.
     pub data_file: Option<PathBuf>,
-    pub output: Output,
+    pub output: OutputForm,
 }
 
-/// What a list of ends of life was asked to show.
+/// Options of `imglife eol list`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EolListOptions {
-    /// Only what ends within this many days; all when `None`.
+    /// Only cycles that end within this many days; `None`: all.
     pub within_days: Option<u32>,
-    /// Whether the applications are listed that stand on what ends.
+    /// True if affected applications are listed.
     pub applications: bool,
-    pub output: Output,
+    pub output: OutputForm,
 }
 
-/// What a round of messages was asked to do.
+/// Options of `imglife eol notify`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EolNotifyOptions {
     pub mode: Mode,
-    pub output: Output,
+    pub output: OutputForm,
 }
 
-/// Brings the end-of-life data up to date.
+/// Updates the end-of-life data.
 pub(super) fn update(
     options: &EolUpdateOptions,
-    global: &Global,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
-    let process = &surroundings.process;
+    global: &GlobalOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    let process = &context.process;
     let config = tracking_configuration(global, process)?;
-    let place = data_place(&config, options.data_file.as_deref(), process, options.mode)?;
-    runtime::run(surroundings.deadline, |cancel| async {
-        let report = updated(&config, place.as_ref(), options.mode, surroundings, cancel).await?;
-        surroundings.note(report.file_outcome == eol::FileOutcome::Written, []);
-        surroundings.report(options.output, "eol-update", &report, &report.document())?;
-        Ok(report.exit())
+    let store = data_store(&config, options.data_file.as_deref(), process, options.mode)?;
+    runtime::run(context.deadline, |cancel| async {
+        let report = update_data(&config, store.as_ref(), options.mode, context, cancel).await?;
+        let result = CommandResult::reported(
+            report.exit(),
+            options.output,
+            "eol-update",
+            &report,
+            report.document(),
+        )?;
+        Ok(result.changed(report.file_outcome == eol::FileOutcome::Written))
     })
 }
 
-async fn updated(
+async fn update_data(
     config: &Config,
-    place: &dyn EolDataStore,
+    store: &dyn EolDataStore,
     mode: Mode,
-    surroundings: &Surroundings,
+    context: &CommandContext,
     cancel: CancellationToken,
 ) -> Result<UpdateReport, Failure> {
     let began = Instant::now();
-    let products = products(config, surroundings, mode)?;
+    let products = products(config, context, mode)?;
     let world = tokio::select! {
-        world = eol::observe(config, place, products.as_deref(), &surroundings.progress) => world.map_err(|error| unreadable(error, config))?,
+        world = eol::observe(config, store, products.as_deref(), &context.progress) => world.map_err(|error| unreadable(error, config))?,
         () = cancel.cancelled() => {
-            tracing::warn!("stopped while asking for end-of-life data; nothing was changed");
-            return Ok(UpdateReport::stopped(mode, place.name(), began.elapsed()));
+            tracing::warn!("stopped while downloading end-of-life data; nothing was changed");
+            return Ok(UpdateReport::stopped(mode, store.name(), began.elapsed()));
         }
     };
-    let report = eol::execute(eol::plan(&world), mode, place)
+    let report = eol::execute(eol::plan(&world), mode, store)
         .await
         .map_err(Failure::failed)?;
     Ok(UpdateReport {
@@ -93,25 +98,25 @@ async fn updated(
     })
 }
 
-/// Shows what is looked after, from the data at hand.
+/// Lists the tracked release cycles, from the local data.
 pub(super) fn list(
     options: &EolListOptions,
-    global: &Global,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
-    let process = &surroundings.process;
+    global: &GlobalOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    let process = &context.process;
     let config = tracking_configuration(global, process)?;
-    let place = data_place(&config, None, process, Mode::DryRun)?;
+    let store = data_store(&config, None, process, Mode::DryRun)?;
     let records = options
         .applications
         .then(|| records(&config, process, Mode::DryRun))
         .transpose()?;
-    runtime::read(surroundings.deadline, async {
-        let table = eol::read(place.as_ref())
+    runtime::read(context.deadline, async {
+        let table = eol::read(store.as_ref())
             .await
             .map_err(|error| unreadable(error, &config))?;
         let recorded = match &records {
-            Some(records) => Some(recorded(records).await?),
+            Some(records) => Some(read_records(records).await?),
             None => None,
         };
         let report = eol::list(
@@ -120,40 +125,45 @@ pub(super) fn list(
             options.within_days,
             recorded.as_deref(),
         );
-        surroundings.report(options.output, "eol-list", &report, &report.document())?;
-        Ok(Exit::Done)
+        CommandResult::reported(
+            Exit::Done,
+            options.output,
+            "eol-list",
+            &report,
+            report.document(),
+        )
     })
 }
 
-/// Sends the messages of the day.
+/// Sends today's notifications.
 pub(super) fn notify(
     options: &EolNotifyOptions,
-    global: &Global,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
-    let process = &surroundings.process;
+    global: &GlobalOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    let process = &context.process;
     let config = tracking_configuration(global, process)?;
     let messengers = messengers(&config, process)?;
-    let place = data_place(&config, None, process, Mode::DryRun)?;
-    // Who is affected is not known where there are no records.
-    let records = tells_records(&config)
+    let store = data_store(&config, None, process, Mode::DryRun)?;
+    // Without records, messages list no affected applications.
+    let records = has_record_store(&config)
         .then(|| records(&config, process, Mode::DryRun))
         .transpose()?;
-    runtime::run(surroundings.deadline, |cancel| async move {
+    runtime::run(context.deadline, |cancel| async move {
         let began = Instant::now();
         let read = async {
-            let table = eol::read(place.as_ref())
+            let table = eol::read(store.as_ref())
                 .await
                 .map_err(|error| unreadable(error, &config))?;
             let recorded = match &records {
-                Some(records) => recorded(records).await?,
+                Some(records) => read_records(records).await?,
                 None => Vec::new(),
             };
             Ok::<_, Failure>((table, recorded))
         };
         let (table, recorded) = tokio::select! {
             read = read => read?,
-            () = cancel.cancelled() => return Err(Failure::failed("stopped before everything was read; no message was sent")),
+            () = cancel.cancelled() => return Err(Failure::failed("stopped before all data were read; no message was sent")),
         };
         let messages = eol::notices(
             &config,
@@ -166,20 +176,26 @@ pub(super) fn notify(
             duration: began.elapsed(),
             ..report
         };
-        surroundings.report(options.output, "eol-notify", &report, &report.document())?;
-        Ok(report.exit())
+        CommandResult::reported(
+            report.exit(),
+            options.output,
+            "eol-notify",
+            &report,
+            report.document(),
+        )
     })
 }
 
-/// Returns the webhooks whose addresses the variables hold that the configuration names.
+/// Returns the configured webhooks. Fails with a usage error when there is none, or when a variable
+/// with the address of one is not set or invalid.
 fn messengers(config: &Config, process: &Process) -> Result<Vec<Box<dyn Messenger>>, Failure> {
     let lifecycle = &config.lifecycle;
-    let named = [
+    let configured = [
         (WebhookFormat::Slack, &lifecycle.slack_webhook_variable),
         (WebhookFormat::Json, &lifecycle.webhook_variable),
     ];
     let mut messengers: Vec<Box<dyn Messenger>> = Vec::new();
-    for (service, variable) in named {
+    for (service, variable) in configured {
         let Some(variable) = variable else { continue };
         let url = webhook(variable, config, process)?;
         let client = Client::new(
@@ -188,17 +204,17 @@ fn messengers(config: &Config, process: &Process) -> Result<Vec<Box<dyn Messenge
             process.clock.clone(),
         );
         let webhook = Webhook::new(service, &url, Arc::new(client))
-            .map_err(|error| unusable_webhook(variable, &error))?;
+            .map_err(|error| invalid_webhook(variable, &error))?;
         messengers.push(Box::new(webhook));
     }
     if messengers.is_empty() {
-        return Err(lacks("lifecycle.notify.slack_webhook_env", config, process)
-            .hint("or `lifecycle.notify.webhook_env`: the name of the variable that holds a webhook's address"));
+        return Err(missing_setting("lifecycle.notify.slack_webhook_env", config, process)
+            .hint("set it, or `lifecycle.notify.webhook_env`, to the name of the variable with the webhook URL"));
     }
     Ok(messengers)
 }
 
-/// Returns the address of the webhook that a variable holds, which is a secret as a whole.
+/// Returns the webhook URL in a variable. The whole URL is a secret.
 pub(super) fn webhook(
     variable: &str,
     config: &Config,
@@ -206,34 +222,35 @@ pub(super) fn webhook(
 ) -> Result<http::Url, Failure> {
     let text = process.variables.get_filled(variable).ok_or_else(|| {
         Failure::usage(format!(
-            "{variable}, which `lifecycle.notify` names, is not set"
+            "the variable {variable} of `lifecycle.notify` is not set"
         ))
-        .hint("set it to the webhook's address, as a masked variable of the CI")
+        .hint("set it to the webhook URL, as a masked variable of the CI server")
     })?;
-    let url = address(&Secret::new(text)).map_err(|error| unusable_webhook(variable, &error))?;
+    let url = address(&Secret::new(text)).map_err(|error| invalid_webhook(variable, &error))?;
     if url.scheme() == "http"
         && !http::host_of(&url).is_some_and(|host| config.insecure_registries.contains(&host))
     {
         return Err(
-            Failure::usage(format!("the address in {variable} is plain HTTP"))
-                .hint("take its https address, or name its host in `registry.insecure_registries`"),
+            Failure::usage(format!("the webhook URL in {variable} uses plain HTTP"))
+                .hint("use https, or add the host to `registry.insecure_registries`"),
         );
     }
     Ok(url)
 }
 
-fn unusable_webhook(variable: &str, error: &NotifyError) -> Failure {
-    Failure::usage(format!("{variable} is no address of a webhook: {error}"))
+fn invalid_webhook(variable: &str, error: &NotifyError) -> Failure {
+    Failure::usage(format!("{variable} is not a valid webhook URL: {error}"))
 }
 
-async fn recorded(records: &Records) -> Result<Vec<BuildRecord>, Failure> {
+/// Returns all build records, and warns about files that are not valid records.
+async fn read_records(records: &Records) -> Result<Vec<BuildRecord>, Failure> {
     let reading = records.all().await.map_err(|error| {
         let hint = error.hint();
         hint.into_iter().fold(Failure::failed(error), Failure::hint)
     })?;
     for file in &reading.unreadable {
         tracing::warn!(
-            "{} is no record and is passed over: {}",
+            "ignoring {}, which is not a valid record: {}",
             file.file,
             file.problem
         );
@@ -258,31 +275,31 @@ pub(super) fn assessor<'a>(
     }
 }
 
-/// Returns the end-of-life data at hand.
+/// Returns the local end-of-life data. Fails when there are none.
 pub(super) async fn end_of_life_table(
     config: &Config,
-    surroundings: &Surroundings,
+    context: &CommandContext,
 ) -> Result<EolTable, Failure> {
-    let place = data_place(config, None, &surroundings.process, Mode::DryRun)?;
-    eol::read(place.as_ref())
+    let store = data_store(config, None, &context.process, Mode::DryRun)?;
+    eol::read(store.as_ref())
         .await
         .map_err(|error| unreadable(error, config))
 }
 
-/// Returns the end-of-life data at hand, none when there are none yet: nothing is then known of any
-/// image.
-pub(super) async fn table_at_hand(
+/// Returns the local end-of-life data. Returns an empty table and logs a warning when there are
+/// none yet.
+pub(super) async fn end_of_life_table_or_empty(
     config: &Config,
-    surroundings: &Surroundings,
+    context: &CommandContext,
 ) -> Result<EolTable, Failure> {
     if eol::products(config).is_empty() {
         return Ok(EolTable::default());
     }
-    let place = data_place(config, None, &surroundings.process, Mode::DryRun)?;
-    match eol::read(place.as_ref()).await {
+    let store = data_store(config, None, &context.process, Mode::DryRun)?;
+    match eol::read(store.as_ref()).await {
         Err(error @ ReadError::Missing { .. }) => {
             tracing::warn!(
-                "{error}, so nothing is known of any end; `imglife eol update` writes it"
+                "{error}, so end-of-life dates are unknown; run `imglife eol update` to create it"
             );
             Ok(EolTable::default())
         }
@@ -290,14 +307,15 @@ pub(super) async fn table_at_hand(
     }
 }
 
-/// Returns the configuration of a run that has something to look after.
-fn tracking_configuration(global: &Global, process: &Process) -> Result<Config, Failure> {
+/// Returns the configuration of a command that needs tracked products. Fails with a usage error
+/// when there are none.
+fn tracking_configuration(global: &GlobalOptions, process: &Process) -> Result<Config, Failure> {
     let config = load_configuration(global, process)?;
     if !eol::products(&config).is_empty() {
         return Ok(config);
     }
     Err(match &config.file {
-        None => lacks("lifecycle", &config, process),
+        None => missing_setting("lifecycle", &config, process),
         Some(file) => Failure::usage(format!("no image in {} has a `lifecycle`", file.display()))
             .hint(
                 "add `lifecycle: { product: alpine }` to an entry of `sync` or an image of `build`",
@@ -305,14 +323,14 @@ fn tracking_configuration(global: &Global, process: &Process) -> Result<Config, 
     })
 }
 
-/// Returns where the data are: in the file that was named, else where the configuration says.
-pub(super) fn data_place(
+/// Returns the store of the end-of-life data: `file` if set, otherwise the configured one.
+pub(super) fn data_store(
     config: &Config,
-    named: Option<&Path>,
+    file: Option<&Path>,
     process: &Process,
     mode: Mode,
 ) -> Result<Box<dyn EolDataStore>, Failure> {
-    let file = |path: PathBuf| {
+    let local = |path: PathBuf| {
         let name = path
             .strip_prefix(&process.directory)
             .unwrap_or(&path)
@@ -320,16 +338,16 @@ pub(super) fn data_place(
             .to_string();
         Box::new(EolDataFile { name, path }) as Box<dyn EolDataStore>
     };
-    match (named, config.lifecycle.target) {
-        (Some(path), _) => Ok(file(process.directory.join(path))),
-        (None, EolTarget::Git) => Ok(file(config.lifecycle.data_file.clone())),
+    match (file, config.lifecycle.target) {
+        (Some(path), _) => Ok(local(process.directory.join(path))),
+        (None, EolTarget::Git) => Ok(local(config.lifecycle.data_file.clone())),
         (None, EolTarget::PackageRegistry) => {
             Ok(Box::new(DataPackage(records(config, process, mode)?)))
         }
     }
 }
 
-/// The data in the Package Registry.
+/// End-of-life data in the Package Registry.
 struct DataPackage(Records);
 
 #[async_trait]
@@ -350,23 +368,21 @@ impl EolDataStore for DataPackage {
     }
 }
 
-/// Returns who is asked, `None` when nobody is.
+/// Returns the client of the end-of-life API, or `None` if the data are maintained by hand. Fails
+/// with a usage error when `lifecycle.api_url` has no host.
 pub(super) fn products(
     config: &Config,
-    surroundings: &Surroundings,
+    context: &CommandContext,
     mode: Mode,
 ) -> Result<Option<Box<dyn Products>>, Failure> {
     if config.lifecycle.provider == EolProvider::Local {
         return Ok(None);
     }
     let address = config.lifecycle.api_url.clone();
-    let host = http::host_of(&address).ok_or_else(|| {
-        Failure::usage(format!(
-            "`lifecycle.api_url` names no host that can be asked: {address}"
-        ))
-    })?;
-    let client = Arc::new(service_client(config, surroundings, &host, &address));
-    let cache = Cache::user(&surroundings.process.variables, mode == Mode::Apply);
+    let host = http::host_of(&address)
+        .ok_or_else(|| Failure::usage(format!("`lifecycle.api_url` has no host: {address}")))?;
+    let client = Arc::new(service_client(config, context, &host, &address));
+    let cache = Cache::user(&context.process.variables, mode == Mode::Apply);
     Ok(Some(Box::new(EndOfLifeDate::new(
         client, host, address, cache,
     ))))
@@ -375,16 +391,16 @@ pub(super) fn products(
 fn unreadable(error: ReadError, config: &Config) -> Failure {
     let hint = match (&error, config.lifecycle.provider) {
         (ReadError::Missing { .. }, EolProvider::Endoflife) => {
-            Some("`imglife eol update` writes it")
+            Some("run `imglife eol update` to create it")
         }
         (ReadError::Missing { .. }, EolProvider::Local) => Some(
-            "`lifecycle.eol_provider` is `local`: the file is yours to write; or leave that out, and `imglife eol update` writes it",
+            "create it by hand, since `lifecycle.eol_provider` is `local`; or remove that setting and run `imglife eol update`",
         ),
         (ReadError::Data { .. }, EolProvider::Endoflife) => {
-            Some("repair it, or remove it and run `imglife eol update`")
+            Some("repair it, or delete it and run `imglife eol update`")
         }
         (ReadError::Data { .. }, EolProvider::Local) => {
-            Some("repair it: it has the form of endoflife.date's own data")
+            Some("repair it: it has the format of the data of endoflife.date")
         }
         (ReadError::Item(error), _) => return error.clone().into(),
     };

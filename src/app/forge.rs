@@ -1,4 +1,4 @@
-//! The repository that the bases are configured in, where it is at a forge.
+//! The base repository: the repository with the configuration of the bases, on GitLab or Gitea.
 
 use super::records::forge_client;
 use crate::config::{Config, RegistryProvider};
@@ -8,23 +8,21 @@ use crate::forge::{Forge, GitLab, Gitea, Server};
 use crate::http::{Url, host_of};
 use crate::process::Process;
 
-/// A repository, and the branch that its files are read at.
+/// Base repository and the ref to read.
 pub(super) struct BaseRepository {
     pub(super) forge: Box<dyn Forge>,
     pub(super) reference: String,
 }
 
-/// Returns the repository that the configuration tells, or `None` when it tells none. Fails when
-/// the token that is set may not go there.
+/// Returns the configured base repository, or `None` if the configuration has none. Fails when the
+/// token may not be sent to its server.
 pub(super) fn base_repository(
     config: &Config,
     process: &Process,
 ) -> Result<Option<BaseRepository>, Failure> {
     let server = |kind, address: &Url| {
         let host = host_of(address).ok_or_else(|| {
-            Failure::usage(format!(
-                "the address in `registry` names no host: {address}"
-            ))
+            Failure::usage(format!("the URL in `registry` has no host: {address}"))
         })?;
         let http = forge_client(kind, &[address], config, process)?;
         Ok::<Server, Failure>(Server {

@@ -1,9 +1,9 @@
-//! From the configuration to the places that a run speaks to.
+//! Image stores and HTTP clients of a command, from the configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Mode, Surroundings};
+use super::{CommandContext, Mode};
 use crate::command::SystemRunner;
 use crate::config::{Config, HostSettings};
 use crate::credentials::{StandardCredentials, check_collisions};
@@ -15,30 +15,32 @@ use crate::registry::layout::Layouts;
 use crate::registry::remote::RemoteRegistries;
 use crate::registry::{ImageStore, ImageStores};
 
-/// Returns the stores that hold `repositories`. In a dry run they are read-only.
+/// Returns the image store for all repositories: registries and OCI layouts. In a mode that changes
+/// nothing it rejects writes. Fails with a usage error when two hosts of `repositories` share the
+/// same credential variable.
 pub(super) fn image_places<'a>(
     config: &Config,
     repositories: impl Iterator<Item = &'a Repository>,
-    surroundings: &Surroundings,
+    context: &CommandContext,
     mode: Mode,
 ) -> Result<ImageStores, Failure> {
-    let settings = settings(config, surroundings);
-    let login_host = |host: &Host| {
+    let settings = settings(config, context);
+    let credential_host = |host: &Host| {
         settings
             .hosts
             .get(host)
             .map_or_else(|| host.clone(), |rules| rules.credential_host(host))
     };
-    let logins: BTreeSet<Host> = repositories
+    let hosts: BTreeSet<Host> = repositories
         .filter_map(Repository::host)
-        .map(login_host)
+        .map(credential_host)
         .collect();
-    check_collisions(&logins, &surroundings.process.variables).map_err(|error| {
+    check_collisions(&hosts, &context.process.variables).map_err(|error| {
         let hint = error.hint.clone();
         let failure = Failure::usage(error);
         hint.into_iter().fold(failure, Failure::hint)
     })?;
-    let client = client(settings, &surroundings.process);
+    let client = client(settings, &context.process);
     let stores = ImageStores::new(
         Arc::new(RemoteRegistries::new(Arc::new(client))),
         Arc::new(Layouts::default()),
@@ -49,41 +51,41 @@ pub(super) fn image_places<'a>(
     })
 }
 
-/// Returns the host that the credentials for `host` are looked up for.
-pub(super) fn login_host(config: &Config, host: &Host) -> Host {
+/// Returns the host whose credentials are used for `host`: that of its endpoint, if one is set.
+pub(super) fn credential_host(config: &Config, host: &Host) -> Host {
     config.hosts.get(host).map_or_else(
         || host.clone(),
         |settings| rules(settings).credential_host(host),
     )
 }
 
-/// Returns a client for the service at `address` of `host`. That it is configured with `http://` is
-/// permission for plain HTTP.
+/// Returns a client for the service at `address` on `host`. An `http://` address in the
+/// configuration permits plain HTTP.
 pub(super) fn service_client(
     config: &Config,
-    surroundings: &Surroundings,
+    context: &CommandContext,
     host: &Host,
     address: &Url,
 ) -> Client {
-    let mut settings = settings(config, surroundings);
+    let mut settings = settings(config, context);
     let rules = settings.hosts.entry(host.clone()).or_default();
     if rules.endpoint.is_none() {
         let mut origin = address.clone();
         origin.set_path("");
         rules.endpoint = Some(origin);
     }
-    client(settings, &surroundings.process)
+    client(settings, &context.process)
 }
 
-/// Returns a client that logs in with what `process` leads to.
+/// Returns a client with the credentials that `process` has.
 pub(super) fn client(settings: Settings, process: &Process) -> Client {
-    // Asking a credential helper is reading, so it is the real runner in every mode.
+    // A credential helper only reads, so programs may run in every mode.
     let credentials = StandardCredentials::new(process.variables.clone(), Arc::new(SystemRunner));
     Client::new(settings, Arc::new(credentials), process.clock.clone())
 }
 
-/// Returns how hosts are spoken to.
-pub(super) fn settings(config: &Config, surroundings: &Surroundings) -> Settings {
+/// Returns the settings of the HTTP client.
+pub(super) fn settings(config: &Config, context: &CommandContext) -> Settings {
     let hosts: BTreeMap<Host, HostRules> = config
         .hosts
         .iter()
@@ -93,16 +95,17 @@ pub(super) fn settings(config: &Config, surroundings: &Surroundings) -> Settings
     Settings {
         hosts,
         insecure,
-        deadline: surroundings.deadline,
+        deadline: context.deadline,
         ..Settings::default()
     }
 }
 
-/// Returns the place that OCI image layout directories are, which needs no configuration.
+/// Returns the image store of OCI layout directories, which needs no configuration.
 pub fn layouts() -> Arc<dyn ImageStore> {
     Arc::new(Layouts::default())
 }
 
+/// Returns the client rules for the configured settings of a host.
 pub(super) fn rules(settings: &HostSettings) -> HostRules {
     HostRules {
         endpoint: settings.endpoint.clone(),

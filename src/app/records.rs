@@ -1,9 +1,9 @@
-//! From the configuration to the place that records are in.
+//! The record store, from the configuration.
 
 use std::sync::Arc;
 
 use super::Mode;
-use super::configuration::lacks;
+use super::configuration::missing_setting;
 use super::places::rules;
 use crate::cache::Cache;
 use crate::config::{Config, DEFAULT_NAME, RegistryConfig, RegistryProvider};
@@ -18,28 +18,28 @@ use crate::packages::gitlab::GitlabPackages;
 use crate::packages::{Prefix, ReadOnlyFiles, RecordStore, Records};
 use crate::process::Process;
 
-/// Requests for records in flight to one host, unless its settings say otherwise.
-const CONNECTIONS: usize = 16;
+/// Default number of parallel requests to the host of the record store.
+const DEFAULT_CONNECTIONS: usize = 16;
 
-/// Returns the records at the place that the configuration names. In a mode that changes nothing it
-/// refuses every write. Fails with a usage error when the configuration does not suffice, or names
-/// a host that the token which is set may not go to; nothing was sent by then.
+/// Returns the record store. In a mode that changes nothing it rejects writes.
+///
+/// Fails with a usage error when the configuration is incomplete, or when the token may not be sent
+/// to the configured host. Sends no request.
 pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records, Failure> {
     let Some(RegistryConfig { provider, prefix }) = &config.registry else {
-        return Err(lacks("registry", config, process).hint(
-            "or say where records are by IMGLIFE_REGISTRY_PROVIDER, IMGLIFE_REGISTRY_URL and so on",
-        ));
+        return Err(missing_setting("registry", config, process)
+            .hint("or set IMGLIFE_REGISTRY_PROVIDER, IMGLIFE_REGISTRY_URL and so on"));
     };
     let prefix = match prefix {
         Some(text) => text
             .parse::<Prefix>()
-            .map_err(|error| Failure::usage(error).hint("it is `registry.prefix`"))?,
+            .map_err(|error| Failure::usage(error).hint("correct `registry.prefix`"))?,
         None => Prefix::none(),
     };
     let missing = |key: &str| {
         let variable = key.to_ascii_uppercase();
         Failure::usage(format!("`registry.{key}` is missing")).hint(format!(
-            "set it in {DEFAULT_NAME}, or by IMGLIFE_REGISTRY_{variable}"
+            "set it in {DEFAULT_NAME} or with IMGLIFE_REGISTRY_{variable}"
         ))
     };
     let files: Arc<dyn RecordStore> = match provider {
@@ -57,7 +57,7 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
             let http = forge_client(Forge::Gitlab, &[url], config, process)?;
             Arc::new(
                 GitlabPackages::new(http, url, project, token_variable(config, process)?)
-                    .map_err(unusable)?,
+                    .map_err(usage_failure)?,
             )
         }
         RegistryProvider::Gitea {
@@ -75,7 +75,7 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
                 .find(|name| matches!(name.as_str(), "." | ".."))
             {
                 return Err(Failure::usage(format!(
-                    "`{name}` is neither an owner nor a repository"
+                    "`{name}` is not the name of an owner or a repository"
                 ))
                 .hint("correct `registry.owner` or `registry.repo`"));
             }
@@ -86,7 +86,7 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
                 owner: owner.clone(),
                 repository: repo.clone(),
             };
-            Arc::new(GiteaPackages::new(http, &place).map_err(unusable)?)
+            Arc::new(GiteaPackages::new(http, &place).map_err(usage_failure)?)
         }
         RegistryProvider::S3 {
             endpoint,
@@ -108,8 +108,8 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
     ))
 }
 
-/// Returns the variable that holds the credential for the place that records are in, `None` when
-/// there is none or none is needed. Fails when what is set may not go there.
+/// Returns the variable with the credential of the record store, or `None` if it is not set or not
+/// needed. Fails when the credential may not be sent to the configured host.
 pub(super) fn token_variable(
     config: &Config,
     process: &Process,
@@ -131,19 +131,19 @@ pub(super) fn token_variable(
     };
     let Some(url) = url else { return Ok(None) };
     let host = host(url)?;
-    let goes_to = config.hosts.get(&host).map_or_else(
+    let credential_host = config.hosts.get(&host).map_or_else(
         || host.clone(),
         |settings| rules(settings).credential_host(&host),
     );
     ForgeCredentials::new(forge, process.variables.clone())
-        .variable(&goes_to)
+        .variable(&credential_host)
         .map_err(|error| {
             let hint = error.hint.clone();
             hint.into_iter().fold(Failure::usage(error), Failure::hint)
         })
 }
 
-/// Returns a client for the interfaces at `urls`, after checking that the token may go there.
+/// Returns a client for the API at `urls`. Fails when the token may not be sent there.
 pub(super) fn forge_client(
     forge: Forge,
     urls: &[&Url],
@@ -154,11 +154,11 @@ pub(super) fn forge_client(
     let settings = settings(urls, config)?;
     for url in urls {
         let host = host(url)?;
-        let goes_to = settings
+        let credential_host = settings
             .hosts
             .get(&host)
             .map_or_else(|| host.clone(), |rules| rules.credential_host(&host));
-        credentials.find(&goes_to).map_err(|error| {
+        credentials.find(&credential_host).map_err(|error| {
             let hint = error.hint.clone();
             hint.into_iter().fold(Failure::usage(error), Failure::hint)
         })?;
@@ -170,7 +170,8 @@ fn client(settings: Settings, credentials: Arc<dyn Credentials>, process: &Proce
     Arc::new(Client::new(settings, credentials, process.clock.clone()))
 }
 
-/// Returns how hosts are spoken to. Those of `urls` are spoken to as their schemes say.
+/// Returns the settings of the HTTP client. The scheme of `urls` decides whether their hosts use
+/// plain HTTP.
 pub(super) fn settings(urls: &[&Url], config: &Config) -> Result<Settings, Failure> {
     let mut settings = Settings {
         hosts: config
@@ -179,7 +180,7 @@ pub(super) fn settings(urls: &[&Url], config: &Config) -> Result<Settings, Failu
             .map(|(host, settings)| (host.clone(), rules(settings)))
             .collect(),
         insecure: config.insecure_registries.iter().cloned().collect(),
-        connections: CONNECTIONS,
+        connections: DEFAULT_CONNECTIONS,
         ..Settings::default()
     };
     for url in urls {
@@ -193,11 +194,9 @@ pub(super) fn settings(urls: &[&Url], config: &Config) -> Result<Settings, Failu
     Ok(settings)
 }
 
-/// Returns the host of an address of the configuration, which has made sure that it is a web
-/// address without a login.
+/// Returns the host of a URL in the configuration, which accepts only web URLs without credentials.
 fn host(url: &Url) -> Result<Host, Failure> {
-    host_of(url)
-        .ok_or_else(|| Failure::usage(format!("the address in `registry` names no host: {url}")))
+    host_of(url).ok_or_else(|| Failure::usage(format!("the URL in `registry` has no host: {url}")))
 }
 
 #[cfg(feature = "s3")]
@@ -236,7 +235,7 @@ fn s3(
         region: region.to_owned(),
         keys,
     };
-    // What is sent is signed; no other credential goes along.
+    // Requests are signed; they carry no other credential.
     Ok(Arc::new(S3Files::new(
         client(settings, Arc::new(NoCredentials), process),
         bucket,
@@ -256,7 +255,7 @@ fn s3(
     ))
 }
 
-fn unusable(error: ItemError) -> Failure {
+fn usage_failure(error: ItemError) -> Failure {
     let hint = error.hint();
     hint.into_iter().fold(Failure::usage(error), Failure::hint)
 }
@@ -268,8 +267,8 @@ mod tests {
     use crate::model::{Clock, Variables};
     use crate::process::Stream;
 
-    /// Returns the name of the place, or the failure in words.
-    fn place(yaml: &str, variables: &[(&str, &str)]) -> String {
+    /// Returns the name of the record store, or the text of the failure.
+    fn store_name(yaml: &str, variables: &[(&str, &str)]) -> String {
         let directory = tempfile::tempdir().expect("a directory");
         let process = Process {
             variables: variables.iter().copied().collect::<Variables>(),
@@ -279,9 +278,11 @@ mod tests {
             stderr: Stream::captured().0,
         };
         std::fs::write(directory.path().join("imglife.yaml"), yaml).expect("a file");
-        let config =
-            crate::app::configuration::load_configuration(&crate::app::Global::default(), &process)
-                .expect("a configuration");
+        let config = crate::app::configuration::load_configuration(
+            &crate::app::GlobalOptions::default(),
+            &process,
+        )
+        .expect("a configuration");
         match records(&config, &process, Mode::Apply) {
             Ok(records) => records.store_name(),
             Err(failure) => {
@@ -294,7 +295,7 @@ mod tests {
     const GITLAB: &str = "registry: { url: https://gitlab.example, project_id: 42 }";
 
     #[test]
-    fn every_provider_has_its_place() {
+    fn every_provider_has_a_record_store() {
         for (yaml, expected) in [
             (GITLAB, "https://gitlab.example, project 42"),
             (
@@ -314,64 +315,66 @@ mod tests {
                 "http://127.0.0.1:9000/b",
             ),
         ] {
-            assert_eq!(place(yaml, &[]), expected);
+            assert_eq!(store_name(yaml, &[]), expected);
         }
-        assert!(place("registry: { provider: file }", &[]).ends_with("/.imglife/packages"));
+        assert!(store_name("registry: { provider: file }", &[]).ends_with("/.imglife/packages"));
     }
 
     #[test]
-    fn variables_alone_are_enough_and_what_is_missing_is_named() {
+    fn variables_replace_the_configuration_and_missing_settings_are_reported() {
         let variables = [
             ("IMGLIFE_REGISTRY_URL", "https://gitlab.example"),
             ("IMGLIFE_REGISTRY_PROJECT_ID", "7"),
         ];
         assert_eq!(
-            place("status: {}", &variables),
+            store_name("status: {}", &variables),
             "https://gitlab.example, project 7"
         );
         assert_eq!(
-            place(GITLAB, &[("IMGLIFE_REGISTRY_PROJECT_ID", "7")]),
+            store_name(GITLAB, &[("IMGLIFE_REGISTRY_PROJECT_ID", "7")]),
             "https://gitlab.example, project 7"
         );
         assert!(
-            place("status: {}", &[]).contains(
-                "has no `registry`; or say where records are by IMGLIFE_REGISTRY_PROVIDER"
-            )
+            store_name("status: {}", &[])
+                .contains("has no `registry`; or set IMGLIFE_REGISTRY_PROVIDER")
         );
         assert_eq!(
-            place("status: {}", &variables[..1]),
-            "`registry.project_id` is missing; set it in imglife.yaml, or by IMGLIFE_REGISTRY_PROJECT_ID"
+            store_name("status: {}", &variables[..1]),
+            "`registry.project_id` is missing; set it in imglife.yaml or with IMGLIFE_REGISTRY_PROJECT_ID"
         );
         assert!(
-            place("registry: { provider: gitea, owner: a }", &[])
+            store_name("registry: { provider: gitea, owner: a }", &[])
                 .contains("`registry.url` is missing")
         );
         assert!(
-            place(
+            store_name(
                 "registry: { provider: gitea, url: 'https://g.example', owner: '..' }",
                 &[]
             )
-            .contains("neither an owner nor")
+            .contains("is not the name of an owner or a repository")
         );
     }
 
     #[test]
-    fn nothing_is_sent_where_the_token_may_not_go() {
+    fn the_token_is_not_sent_to_other_hosts() {
         let job = [
             ("GITLAB_CI", "true"),
             ("CI_SERVER_HOST", "gitlab.example"),
             ("CI_JOB_TOKEN", "hunter2"),
             ("GITLAB_TOKEN", "hunter22"),
         ];
-        assert_eq!(place(GITLAB, &job), "https://gitlab.example, project 42");
-        // What a merge request could change to lead the token elsewhere.
+        assert_eq!(
+            store_name(GITLAB, &job),
+            "https://gitlab.example, project 42"
+        );
+        // Changes by which a merge request could redirect the token.
         for yaml in [
             "registry: { url: 'https://evil.example', project_id: 42 }",
             "registry: { url: 'https://gitlab.example', api_url: 'https://evil.example', project_id: 42 }",
             "{ registry: { url: 'https://gitlab.example', project_id: 42 }, hosts: { gitlab.example: { endpoint: 'https://evil.example' } } }",
         ] {
             for variables in [&job[..], &job[..3]] {
-                let refused = place(yaml, variables);
+                let refused = store_name(yaml, variables);
                 assert!(
                     refused.contains("credentials for evil.example: ")
                         && refused.contains("is not sent there"),
@@ -386,7 +389,7 @@ mod tests {
         }
         let allowed = [&job[..], &[("IMGLIFE_TOKEN_HOST", "other.example")]].concat();
         assert_eq!(
-            place(
+            store_name(
                 "registry: { url: 'https://other.example', project_id: 1 }",
                 &allowed
             ),
@@ -402,7 +405,7 @@ mod tests {
             "registry: { provider: gitea, url: 'https://gitea.example', api_url: 'https://evil.example', owner: a }",
         ] {
             assert!(
-                place(yaml, &gitea).contains("GITEA_TOKEN is not sent there"),
+                store_name(yaml, &gitea).contains("GITEA_TOKEN is not sent there"),
                 "{yaml}"
             );
         }

@@ -1,7 +1,8 @@
-//! Report files: known to be writable before anything is done, and written whole or not at all.
+//! Report files: checked to be writable before a command starts, and written completely or not at
+//! all.
 //!
-//! What is there and no regular file, such as a pipe or `/dev/stdout`, is written to and never
-//! replaced.
+//! An existing path that is not a regular file, such as a pipe or `/dev/stdout`, is written to and
+//! never replaced.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -12,14 +13,14 @@ use thiserror::Error;
 use crate::error::Failure;
 use crate::files::AtomicFile;
 
-/// A report file to be.
+/// Report file that will be written at the end of a command.
 pub(super) struct ReportFile {
     path: PathBuf,
-    destination: Destination,
+    destination: ReportDestination,
 }
 
-enum Destination {
-    /// Gets the name of the report when it is whole.
+enum ReportDestination {
+    /// Temporary file that is renamed to `name` when it is complete.
     Replaced {
         file: AtomicFile,
         name: PathBuf,
@@ -28,7 +29,7 @@ enum Destination {
 }
 
 #[derive(Debug, Error)]
-#[error("the report file {} cannot be written", .path.display())]
+#[error("cannot write the report file {}", .path.display())]
 struct ReportFileError {
     path: PathBuf,
     #[source]
@@ -36,17 +37,26 @@ struct ReportFileError {
 }
 
 impl ReportFile {
-    /// Returns the file at `path`, relative to `directory`. Fails when it could not be written at
-    /// the end.
+    /// Returns the file at `path`, relative to `directory`. Fails with a usage error when it cannot
+    /// be written.
     pub(super) fn prepare(path: &Path, directory: &Path) -> Result<ReportFile, Failure> {
         let path = directory.join(path);
-        match Destination::at(&path) {
+        match ReportDestination::at(&path) {
             Ok(destination) => Ok(ReportFile { path, destination }),
             Err(source) => Err(Failure::usage(ReportFileError { path, source })),
         }
     }
 
-    /// Writes `text` and gives the file its name.
+    /// Like `prepare`, for a file that the user may ask for.
+    pub(super) fn prepare_if_set(
+        path: Option<&Path>,
+        directory: &Path,
+    ) -> Result<Option<ReportFile>, Failure> {
+        path.map(|path| ReportFile::prepare(path, directory))
+            .transpose()
+    }
+
+    /// Writes `text` to the file.
     pub(super) fn write(self, text: &str) -> Result<(), Failure> {
         self.destination.write(text).map_err(|source| {
             Failure::failed(ReportFileError {
@@ -57,30 +67,30 @@ impl ReportFile {
     }
 }
 
-impl Destination {
-    fn at(path: &Path) -> io::Result<Destination> {
+impl ReportDestination {
+    fn at(path: &Path) -> io::Result<ReportDestination> {
         let name = match fs::metadata(path) {
             Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
             Ok(found) if !found.is_file() => {
                 return OpenOptions::new()
                     .write(true)
                     .open(path)
-                    .map(Destination::WrittenTo);
+                    .map(ReportDestination::WrittenTo);
             }
-            // The file that a symbolic link leads to is replaced, not the link.
+            // Replaces the target of a symbolic link, not the link.
             Ok(_) => path.canonicalize()?,
             Err(_) => path.to_owned(),
         };
         let parent = name.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        // Who collects reports is often somebody else.
+        // The reader of a report is often another user.
         let file = AtomicFile::create_in(parent, 0o666)?;
-        Ok(Destination::Replaced { file, name })
+        Ok(ReportDestination::Replaced { file, name })
     }
 
     fn write(self, text: &str) -> io::Result<()> {
         match self {
-            Destination::WrittenTo(mut file) => file.write_all(text.as_bytes()),
-            Destination::Replaced { mut file, name } => {
+            ReportDestination::WrittenTo(mut file) => file.write_all(text.as_bytes()),
+            ReportDestination::Replaced { mut file, name } => {
                 file.write_all(text.as_bytes())?;
                 file.replace(&name)
             }
@@ -95,15 +105,15 @@ mod tests {
     use super::*;
 
     fn write(path: &str, directory: &Path) -> Result<(), String> {
-        let told = |failure: Failure| crate::error::chain(failure.error.as_ref());
+        let text = |failure: Failure| crate::error::chain(failure.error.as_ref());
         ReportFile::prepare(Path::new(path), directory)
-            .map_err(told)?
+            .map_err(text)?
             .write("the report")
-            .map_err(told)
+            .map_err(text)
     }
 
     #[test]
-    fn a_report_is_as_public_as_other_new_files() {
+    fn a_report_file_has_the_permissions_of_a_new_file() {
         let directory = tempfile::tempdir().expect("a directory");
         File::create(directory.path().join("other")).expect("a file");
         write("report.xml", directory.path()).expect("written");
@@ -121,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_that_was_not_written_leaves_what_was_there() {
+    fn a_report_that_was_not_written_leaves_the_old_file() {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join("report.xml"), "the last one").expect("a file");
         drop(ReportFile::prepare(Path::new("report.xml"), directory.path()).expect("writable"));
@@ -136,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_is_written_to_and_stays() {
+    fn a_pipe_is_written_to_and_not_replaced() {
         let directory = tempfile::tempdir().expect("a directory");
         let pipe = directory.path().join("pipe");
         assert!(
@@ -161,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_behind_a_link_is_replaced() {
+    fn the_target_of_a_symbolic_link_is_replaced() {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join("kept.xml"), "the last one").expect("a file");
         symlink("kept.xml", directory.path().join("link.xml")).expect("a link");
@@ -173,20 +183,20 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_told_before_anything_is_done() {
+    fn prepare_fails_for_a_file_that_cannot_be_written() {
         let directory = tempfile::tempdir().expect("a directory");
         let at = directory.path().display();
         let missing = write("no/report.xml", directory.path()).expect_err("no directory");
         assert_eq!(
             missing,
             format!(
-                "the report file {at}/no/report.xml cannot be written: No such file or directory (os error 2)"
+                "cannot write the report file {at}/no/report.xml: No such file or directory (os error 2)"
             )
         );
         let itself = write(".", directory.path()).expect_err("a directory");
         assert_eq!(
             itself,
-            format!("the report file {at}/. cannot be written: is a directory")
+            format!("cannot write the report file {at}/.: is a directory")
         );
     }
 }

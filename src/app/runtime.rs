@@ -1,4 +1,4 @@
-//! The asynchronous runtime of a run, and how Ctrl-C and SIGTERM end it.
+//! The asynchronous runtime of a command, and its end by Ctrl-C, SIGTERM or the deadline.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -12,38 +12,61 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::Dispatch;
 
+use super::result::CommandResult;
 use crate::error::{Exit, Failure};
 
 #[derive(Debug, Error)]
 enum RuntimeError {
-    #[error("the worker threads could not be started")]
+    #[error("cannot start worker threads")]
     Threads(#[source] io::Error),
-    #[error("signals cannot be listened for")]
+    #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
-    #[error("stopped at once; what was in flight was abandoned")]
+    #[error("stopped immediately; work in progress was abandoned")]
     EndedAtOnce,
-    #[error("stopped before everything was read; nothing was changed")]
+    #[error("stopped before all data were read; nothing was changed")]
     Stopped,
 }
 
-/// Runs `work` to its end. The first Ctrl-C or SIGTERM cancels the token that `work` is given: it
-/// starts nothing new, drops what is in flight, and still reports; the exit is then that of the
-/// signal, whatever `work` returns. The second one ends it at once.
+/// Result of work that a signal or the deadline can end early.
+pub trait Interruptible {
+    /// Replaces the exit by that of the interruption.
+    fn interrupted(&mut self, exit: Exit);
+}
+
+impl Interruptible for Exit {
+    fn interrupted(&mut self, exit: Exit) {
+        *self = exit;
+    }
+}
+
+impl Interruptible for CommandResult {
+    fn interrupted(&mut self, exit: Exit) {
+        self.exit = exit;
+        if let Some(failure) = &mut self.failure {
+            failure.exit = exit;
+        }
+    }
+}
+
+/// Runs `work` on a new runtime.
 ///
-/// At the `deadline` the same happens as at a signal, and the exit is at least that of a failure.
-pub fn run<F>(
+/// The first Ctrl-C or SIGTERM cancels the token that `work` receives: it starts nothing new, drops
+/// requests in flight, and still returns its report. The exit is then that of the signal, whatever
+/// `work` returns. The second signal abandons `work`. The `deadline` acts like a first signal, with
+/// [`Exit::Failed`].
+pub fn run<T: Interruptible, F>(
     deadline: Option<Instant>,
     work: impl FnOnce(CancellationToken) -> F,
-) -> Result<Exit, Failure>
+) -> Result<T, Failure>
 where
-    F: Future<Output = Result<Exit, Failure>>,
+    F: Future<Output = Result<T, Failure>>,
 {
     let dispatch = tracing::dispatcher::get_default(Dispatch::clone);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4)))
         .on_thread_start(move || {
-            // Where a run's logs go is set for each thread. The thread ends with the runtime, so
-            // nothing is restored.
+            // The log dispatcher is set for each thread. The thread ends with the runtime, so the
+            // old dispatcher is not restored.
             std::mem::forget(tracing::dispatcher::set_default(&dispatch));
         })
         .enable_all()
@@ -53,21 +76,20 @@ where
         let signals = signals().map_err(|error| Failure::failed(RuntimeError::Signals(error)))?;
         supervised(signals, deadline, work).await
     });
-    // Dropping it would wait for blocking work that nobody needs any more.
+    // Dropping the runtime would wait for blocking work whose result is no longer needed.
     runtime.shutdown_background();
     result
 }
 
-/// Hears the signals of a run of several steps, of which each listens for itself only while it
-/// lasts.
-pub(super) struct Watch {
+/// Listener for signals during a run of several steps. Each step only listens while it runs.
+pub(super) struct SignalWatch {
     received: Arc<OnceLock<Exit>>,
-    /// Kept: the listener lives in it.
+    /// Keeps the listener task running.
     _runtime: Runtime,
 }
 
-impl Watch {
-    pub(super) fn start() -> Result<Watch, Failure> {
+impl SignalWatch {
+    pub(super) fn start() -> Result<SignalWatch, Failure> {
         let threads = |error| Failure::failed(RuntimeError::Threads(error));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -88,22 +110,22 @@ impl Watch {
                 }
             }
         });
-        Ok(Watch {
+        Ok(SignalWatch {
             received,
             _runtime: runtime,
         })
     }
 
-    /// Returns the exit that the first signal leads to, once there was one.
+    /// Returns the exit for the first signal, or `None` if there was no signal yet.
     pub(super) fn received(&self) -> Option<Exit> {
         self.received.get().copied()
     }
 }
 
-/// Runs `work` that only reads: a signal, or the `deadline`, ends it where it stands.
-pub(super) fn read<F>(deadline: Option<Instant>, work: F) -> Result<Exit, Failure>
+/// Runs `work` that only reads. A signal or the `deadline` ends it immediately.
+pub(super) fn read<T: Interruptible, F>(deadline: Option<Instant>, work: F) -> Result<T, Failure>
 where
-    F: Future<Output = Result<Exit, Failure>>,
+    F: Future<Output = Result<T, Failure>>,
 {
     run(deadline, |cancel| async move {
         tokio::select! {
@@ -113,7 +135,7 @@ where
     })
 }
 
-/// Returns the signals that end a run, as the exits they lead to.
+/// Returns the stream of signals that end a run, as exits.
 fn signals() -> io::Result<impl Stream<Item = Exit> + Send + Unpin> {
     let listen = |kind, exit| {
         signal(kind).map(|listener| {
@@ -129,35 +151,35 @@ fn signals() -> io::Result<impl Stream<Item = Exit> + Send + Unpin> {
     ))
 }
 
-async fn supervised<F>(
+async fn supervised<T: Interruptible, F>(
     mut signals: impl Stream<Item = Exit> + Send + Unpin + 'static,
     deadline: Option<Instant>,
     work: impl FnOnce(CancellationToken) -> F,
-) -> Result<Exit, Failure>
+) -> Result<T, Failure>
 where
-    F: Future<Output = Result<Exit, Failure>>,
+    F: Future<Output = Result<T, Failure>>,
 {
     let stop = CancellationToken::new();
     let end_at_once = CancellationToken::new();
     let received = Arc::new(OnceLock::new());
-    // A task of its own, so that work which keeps this thread busy is told all the same.
+    // A separate task, so that signals are handled while `work` keeps this thread busy.
     let listener = tokio::spawn({
         let (stop, end_at_once, received) =
             (stop.clone(), end_at_once.clone(), Arc::clone(&received));
         async move {
             let exit = tokio::select! {
                 exit = signals.next() => exit,
-                () = passed(deadline) => Some(Exit::Failed),
+                () = sleep_until(deadline) => Some(Exit::Failed),
             };
             let Some(exit) = exit else { return };
             received.get_or_init(|| exit);
             if exit == Exit::Failed {
                 tracing::warn!(
-                    "the run's time is up: nothing new is started, and what is in flight is dropped"
+                    "the time limit is reached: no new work is started, and work in progress is stopped"
                 );
             } else {
                 tracing::warn!(
-                    "stopping: nothing new is started; press Ctrl-C again to end at once"
+                    "stopping: no new work is started; press Ctrl-C again to exit immediately"
                 );
             }
             stop.cancel();
@@ -171,17 +193,20 @@ where
         () = end_at_once.cancelled() => Err(Failure::failed(RuntimeError::EndedAtOnce)),
     };
     listener.abort();
-    match received.get() {
-        None => result,
-        Some(exit) => result.map(|_| *exit).map_err(|failure| Failure {
-            exit: *exit,
-            ..failure
-        }),
+    let Some(&exit) = received.get() else {
+        return result;
+    };
+    match result {
+        Ok(mut result) => {
+            result.interrupted(exit);
+            Ok(result)
+        }
+        Err(failure) => Err(Failure { exit, ..failure }),
     }
 }
 
-/// Waits until `deadline`; without one, for ever.
-async fn passed(deadline: Option<Instant>) {
+/// Waits until `deadline`, or forever without one.
+async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
@@ -199,13 +224,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_without_a_signal_ends_as_it_says() {
+    async fn work_without_a_signal_keeps_its_exit() {
         let result = supervised(signalled([]), None, |_| async { Ok(Exit::PolicyViolated) }).await;
         assert_eq!(result.expect("no failure"), Exit::PolicyViolated);
     }
 
     #[tokio::test]
-    async fn the_first_signal_cancels_the_work_which_still_reports() {
+    async fn the_first_signal_cancels_work_and_sets_its_exit() {
         for signal in [Exit::Interrupted, Exit::Terminated] {
             let result = supervised(signalled([signal]), None, |stop| async move {
                 stop.cancelled().await;
@@ -216,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn when_the_time_is_up_the_work_is_cancelled_and_has_failed() {
+    async fn the_deadline_cancels_work_which_then_has_failed() {
         let now = Instant::now();
         let result = supervised(signalled([]), Some(now), |stop| async move {
             stop.cancelled().await;
@@ -232,10 +257,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_after_a_signal_exits_by_the_signal() {
+    async fn a_failure_after_a_signal_has_the_exit_of_the_signal() {
         let result = supervised(signalled([Exit::Terminated]), None, |stop| async move {
             stop.cancelled().await;
-            Err(Failure::failed("the listing failed"))
+            Err::<Exit, _>(Failure::failed("the listing failed"))
         });
         let failure = result.await.expect_err("a failure");
         assert_eq!(
@@ -245,13 +270,14 @@ mod tests {
     }
 
     #[test]
-    fn what_only_reads_ends_where_it_stands_when_the_time_is_up() {
-        let ended = read(Some(Instant::now()), std::future::pending()).expect_err("stopped");
+    fn reading_work_ends_at_the_deadline() {
+        let pending = std::future::pending::<Result<Exit, Failure>>();
+        let ended = read(Some(Instant::now()), pending).expect_err("stopped");
         assert_eq!(
             (ended.exit, ended.error.to_string()),
             (
                 Exit::Failed,
-                "stopped before everything was read; nothing was changed".to_owned()
+                "stopped before all data were read; nothing was changed".to_owned()
             )
         );
         assert_eq!(
@@ -265,21 +291,21 @@ mod tests {
         let result = supervised(
             signalled([Exit::Interrupted, Exit::Terminated]),
             None,
-            |_| std::future::pending(),
+            |_| std::future::pending::<Result<Exit, Failure>>(),
         )
         .await;
         assert_eq!(result.expect_err("ended").exit, Exit::Interrupted);
     }
 
     #[test]
-    fn work_runs_on_a_runtime_with_the_logs_of_the_caller_on_every_thread() {
+    fn worker_threads_log_to_the_dispatcher_of_the_caller() {
         let dispatch = Dispatch::new(tracing_subscriber::registry());
         let on_workers = tracing::dispatcher::with_default(&dispatch, || {
-            let seen = Arc::new(OnceLock::new());
+            let is_set = Arc::new(OnceLock::new());
             let exit = run(None, |_| async {
-                let seen = Arc::clone(&seen);
+                let is_set = Arc::clone(&is_set);
                 tokio::spawn(async move {
-                    seen.set(tracing::dispatcher::get_default(|dispatch| {
+                    is_set.set(tracing::dispatcher::get_default(|dispatch| {
                         dispatch.is::<tracing_subscriber::Registry>()
                     }))
                 })
@@ -289,7 +315,7 @@ mod tests {
                 Ok(Exit::Done)
             });
             assert_eq!(exit.expect("no failure"), Exit::Done);
-            seen.get().copied()
+            is_set.get().copied()
         });
         assert_eq!(on_workers, Some(true));
     }

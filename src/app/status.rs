@@ -1,4 +1,4 @@
-//! `status`: from its options and the configuration to places, step, page, files and exit code.
+//! `imglife status`: options, stores, the step, the page and its file, the result.
 
 use std::fs;
 use std::io;
@@ -7,18 +7,19 @@ use std::time::Instant;
 
 use thiserror::Error;
 
-use super::configuration::{lacks, load_configuration, tells_records};
+use super::configuration::{has_record_store, load_configuration, missing_setting};
 use super::digest_cache::UserDigestCache;
-use super::eol::{assessor, table_at_hand};
+use super::eol::{assessor, end_of_life_table_or_empty};
 use super::places::image_places;
 use super::records::records;
 use super::report_files::ReportFile;
-use super::{Global, Mode, Surroundings, runtime};
+use super::result::CommandResult;
+use super::{CommandContext, GlobalOptions, Mode, runtime};
 use crate::config::Config;
-use crate::error::{Exit, Failure};
+use crate::error::Failure;
+use crate::model::Inventory;
 use crate::packages::{DataFileKind, RecordSet, Records};
 use crate::process::Process;
-use crate::report::text::{Style, draw};
 use crate::report::{json, junit, openmetrics};
 use crate::steps::cleanup::{Observer, PreviewInput, preview};
 use crate::steps::status::{
@@ -27,26 +28,26 @@ use crate::steps::status::{
 
 pub use crate::steps::status::FailOn;
 
-/// What a report was asked to be.
+/// Options of `imglife status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusOptions {
-    /// The file that it goes into, relative to the working directory; stdout when `None`.
+    /// File to write the report to, relative to the working directory; `None`: stdout.
     pub file: Option<PathBuf>,
-    /// Whether the whole file is replaced, and not what is between the markers.
+    /// True if the whole file is replaced, not only the text between the markers.
     pub overwrite: bool,
     pub form: StatusForm,
-    /// Whether registries are left alone.
+    /// True if no registry is contacted.
     pub offline: bool,
-    /// Whether the inventory is published.
+    /// True if the inventory is published.
     pub publish: bool,
     pub fail_on: Option<FailOn>,
-    /// Where a JUnit report is written; relative to the working directory.
+    /// File for a JUnit report, relative to the working directory.
     pub report_junit: Option<PathBuf>,
-    /// Where metrics are written; relative to the working directory.
+    /// File for metrics in OpenMetrics format, relative to the working directory.
     pub report_metrics: Option<PathBuf>,
 }
 
-/// The form of the report.
+/// Format of the report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StatusForm {
     #[default]
@@ -56,28 +57,28 @@ pub enum StatusForm {
 
 #[derive(Debug, Error)]
 enum StatusError {
-    #[error("{} cannot be read", .path.display())]
+    #[error("cannot read {}", .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    #[error("the report has no place in {}", .path.display())]
+    #[error("cannot insert the report into {}", .path.display())]
     Markers { path: PathBuf, source: MarkerError },
-    #[error("the report cannot be turned into JSON")]
+    #[error("cannot convert the report to JSON")]
     Json(#[source] serde_json::Error),
 }
 
-/// A file, and what stands in it.
-struct Target {
+/// File of the report, and its previous content.
+struct StatusFile {
     file: ReportFile,
     name: PathBuf,
     before: Option<String>,
 }
 
-/// Makes the report.
+/// Creates the report.
 pub(super) fn run(
     options: &StatusOptions,
-    global: &Global,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
-    let process = &surroundings.process;
+    global: &GlobalOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    let process = &context.process;
     let config = load_configuration(global, process)?;
     let has_entries = config
         .sync
@@ -88,89 +89,87 @@ pub(super) fn run(
         .as_ref()
         .is_some_and(|build| !build.images.is_empty());
     if !has_entries && !has_images {
-        return Err(lacks("sync.entries", &config, process)
-            .hint("the report is of mirrors (`sync.entries`) and base images (`build.images`)"));
+        return Err(missing_setting("sync.entries", &config, process)
+            .hint("add mirrors (`sync.entries`) or base images (`build.images`)"));
     }
-    // What is read there is kept for the next run, as in other runs that write.
-    let needs_records = options.publish || tells_records(&config);
+    let needs_records = options.publish || has_record_store(&config);
     if !needs_records {
         tracing::warn!(
-            "the configuration does not say where records are, so no applications are shown"
+            "the report has no applications: the configuration has no record store (`registry`)"
         );
     }
+    // `Mode::Apply`, so that the records are cached for the next run.
     let records = needs_records
         .then(|| records(&config, process, Mode::Apply))
         .transpose()?;
     let target = options
         .file
         .as_deref()
-        .map(|path| target(path, options, process))
+        .map(|path| StatusFile::open(path, options, process))
         .transpose()?;
-    let prepare = |path: &Option<PathBuf>| {
-        path.as_ref()
-            .map(|path| ReportFile::prepare(path, &process.directory))
-            .transpose()
-    };
+    let prepare =
+        |path: &Option<PathBuf>| ReportFile::prepare_if_set(path.as_deref(), &process.directory);
     let (junit_file, metrics_file) = (
         prepare(&options.report_junit)?,
         prepare(&options.report_metrics)?,
     );
-    runtime::run(surroundings.deadline, |cancel| async move {
+    runtime::run(context.deadline, |cancel| async move {
         let began = Instant::now();
         let (world, deletions) = tokio::select! {
-            observed = observe(&config, options, records.as_ref(), surroundings) => observed?,
-            () = cancel.cancelled() => return Err(Failure::failed("stopped while looking at the registries; nothing was written")),
+            observed = observe(&config, options, records.as_ref(), context) => observed?,
+            () = cancel.cancelled() => return Err(Failure::failed("stopped while reading the registries; nothing was written")),
         };
-        let table = table_at_hand(&config, surroundings).await?;
+        let table = end_of_life_table_or_empty(&config, context).await?;
         let now = process.clock.now();
         let assessor = assessor(&config, &table, process);
         let report = status::plan(&config, &world, &assessor, &deletions);
-        let text = drawn(&report, &config, options.form)?;
-        surroundings.record("status", &report)?;
-        match target {
-            None => surroundings.print(&text)?,
+        let text = page(&report, &config, options.form)?;
+        let mut result =
+            CommandResult::new(report.exit(options.fail_on)).with_report("status", &report)?;
+        result.violations = report.violations(options.fail_on);
+        result = match target {
+            None => result.and_text(text),
             Some(target) => {
                 let name = target.name.clone();
-                let written = target.write(&text, options)?;
-                surroundings.note(written == PageOutcome::Written, []);
-                let summary = report.summary(&name, written, began.elapsed());
-                surroundings.print(&draw(
-                    &summary,
-                    Style {
-                        color: surroundings.report_color,
-                    },
-                ))?;
+                match target.write(&text, options) {
+                    Ok(written) => result
+                        .changed(written == PageOutcome::Written)
+                        .and_document(report.summary(&name, written, began.elapsed())),
+                    Err(failure) => return Ok(result.failed(failure)),
+                }
             }
-        }
-        // All are tried: a full disk under one is no reason to lose the others.
-        let written = [
-            junit_file.map_or(Ok(()), |file| {
-                file.write(&junit::draw(&report.test_suite(options.fail_on)))
-            }),
-            metrics_file.map_or(Ok(()), |file| {
-                file.write(&openmetrics::draw(&report.metrics()))
-            }),
-        ];
-        if let Some(records) = records.as_ref().filter(|_| options.publish) {
-            let inventory = status::inventory(&config, &world, &assessor, now)
-                .to_bytes()
-                .map_err(Failure::failed)?;
-            records
-                .write_data(DataFileKind::Inventory, inventory.into())
-                .await?;
-        }
-        written.into_iter().collect::<Result<(), Failure>>()?;
-        surroundings.violated(&report.violations(options.fail_on));
-        Ok(report.exit(options.fail_on))
+        };
+        result = result
+            .and_file(junit_file, || {
+                junit::draw(&report.test_suite(options.fail_on))
+            })
+            .and_file(metrics_file, || openmetrics::draw(&report.metrics()));
+        let Some(records) = records.as_ref().filter(|_| options.publish) else {
+            return Ok(result);
+        };
+        let inventory = status::inventory(&config, &world, &assessor, now);
+        Ok(match publish(records, &inventory).await {
+            Ok(()) => result,
+            Err(failure) => result.failed(failure),
+        })
     })
 }
 
-/// Returns what there is, and what a clean-up would remove of it.
+/// Uploads the inventory to the record store.
+async fn publish(records: &Records, inventory: &Inventory) -> Result<(), Failure> {
+    let inventory = inventory.to_bytes().map_err(Failure::failed)?;
+    records
+        .write_data(DataFileKind::Inventory, inventory.into())
+        .await?;
+    Ok(())
+}
+
+/// Returns the state of all images, and the tags that a cleanup would delete.
 async fn observe(
     config: &Config,
     options: &StatusOptions,
     records: Option<&Records>,
-    surroundings: &Surroundings,
+    context: &CommandContext,
 ) -> Result<(World, ExpectedDeletions), Failure> {
     let entries = config.sync.iter().flat_map(|sync| &sync.entries);
     let mirrors = entries.flat_map(|entry| [&entry.source, &entry.target]);
@@ -180,9 +179,9 @@ async fn observe(
         .flat_map(|build| &build.images)
         .map(|image| &image.repository);
     let stores = (!options.offline)
-        .then(|| image_places(config, mirrors.chain(bases), surroundings, Mode::DryRun))
+        .then(|| image_places(config, mirrors.chain(bases), context, Mode::DryRun))
         .transpose()?;
-    let world = status::observe(config, stores.as_ref(), records, &*surroundings.progress)
+    let world = status::observe(config, stores.as_ref(), records, &*context.progress)
         .await
         .map_err(|error| {
             let hint = error.hint();
@@ -190,7 +189,7 @@ async fn observe(
         })?;
     for file in &world.unreadable {
         tracing::warn!(
-            "{} is no record and is passed over: {}",
+            "ignoring {}, which is not a valid record: {}",
             file.file,
             file.problem
         );
@@ -198,12 +197,12 @@ async fn observe(
     let Some(stores) = &stores else {
         return Ok((world, ExpectedDeletions::new()));
     };
-    let process = &surroundings.process;
+    let process = &context.process;
     let cache = UserDigestCache::of("cleanup", process, Mode::Apply);
     let observer = Observer {
         stores,
         cache: &cache,
-        progress: &*surroundings.progress,
+        progress: &*context.progress,
         now: process.clock.now(),
     };
     let reading = records.map(|_| RecordSet {
@@ -217,12 +216,12 @@ async fn observe(
     };
     let preview = preview(config, input, observer).await;
     for warning in &preview.warnings {
-        tracing::warn!("what `cleanup` would remove is not known of all: {warning}");
+        tracing::warn!("some tags that `cleanup` would delete are not marked: {warning}");
     }
     Ok((world, preview.deletions))
 }
 
-fn drawn(report: &StatusReport, config: &Config, form: StatusForm) -> Result<String, Failure> {
+fn page(report: &StatusReport, config: &Config, form: StatusForm) -> Result<String, Failure> {
     match form {
         StatusForm::Markdown => status::page(report, &config.status).map_err(Failure::failed),
         StatusForm::Json => json::versioned("status", report)
@@ -230,45 +229,51 @@ fn drawn(report: &StatusReport, config: &Config, form: StatusForm) -> Result<Str
     }
 }
 
-/// Returns the file that the report goes into, which can be written and has a place for it.
-fn target(path: &Path, options: &StatusOptions, process: &Process) -> Result<Target, Failure> {
-    let whole = process.directory.join(path);
-    let before = match fs::read_to_string(&whole) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        // What is no text is replaced when that was asked for.
-        Err(_) if options.replaces_all() => None,
-        Err(source) => {
-            return Err(Failure::failed(StatusError::Unreadable {
-                path: path.to_owned(),
-                source,
-            }));
-        }
-    };
-    let target = Target {
-        file: ReportFile::prepare(path, &process.directory)?,
-        name: path.to_owned(),
-        before,
-    };
-    // A file without a place is told of before anybody is asked anything.
-    target.content("", options)?;
-    Ok(target)
-}
-
 impl StatusOptions {
+    /// Returns true if the whole file is replaced.
     fn replaces_all(&self) -> bool {
         self.overwrite || self.form == StatusForm::Json
     }
 }
 
-impl Target {
+impl StatusFile {
+    /// Reads the file at `path`, if it exists. Fails when it cannot be written, or when its markers
+    /// are invalid.
+    fn open(
+        path: &Path,
+        options: &StatusOptions,
+        process: &Process,
+    ) -> Result<StatusFile, Failure> {
+        let before = match fs::read_to_string(process.directory.join(path)) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            // A file that is not text can still be replaced as a whole.
+            Err(_) if options.replaces_all() => None,
+            Err(source) => {
+                return Err(Failure::failed(StatusError::Unreadable {
+                    path: path.to_owned(),
+                    source,
+                }));
+            }
+        };
+        let file = StatusFile {
+            file: ReportFile::prepare(path, &process.directory)?,
+            name: path.to_owned(),
+            before,
+        };
+        // Finds invalid markers before any registry is contacted.
+        file.content("", options)?;
+        Ok(file)
+    }
+
+    /// Returns the new content of the file. Fails when its markers are invalid.
     fn content(&self, report: &str, options: &StatusOptions) -> Result<String, Failure> {
         match &self.before {
             Some(before) if !options.replaces_all() => {
                 status::replaced(before, report).map_err(|source| {
                     let path = self.name.clone();
                     Failure::failed(StatusError::Markers { path, source }).hint(format!(
-                        "correct the markers, each alone in its line: `{}`, then `{}`",
+                        "correct the markers, each on its own line: `{}`, then `{}`",
                         status::BEGIN,
                         status::END
                     ))
@@ -278,7 +283,7 @@ impl Target {
         }
     }
 
-    /// Writes the file whole or not at all; not when it is the same already.
+    /// Writes the file completely or not at all. Writes nothing if the content is unchanged.
     fn write(self, report: &str, options: &StatusOptions) -> Result<PageOutcome, Failure> {
         let content = self.content(report, options)?;
         if self.before.as_ref() == Some(&content) {

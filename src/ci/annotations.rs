@@ -1,34 +1,34 @@
-//! Annotations: log lines that GitHub Actions shows at a line of a file (its "Workflow commands").
+//! Annotations: log lines that GitHub Actions shows at a line of a file ("workflow commands").
 
 use crate::model::text::printable;
 
-/// How an annotation is shown.
+/// Severity of an annotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub enum AnnotationLevel {
     Notice,
     Warning,
     Error,
 }
 
-/// Something to say about a line.
+/// Message about a line of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Annotation {
-    pub level: Level,
+    pub level: AnnotationLevel,
     pub path: String,
-    /// From 1.
+    /// Line number, from 1.
     pub line: usize,
     pub title: String,
     pub message: String,
 }
 
 impl Annotation {
-    /// Returns the line that a job prints, ended by a line break. No text can end it early or add a
-    /// property to it.
+    /// Returns the workflow command, with a line break at its end. Untrusted text in it is escaped,
+    /// so that it cannot end the command or add a property.
     pub fn command(&self) -> String {
         let level = match self.level {
-            Level::Notice => "notice",
-            Level::Warning => "warning",
-            Level::Error => "error",
+            AnnotationLevel::Notice => "notice",
+            AnnotationLevel::Warning => "warning",
+            AnnotationLevel::Error => "error",
         };
         let (path, title) = (property(&self.path), property(&self.title));
         format!(
@@ -58,9 +58,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_cannot_leave_its_place_in_the_line() {
+    fn annotation_text_is_escaped() {
         let annotation = Annotation {
-            level: Level::Warning,
+            level: AnnotationLevel::Warning,
             path: "a,line=9:x".to_owned(),
             line: 3,
             title: "Outdated base".to_owned(),

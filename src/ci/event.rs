@@ -1,5 +1,4 @@
-//! Why a pipeline runs, and on what: which steps it calls for, and whether it may change what
-//! others see.
+//! Event and ref of a pipeline. They decide which steps run, and whether changes are published.
 
 use std::fmt;
 
@@ -9,98 +8,98 @@ use super::sections::is_actions;
 use crate::model::Variables;
 use crate::model::env;
 
-/// Why a pipeline runs.
+/// Event that started a pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Event {
+pub enum PipelineEvent {
     Schedule,
     Push,
-    /// Somebody started it on the server's pages.
+    /// A user started it in the web interface.
     Web,
-    /// Outside of CI, and whatever else starts pipelines.
+    /// Any other event, and outside CI.
     Manual,
-    /// What it runs on is only proposed: a merge request or pull request.
+    /// A merge request or pull request.
     Proposal,
 }
 
-impl Event {
-    /// Returns what the CI server says, `Manual` outside of CI.
-    pub fn of(variables: &Variables) -> Event {
-        let told = variables
+impl PipelineEvent {
+    /// Reads the event from the variables of the CI server. Returns `Manual` outside CI.
+    pub fn of(variables: &Variables) -> PipelineEvent {
+        let name = variables
             .get_filled(env::CI_PIPELINE_SOURCE)
             .or_else(|| variables.get_filled(env::GITHUB_EVENT_NAME));
-        match told {
-            Some("schedule") => Event::Schedule,
-            Some("push") => Event::Push,
-            Some("web" | "workflow_dispatch") => Event::Web,
-            Some("merge_request_event" | "external_pull_request_event") => Event::Proposal,
-            Some(name) if name.starts_with("pull_request") => Event::Proposal,
-            _ => Event::Manual,
+        match name {
+            Some("schedule") => PipelineEvent::Schedule,
+            Some("push") => PipelineEvent::Push,
+            Some("web" | "workflow_dispatch") => PipelineEvent::Web,
+            Some("merge_request_event" | "external_pull_request_event") => PipelineEvent::Proposal,
+            Some(name) if name.starts_with("pull_request") => PipelineEvent::Proposal,
+            _ => PipelineEvent::Manual,
         }
     }
 }
 
-impl fmt::Display for Event {
+impl fmt::Display for PipelineEvent {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Event::Schedule => "schedule",
-            Event::Push => "push",
-            Event::Web => "web",
-            Event::Manual => "manual",
-            Event::Proposal => "merge request",
+            PipelineEvent::Schedule => "schedule",
+            PipelineEvent::Push => "push",
+            PipelineEvent::Web => "web",
+            PipelineEvent::Manual => "manual",
+            PipelineEvent::Proposal => "merge request",
         })
     }
 }
 
-/// What a run stands on.
+/// Ref that a pipeline runs for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum RefStatus {
     OutsideCi,
     DefaultBranch,
     /// Another branch, a tag, or a merge request.
-    Elsewhere,
-    /// The server does not tell which branch is the default one.
+    OtherRef,
+    /// The default branch is unknown.
     Unknown,
 }
 
-impl Standing {
-    /// Returns what the variables tell of a job. `payload` is the text of the file that
-    /// `GITHUB_EVENT_PATH` names.
-    pub fn of(variables: &Variables, payload: Option<&str>) -> Standing {
-        // Told by whoever makes a job look like one of GitLab's, as the event is.
+impl RefStatus {
+    /// Reads the ref of a job from its variables. `payload` is the content of the file in
+    /// `GITHUB_EVENT_PATH`.
+    pub fn of(variables: &Variables, payload: Option<&str>) -> RefStatus {
+        // Without `GITLAB_CI`, these variables imitate a GitLab job.
         let has_source =
             variables.get_filled(env::CI_PIPELINE_SOURCE).is_some() && !is_actions(variables);
         if variables.get_filled(env::GITLAB_CI).is_some() || has_source {
             // Not set for tags and merge requests.
             let branch = variables.get_filled(env::CI_COMMIT_BRANCH);
             return match (branch, variables.get_filled(env::CI_DEFAULT_BRANCH)) {
-                (Some(branch), Some(default)) if branch == default => Standing::DefaultBranch,
-                (Some(_), None) => Standing::Unknown,
-                _ => Standing::Elsewhere,
+                (Some(branch), Some(default)) if branch == default => RefStatus::DefaultBranch,
+                (Some(_), None) => RefStatus::Unknown,
+                _ => RefStatus::OtherRef,
             };
         }
         if !is_actions(variables) {
-            return Standing::OutsideCi;
+            return RefStatus::OutsideCi;
         }
-        if Event::of(variables) == Event::Schedule {
-            // Schedules are those of the workflows of the default branch.
-            return Standing::DefaultBranch;
+        if PipelineEvent::of(variables) == PipelineEvent::Schedule {
+            // Actions run scheduled workflows on the default branch only.
+            return RefStatus::DefaultBranch;
         }
         let branch = variables
             .get_filled(env::GITHUB_REF)
             .and_then(|reference| reference.strip_prefix("refs/heads/"));
         let Some(branch) = branch else {
-            return Standing::Elsewhere;
+            return RefStatus::OtherRef;
         };
         match payload.and_then(default_branch) {
-            Some(default) if default == branch => Standing::DefaultBranch,
-            Some(_) => Standing::Elsewhere,
-            None => Standing::Unknown,
+            Some(default) if default == branch => RefStatus::DefaultBranch,
+            Some(_) => RefStatus::OtherRef,
+            None => RefStatus::Unknown,
         }
     }
 }
 
-/// Returns the default branch, as the payload of an event names it.
+/// Returns the default branch in the payload of an event.
 fn default_branch(payload: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Payload {
@@ -124,21 +123,29 @@ mod tests {
     }
 
     #[test]
-    fn the_event_is_what_the_server_says() {
+    fn the_event_is_read_from_variables() {
         for (name, value, event) in [
-            ("CI_PIPELINE_SOURCE", "schedule", Event::Schedule),
-            ("CI_PIPELINE_SOURCE", "push", Event::Push),
-            ("CI_PIPELINE_SOURCE", "web", Event::Web),
-            ("CI_PIPELINE_SOURCE", "api", Event::Manual),
-            ("CI_PIPELINE_SOURCE", "merge_request_event", Event::Proposal),
-            ("GITHUB_EVENT_NAME", "schedule", Event::Schedule),
-            ("GITHUB_EVENT_NAME", "push", Event::Push),
-            ("GITHUB_EVENT_NAME", "workflow_dispatch", Event::Web),
-            ("GITHUB_EVENT_NAME", "pull_request_target", Event::Proposal),
-            ("HOME", "/", Event::Manual),
+            ("CI_PIPELINE_SOURCE", "schedule", PipelineEvent::Schedule),
+            ("CI_PIPELINE_SOURCE", "push", PipelineEvent::Push),
+            ("CI_PIPELINE_SOURCE", "web", PipelineEvent::Web),
+            ("CI_PIPELINE_SOURCE", "api", PipelineEvent::Manual),
+            (
+                "CI_PIPELINE_SOURCE",
+                "merge_request_event",
+                PipelineEvent::Proposal,
+            ),
+            ("GITHUB_EVENT_NAME", "schedule", PipelineEvent::Schedule),
+            ("GITHUB_EVENT_NAME", "push", PipelineEvent::Push),
+            ("GITHUB_EVENT_NAME", "workflow_dispatch", PipelineEvent::Web),
+            (
+                "GITHUB_EVENT_NAME",
+                "pull_request_target",
+                PipelineEvent::Proposal,
+            ),
+            ("HOME", "/", PipelineEvent::Manual),
         ] {
             assert_eq!(
-                Event::of(&variables(&[(name, value)])),
+                PipelineEvent::of(&variables(&[(name, value)])),
                 event,
                 "{name}={value}"
             );
@@ -146,55 +153,55 @@ mod tests {
     }
 
     #[test]
-    fn only_the_default_branch_counts_as_such() {
+    fn only_the_default_branch_has_that_status() {
         let gitlab = |pairs: &[(&str, &str)]| {
-            Standing::of(
+            RefStatus::of(
                 &variables(&[&[("GITLAB_CI", "true")], pairs].concat()),
                 None,
             )
         };
         assert_eq!(
             gitlab(&[("CI_COMMIT_BRANCH", "main"), ("CI_DEFAULT_BRANCH", "main")]),
-            Standing::DefaultBranch
+            RefStatus::DefaultBranch
         );
         assert_eq!(
             gitlab(&[("CI_COMMIT_BRANCH", "topic"), ("CI_DEFAULT_BRANCH", "main")]),
-            Standing::Elsewhere
+            RefStatus::OtherRef
         );
         assert_eq!(
             gitlab(&[("CI_COMMIT_TAG", "main"), ("CI_DEFAULT_BRANCH", "main")]),
-            Standing::Elsewhere
+            RefStatus::OtherRef
         );
-        assert_eq!(gitlab(&[("CI_COMMIT_BRANCH", "main")]), Standing::Unknown);
-        let told = variables(&[
+        assert_eq!(gitlab(&[("CI_COMMIT_BRANCH", "main")]), RefStatus::Unknown);
+        let job = variables(&[
             ("CI_PIPELINE_SOURCE", "push"),
             ("CI_COMMIT_BRANCH", "topic"),
             ("CI_DEFAULT_BRANCH", "main"),
         ]);
-        assert_eq!(Standing::of(&told, None), Standing::Elsewhere);
+        assert_eq!(RefStatus::of(&job, None), RefStatus::OtherRef);
 
         let payload = Some(r#"{"repository": {"default_branch": "trunk", "id": 1}}"#);
         let actions = |pairs: &[(&str, &str)], payload| {
-            Standing::of(
+            RefStatus::of(
                 &variables(&[&[("GITEA_ACTIONS", "true")], pairs].concat()),
                 payload,
             )
         };
         assert_eq!(
             actions(&[("GITHUB_REF", "refs/heads/trunk")], payload),
-            Standing::DefaultBranch
+            RefStatus::DefaultBranch
         );
         assert_eq!(
             actions(&[("GITHUB_REF", "refs/heads/main")], payload),
-            Standing::Elsewhere
+            RefStatus::OtherRef
         );
         assert_eq!(
             actions(&[("GITHUB_REF", "refs/tags/trunk")], payload),
-            Standing::Elsewhere
+            RefStatus::OtherRef
         );
         assert_eq!(
             actions(&[("GITHUB_REF", "refs/heads/main")], Some("{")),
-            Standing::Unknown
+            RefStatus::Unknown
         );
         assert_eq!(
             actions(
@@ -204,11 +211,11 @@ mod tests {
                 ],
                 None
             ),
-            Standing::DefaultBranch
+            RefStatus::DefaultBranch
         );
         assert_eq!(
-            Standing::of(&variables(&[("CI_COMMIT_BRANCH", "main")]), payload),
-            Standing::OutsideCi
+            RefStatus::of(&variables(&[("CI_COMMIT_BRANCH", "main")]), payload),
+            RefStatus::OutsideCi
         );
     }
 
@@ -223,7 +230,7 @@ mod tests {
         crate::model::fuzz_tests::fuzz("payloads and variables", &seeds, |input| {
             let text = crate::model::fuzz_tests::text(input);
             for server in ["GITLAB_CI", "GITEA_ACTIONS", "GITHUB_ACTIONS"] {
-                let mut told = variables(&[(server, "true")]);
+                let mut job = variables(&[(server, "true")]);
                 for name in [
                     "CI_PIPELINE_SOURCE",
                     "CI_COMMIT_BRANCH",
@@ -239,17 +246,17 @@ mod tests {
                     "GITHUB_REPOSITORY",
                     "GITHUB_SHA",
                 ] {
-                    told.set(name, text.clone());
+                    job.set(name, text.clone());
                 }
                 drop((
-                    Event::of(&told).to_string(),
-                    Standing::of(&told, Some(&text)),
-                    crate::ci::Build::of(&told),
+                    PipelineEvent::of(&job).to_string(),
+                    RefStatus::of(&job, Some(&text)),
+                    crate::ci::CiJob::of(&job),
                 ));
                 drop((
-                    crate::ci::project(&told),
-                    crate::ci::source_url(&told),
-                    crate::ci::repository::Repository::of(&told).map(|found| found.git_address()),
+                    crate::ci::project(&job),
+                    crate::ci::source_url(&job),
+                    crate::ci::repository::JobRepository::of(&job).map(|found| found.git_address()),
                 ));
             }
         });

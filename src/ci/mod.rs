@@ -1,8 +1,7 @@
-//! What a CI server tells a job of itself.
+//! Facts about a CI job, from the variables of the CI server.
 //!
-//! Owns the names of its variables: GitLab's `CI_*`; Gitea's and Forgejo's, which are GitHub's
-//! `GITHUB_*`, some of them as `GITEA_*` too. Reads values that it is given and speaks to no
-//! server.
+//! Owns the names of these variables: `CI_*` of GitLab, and `GITHUB_*` of Gitea and Forgejo, some
+//! of which exist as `GITEA_*` too. Contacts no server.
 
 use std::collections::BTreeMap;
 
@@ -14,23 +13,23 @@ pub mod event;
 pub mod repository;
 pub mod sections;
 
-pub use event::{Event, Standing};
+pub use event::{PipelineEvent, RefStatus};
 pub use sections::{Sections, is_actions};
 
-/// What is built, as the CI server says; nothing outside CI.
+/// Commit and project of a CI job. Empty outside CI.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Build {
-    /// The commit.
+pub struct CiJob {
+    /// Commit of the job.
     pub revision: Option<String>,
-    /// The path of the project: `group/project` or `owner/repository`.
+    /// Path of the project: `group/project` or `owner/repository`.
     pub project: Option<String>,
-    /// `ci_ref`, the branch or tag, and `ci_pipeline_url`, where the run can be looked at.
+    /// `ci_ref`, the branch or tag, and `ci_pipeline_url`, the page of the pipeline.
     pub fields: BTreeMap<String, String>,
 }
 
-impl Build {
-    /// Returns what `variables` tell.
-    pub fn of(variables: &Variables) -> Build {
+impl CiJob {
+    /// Reads the facts from `variables`.
+    pub fn of(variables: &Variables) -> CiJob {
         let first = |names: &[&str]| {
             names
                 .iter()
@@ -51,7 +50,7 @@ impl Build {
                 first(&[env::CI_PIPELINE_URL]).or_else(|| run_url(variables)),
             ),
         ];
-        Build {
+        CiJob {
             revision: first(&[env::CI_COMMIT_SHA, env::GITEA_SHA, env::GITHUB_SHA]),
             project: project(variables),
             fields: fields
@@ -62,7 +61,7 @@ impl Build {
     }
 }
 
-/// Returns the path of the project that a job runs for.
+/// Returns the path of the project of the job, or `None` outside CI.
 pub fn project(variables: &Variables) -> Option<String> {
     let names = [
         env::CI_PROJECT_PATH,
@@ -75,7 +74,7 @@ pub fn project(variables: &Variables) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Returns the page of the project that a job runs for.
+/// Returns the page of the project of the job, or `None` outside CI.
 pub fn source_url(variables: &Variables) -> Option<String> {
     let of_gitlab = variables.get_filled(env::CI_PROJECT_URL).map(str::to_owned);
     of_gitlab.or_else(|| {
@@ -87,13 +86,13 @@ pub fn source_url(variables: &Variables) -> Option<String> {
     })
 }
 
-/// Returns the page of a run of actions. Gitea and Forgejo count runs per repository in their
-/// addresses, GitHub does not.
+/// Returns the page of a run of Actions. URLs of Gitea and Forgejo contain the number of the run in
+/// its repository, those of GitHub its global ID.
 fn run_url(variables: &Variables) -> Option<String> {
-    let counted = [env::GITEA_ACTIONS, env::FORGEJO_ACTIONS]
+    let has_run_numbers = [env::GITEA_ACTIONS, env::FORGEJO_ACTIONS]
         .iter()
         .any(|name| variables.get_filled(name).is_some());
-    let run = variables.get_filled(if counted {
+    let run = variables.get_filled(if has_run_numbers {
         env::GITHUB_RUN_NUMBER
     } else {
         env::GITHUB_RUN_ID
@@ -113,12 +112,11 @@ mod tests {
     use super::*;
 
     fn build(variables: &[(&str, &str)]) -> (Option<String>, Option<String>, Vec<String>) {
-        let build = Build::of(&variables.iter().copied().collect());
+        let job = CiJob::of(&variables.iter().copied().collect());
         (
-            build.revision,
-            build.project,
-            build
-                .fields
+            job.revision,
+            job.project,
+            job.fields
                 .into_iter()
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect(),
@@ -126,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn gitlab_gitea_and_github_are_understood() {
+    fn facts_are_read_from_variables_of_gitlab_gitea_and_github() {
         let gitlab = [
             ("CI_COMMIT_SHA", "4f2a"),
             ("CI_PROJECT_PATH", "team/web"),
@@ -165,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_outside_ci() {
+    fn facts_are_empty_outside_ci() {
         assert_eq!(build(&[("CI_COMMIT_SHA", "")]), (None, None, Vec::new()));
     }
 }

@@ -1,39 +1,39 @@
-//! The repository that a job runs for, and the branch that it may change.
+//! JobRepository and branch of a CI job.
 
 use crate::model::Variables;
 use crate::model::env;
 
-/// What kind of server runs the job.
+/// Kind of CI server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Server {
+pub enum JobServer {
     Gitlab,
-    /// Gitea or Forgejo, or what else sets the variables of GitHub's actions.
+    /// Gitea or Forgejo, or any other server that sets the variables of GitHub Actions.
     Gitea,
 }
 
-/// The repository that a job runs for.
+/// Repository of a CI job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Repository {
-    pub server: Server,
-    /// The address of the server, without a slash at its end.
+pub struct JobRepository {
+    pub server: JobServer,
+    /// URL of the server, without a trailing slash.
     pub url: String,
-    /// `group/project` or `owner/repository`.
+    /// Path: `group/project` or `owner/repository`.
     pub path: String,
-    /// The number of the project, in GitLab.
+    /// ID of the project on GitLab.
     pub project: Option<u64>,
-    /// The branch that the pipeline runs for; `None` for tags, merge requests and pull requests.
+    /// Branch of the pipeline; `None` for tags, merge requests and pull requests.
     pub branch: Option<String>,
-    /// Where the server tells.
+    /// Default branch; `None` if the server does not provide it.
     pub default_branch: Option<String>,
-    /// Name and address of whose pipeline it is.
+    /// Name and email address of the user of the pipeline.
     pub user: Option<(String, String)>,
-    /// Certificates that the server's is checked by, where it is not one that everybody trusts.
+    /// File with the CA certificates of the server, if it uses a private CA.
     pub ca_file: Option<String>,
 }
 
-impl Repository {
-    /// Returns the repository that `variables` tell; `None` outside CI.
-    pub fn of(variables: &Variables) -> Option<Repository> {
+impl JobRepository {
+    /// Reads the repository from `variables`. Returns `None` outside CI.
+    pub fn of(variables: &Variables) -> Option<JobRepository> {
         let get = |name: &str| variables.get_filled(name).map(str::to_owned);
         let is_actions = [
             env::GITEA_ACTIONS,
@@ -49,8 +49,8 @@ impl Repository {
                     .map_or_else(String::new, |port| format!(":{port}"));
                 Some(format!("https://{}{port}", get(env::CI_SERVER_HOST)?))
             })?;
-            return Some(Repository {
-                server: Server::Gitlab,
+            return Some(JobRepository {
+                server: JobServer::Gitlab,
                 url: url.trim_end_matches('/').to_owned(),
                 path,
                 project: get(env::CI_PROJECT_ID).and_then(|id| id.parse().ok()),
@@ -70,11 +70,11 @@ impl Repository {
             .next()
             .unwrap_or_default()
             .to_owned();
-        Some(Repository {
-            server: Server::Gitea,
+        Some(JobRepository {
+            server: JobServer::Gitea,
             path: get(env::GITHUB_REPOSITORY)?,
             project: None,
-            // The name alone says `7/merge` for a pull request.
+            // `GITHUB_REF_NAME` of a pull request is `7/merge`.
             branch: get(env::GITHUB_REF)
                 .and_then(|reference| reference.strip_prefix("refs/heads/").map(str::to_owned))
                 .or_else(|| {
@@ -91,7 +91,7 @@ impl Repository {
         })
     }
 
-    /// Returns where git finds it.
+    /// Returns the URL of the repository for git.
     pub fn git_address(&self) -> String {
         format!("{}/{}.git", self.url, self.path)
     }
@@ -101,12 +101,12 @@ impl Repository {
 mod tests {
     use super::*;
 
-    fn of(variables: &[(&str, &str)]) -> Option<Repository> {
-        Repository::of(&variables.iter().copied().collect())
+    fn of(variables: &[(&str, &str)]) -> Option<JobRepository> {
+        JobRepository::of(&variables.iter().copied().collect())
     }
 
     #[test]
-    fn a_gitlab_job_knows_its_project_and_branch() {
+    fn a_gitlab_job_has_a_project_and_a_branch() {
         let job = [
             ("CI_SERVER_HOST", "gitlab.example"),
             ("CI_SERVER_PORT", "8443"),
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(
             (found.server, found.git_address().as_str(), found.project),
             (
-                Server::Gitlab,
+                JobServer::Gitlab,
                 "https://gitlab.example:8443/team/base.git",
                 Some(42)
             )
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_of_gitea_knows_its_repository_and_a_pull_request_is_no_branch() {
+    fn a_gitea_job_has_a_repository_and_a_pull_request_has_no_branch() {
         let job = [
             ("GITHUB_SERVER_URL", "https://gitea.example:3000/"),
             ("GITHUB_REPOSITORY", "team/base"),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_ci_there_is_none() {
+    fn there_is_no_repository_outside_ci() {
         assert_eq!(of(&[("CI_PROJECT_PATH", "a/b")]), None);
         assert_eq!(of(&[("GITHUB_REPOSITORY", "a/b")]), None);
     }

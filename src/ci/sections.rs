@@ -1,12 +1,12 @@
-//! Sections of a job's log that can be folded: GitLab's "custom collapsible sections", and the
-//! groups of GitHub's, Gitea's and Forgejo's runners ("workflow commands").
+//! Collapsible sections of a job log: "custom collapsible sections" of GitLab, and groups of
+//! GitHub, Gitea and Forgejo Actions ("workflow commands").
 
 use chrono::{DateTime, Utc};
 
 use crate::model::Variables;
 use crate::model::env;
 
-/// How the log of a job is divided.
+/// Syntax for sections of a job log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sections {
     Gitlab,
@@ -14,7 +14,7 @@ pub enum Sections {
 }
 
 impl Sections {
-    /// Returns what the CI server understands, `None` outside of CI.
+    /// Returns the syntax of the CI server, or `None` outside CI.
     pub fn of(variables: &Variables) -> Option<Sections> {
         if variables.get_filled(env::GITLAB_CI).is_some() {
             Some(Sections::Gitlab)
@@ -47,7 +47,7 @@ impl Sections {
     }
 }
 
-/// Returns whether the run is a job of GitHub, Gitea or Forgejo Actions.
+/// Returns true in a job of GitHub, Gitea or Forgejo Actions.
 pub fn is_actions(variables: &Variables) -> bool {
     [
         env::GITHUB_ACTIONS,
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_server_has_its_markers() {
+    fn sections_have_the_syntax_of_the_server() {
         let of = |name| Sections::of(&[(name, "true")].into_iter().collect::<Variables>());
         let drawn = |sections: Option<Sections>| {
             sections.map(|sections| {

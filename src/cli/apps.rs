@@ -2,53 +2,54 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::output::OutputForm;
-use crate::app::{AppListOptions, AppPurgeOptions, Command, ListOutput, Mode};
+use super::output::OutputFormArgument;
+use crate::app::{AppListOptions, AppPurgeOptions, CommandOptions, ListOutput, Mode};
+use crate::model::env;
 
-/// Query and prune the records of application images
+/// List and delete build records of applications
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   imglife app list --base 'alpine:3.19*'
-      who stands on an old base
+      list the applications that use an old base
   imglife app purge --keep 5 --orphans --dry-run
-      which records would go")]
+      show which records would be deleted")]
 pub(super) struct AppArguments {
     #[command(subcommand)]
-    command: AppCommand,
+    command: AppSubcommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum AppCommand {
+enum AppSubcommand {
     List(ListArguments),
     Purge(PurgeArguments),
 }
 
-/// List the records of application images
+/// List build records
 ///
-/// Files that stand among the records and are none are named in a warning.
+/// Files in the record store that are not valid records are reported as a warning.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   imglife app list
-      all records, by image
+      list all records, sorted by image
   imglife app list --base registry.example.com/bases/alpine:3.21.3-core1.0.0
-      who uses a base
+      list the applications that use a base
   imglife app list --base 'alpine:3.19*' --project team/web --detailed
-      with wildcards; a base is known by its whole reference, its repository, or the last part of either
+      use wildcards, which match a reference or a repository, in full or by its last path component
   imglife app list --output csv > applications.csv
-      for a spreadsheet
+      export for a spreadsheet
 
 Exit codes:
-  0  listed, even when nothing fits
+  0  success, even if no record matches
   1  the records cannot be read
-  2  wrong usage or configuration")]
+  2  invalid usage or configuration")]
 struct ListArguments {
     /// Only records of this project
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = env::PATH)]
     project: Option<String>,
 
-    /// Only records that name this base; `*` and `?` are wildcards
+    /// Only records with this base; `*` and `?` are wildcards
     #[arg(long, value_name = "REF|GLOB")]
     base: Option<String>,
 
@@ -56,83 +57,83 @@ struct ListArguments {
     #[arg(long)]
     detailed: bool,
 
-    /// The form of the list on stdout
+    /// Format of the list on stdout
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
-    output: ListForm,
+    output: RecordListForm,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum ListForm {
+enum RecordListForm {
     #[default]
     Text,
     Json,
     Csv,
 }
 
-/// Remove records that are no longer of use
+/// Delete build records that are no longer needed
 ///
-/// With `--keep N` the newest N records of each image repository stay, by the time they were built.
-/// With `--orphans` records go whose image the registry does not have any more: only where the
-/// repository can be listed and the registry says that there is no such image; whatever else it
-/// answers, the record stays. A base that no record names is no longer kept by `cleanup`.
+/// With `--keep N`, the newest N records of each image repository are kept, by build time. With
+/// `--orphans`, records of deleted images are deleted: only if the repository can be listed and the
+/// registry answers that the image does not exist. After any other answer the record is kept.
+/// `cleanup` no longer keeps a base that no record refers to.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   imglife app purge --keep 5 --dry-run
-      which records would go
+      show which records would be deleted
   imglife app purge --keep 5 --project team/web
-      of one project only
+      delete old records of one project
   imglife app purge --orphans
-      records of images that were deleted
+      delete records of images that no longer exist
 
 Exit codes:
-  0  done
-  1  records cannot be read, or one could not be removed or looked after
-  2  wrong usage or configuration; nothing was done")]
+  0  success
+  1  the records cannot be read, or one of them could not be checked or deleted
+  2  invalid usage or configuration; nothing was changed")]
 struct PurgeArguments {
-    /// How many records of each image repository stay
+    /// Number of newest records to keep for each image repository
     #[arg(long, value_name = "N", required_unless_present = "orphans")]
     keep: Option<usize>,
 
     /// Only records of this project
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = env::PATH)]
     project: Option<String>,
 
-    /// Also remove records of images that no longer exist
+    /// Also delete records of images that no longer exist
     #[arg(long)]
     orphans: bool,
 
-    /// Print the whole report of what would be done, and change nothing
+    /// Print the full report of what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// The form of the report on stdout
+    /// Format of the report on stdout
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
-    output: OutputForm,
+    output: OutputFormArgument,
 }
 
 impl AppArguments {
-    pub(super) fn command(self) -> Command {
+    pub(super) fn command(self) -> CommandOptions {
         match self.command {
-            AppCommand::List(ListArguments {
+            AppSubcommand::List(ListArguments {
                 project,
                 base,
                 detailed,
                 output,
             }) => {
                 let output = match output {
-                    ListForm::Text => ListOutput::Text,
-                    ListForm::Json => ListOutput::Json,
-                    ListForm::Csv => ListOutput::Csv,
+                    RecordListForm::Text => ListOutput::Text,
+                    RecordListForm::Json => ListOutput::Json,
+                    RecordListForm::Csv => ListOutput::Csv,
                 };
-                Command::AppList(AppListOptions {
+                CommandOptions::AppList(AppListOptions {
                     project,
                     base,
                     detailed,
                     output,
                 })
             }
-            AppCommand::Purge(PurgeArguments {
+            AppSubcommand::Purge(PurgeArguments {
                 keep,
                 project,
                 orphans,
@@ -140,7 +141,7 @@ impl AppArguments {
                 output,
             }) => {
                 let mode = if dry_run { Mode::DryRun } else { Mode::Apply };
-                Command::AppPurge(AppPurgeOptions {
+                CommandOptions::AppPurge(AppPurgeOptions {
                     mode,
                     keep,
                     project,

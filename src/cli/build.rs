@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::output::{OutputForm, mode};
+use super::output::{OutputFormArgument, mode};
 use super::shard::ShardArgument;
 use crate::app::{BuildForm, BuildOptions};
 use crate::error::Failure;
@@ -12,60 +12,60 @@ use crate::model::Variables;
 
 /// Build base images from templates
 ///
-/// Renders the template of each image of the configuration's `build` section, builds what is not
-/// published yet on its mirror, or on another image of the list, and pushes it under a tag that is
-/// never overwritten: when a template, the files it copies or its arguments change, `core_version`
-/// has to be raised. What is published and made of the same is left alone; what becomes of it when
-/// only its base moved is up to `on_base_change`. Aliases are moved last. An image that fails stops
-/// only those that are built on it.
+/// Renders the Dockerfile template of each image in the `build` section of the configuration,
+/// builds images that are not published yet on their mirror or on another image of the list, and
+/// pushes them. Published tags are never overwritten: when a template, the files that it copies or
+/// its arguments change, increase `core_version`. Images with unchanged inputs are skipped;
+/// `on_base_change` decides what happens when only the base changed. Aliases are moved last. A
+/// failed image stops only the images that are built on it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   imglife build
-      build and push everything that is not published yet
+      build and push all images that are not published yet
   imglife build --list
-      which images there are, and what would become of them
+      list the images and what would be done with them
   imglife build --dry-run --only alpine
-      the whole report with the rendered Dockerfile, without building anything
+      show the full report with the rendered Dockerfile, without building anything
   imglife build --force --only alpine
-      build and overwrite an image that is published, which nobody uses yet
+      rebuild and overwrite a published image, for example before anybody uses it
   imglife build --output-dir contexts
-      write what each image is made of, for `docker buildx bake`, buildah or kaniko
+      write build contexts for `docker buildx bake`, buildah or kaniko
   imglife build --list --format gitlab-child
-      a child pipeline with a job for each image
+      print a child pipeline with a job for each image
 
 Exit codes:
-  0  every image is published as it should be
+  0  every image is published and up to date
   1  an image or a hook failed; the others are done
-  2  wrong usage, configuration, template or folder; nothing was done")]
+  2  invalid usage, configuration, template or folder; nothing was changed")]
 pub(super) struct BuildArguments {
-    /// Print the images and what would become of them, one a line, and stop
+    /// List the images and the planned action for each
     #[arg(long, conflicts_with = "dry_run")]
     list: bool,
 
-    /// Print the whole report of what would be done, with the rendered Dockerfiles, and change
+    /// Print the full report of what would be done, with the rendered Dockerfiles, and change
     /// nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// Write what each image is made of into this directory, and build nothing
+    /// Write the build context of each image into this directory, and build nothing
     #[arg(long, value_name = "DIR", conflicts_with_all = ["list", "dry_run", "force", "output"])]
     output_dir: Option<PathBuf>,
 
-    /// Only images of this name or repository; `*` and `?` are wildcards (can be repeated)
+    /// Only images with this name or repository; `*` and `?` are wildcards (can be repeated)
     #[arg(long, value_name = "GLOB")]
     only: Vec<String>,
 
-    /// Build the images of `--only` again although they are published, and overwrite their tags
+    /// Rebuild images that are already published, and overwrite their tags
     #[arg(long, requires = "only")]
     force: bool,
 
-    /// Only the I-th of N equal parts of the images; `auto` takes both from `CI_NODE_INDEX` and
-    /// `CI_NODE_TOTAL`
+    /// Process only part I of N equal parts of the images; `auto` reads both from `CI_NODE_INDEX`
+    /// and `CI_NODE_TOTAL`
     #[arg(long, value_name = "I/N|auto")]
     shard: Option<ShardArgument>,
 
-    /// The form of the list
+    /// Format of the list
     #[arg(
         long,
         value_name = "FORM",
@@ -73,34 +73,34 @@ pub(super) struct BuildArguments {
         requires = "list",
         conflicts_with = "output"
     )]
-    format: Option<ListForm>,
+    format: Option<ImageListForm>,
 
-    /// The form of the report on stdout
+    /// Format of the report on stdout
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
-    output: OutputForm,
+    output: OutputFormArgument,
 
-    /// Write a JUnit report, a case for each image
+    /// Write a JUnit report with a test case for each image
     #[arg(long, value_name = "FILE")]
     report_junit: Option<PathBuf>,
 }
 
-/// The form of a list of images.
+/// Format of the list of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ListForm {
-    /// One image a line
+enum ImageListForm {
+    /// One image per line
     Text,
-    /// A child pipeline for GitLab, with a job for each image
+    /// GitLab child pipeline with a job for each image
     GitlabChild,
 }
 
 impl BuildArguments {
-    /// Returns the arguments, narrowed further as the run that this is a step of is.
+    /// Returns the arguments with the shard of the run, unless they have their own.
     pub(super) fn within(mut self, shard: Option<ShardArgument>) -> BuildArguments {
         self.shard = self.shard.or(shard);
         self
     }
 
-    /// Returns what is asked for. Fails when `--shard auto` cannot tell the part.
+    /// Returns the options. Fails when `--shard auto` is used without the variables of a CI job.
     pub(super) fn options(self, variables: &Variables) -> Result<BuildOptions, Failure> {
         Ok(BuildOptions {
             mode: mode(self.list, self.dry_run),
@@ -109,10 +109,11 @@ impl BuildArguments {
             force: self.force,
             form: match (self.output_dir, self.format) {
                 (Some(directory), _) => BuildForm::Contexts(directory),
-                (None, Some(ListForm::GitlabChild)) => BuildForm::GitlabChild,
-                (None, Some(ListForm::Text) | None) => BuildForm::Report(self.output.into()),
+                (None, Some(ImageListForm::GitlabChild)) => BuildForm::GitlabChild,
+                (None, Some(ImageListForm::Text) | None) => BuildForm::Report(self.output.into()),
             },
             report_junit: self.report_junit,
+            own_builder: None,
         })
     }
 }

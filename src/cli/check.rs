@@ -4,102 +4,103 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::output::OutputForm;
+use super::output::OutputFormArgument;
 use crate::app::{
     ArgumentsForm, BaseArgumentsOptions, CheckOptions, CheckOutput, LatestOptions, Policy,
     SourceOptions,
 };
 use crate::model::ImageReference;
+use crate::model::env;
 
-/// Tell whether the base of an application is current and alive
+/// Check that the base of an application is current and supported
 ///
-/// Reports whether a newer base exists, whether the same tag was rebuilt, and when its support
-/// ends. A base is current when it is one of those that the platform team builds now, in any of its
-/// lines; else the newest image of the likest line is named.
+/// Reports whether a newer base exists, whether the tag of the base was rebuilt, and when the
+/// support of the base ends. A base is current if the platform team currently builds it, in any of
+/// its release lines; otherwise the newest image of the most similar line is shown.
 ///
-/// What is current is told by the inventory that `imglife status --publish` stores, else by the
-/// `imglife.yaml` of the base repository, read through the forge, else with `--probe` by the tags
-/// of the registry. An application's repository needs no file for this: the variables
-/// `IMGLIFE_REGISTRY_PROVIDER`, `IMGLIFE_REGISTRY_URL` and `IMGLIFE_REGISTRY_PROJECT_ID` are
-/// enough.
+/// The current bases are read from the inventory that `imglife status --publish` uploads, or from
+/// the `imglife.yaml` of the base repository through the API of its server, or, with `--probe`,
+/// from the tags in the registry. The repository of the application needs no configuration file:
+/// the variables `IMGLIFE_REGISTRY_PROVIDER`, `IMGLIFE_REGISTRY_URL` and
+/// `IMGLIFE_REGISTRY_PROJECT_ID` are enough.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   imglife check
-      the base of ./Dockerfile
+      check the base of ./Dockerfile
   imglife check --dockerfile docker/Dockerfile --build-arg VERSION=3.21.3-core1.0.0
-      an argument that the build is given too
+      set a build argument, as in the build
   imglife check --base registry.example.com/bases/alpine:3.21.3-core1.0.0 --strict --max-days 30
-      fail when it is outdated, or its support ends within 30 days
+      exit with 3 if the base is outdated or its support ends within 30 days
   imglife check --output gitlab > gl-code-quality-report.json
-      findings at the line of the FROM, in GitLab's merge requests
+      show findings at the FROM line in GitLab merge requests
   imglife check --output github
-      the same in GitHub Actions, as annotations
+      show findings as annotations in GitHub Actions
   imglife check --probe --base registry.example.com/bases/alpine:3.21.3-core1.0.0
-      without an inventory: by the tags of the registry
+      compare with the tags in the registry, without an inventory
 
 Exit codes:
-  0  the check was made, whatever it found
+  0  the check was made, whatever its findings
   1  the check could not be made
-  2  wrong usage or configuration
+  2  invalid usage or configuration
   3  with --strict: the base is outdated, pinned and rebuilt, expired, or has fewer days left than --max-days")]
 pub(super) struct CheckArguments {
-    /// The base [default: that of the Dockerfile's last stage]
+    /// Base image [default: from the last stage of the Dockerfile]
     #[arg(long, value_name = "REF")]
     base: Option<ImageReference>,
 
-    /// The Dockerfile that names the base [default: Dockerfile, unless --base is given]
+    /// Dockerfile to read the base from [default: Dockerfile, unless --base is set]
     #[arg(long, value_name = "FILE")]
     dockerfile: Option<PathBuf>,
 
-    /// A build argument, as the build is given it (can be repeated)
+    /// Build argument, as passed to the build (can be repeated)
     #[arg(long, value_name = "NAME=VALUE")]
     build_arg: Vec<String>,
 
-    /// The project whose last build is compared [default: `CI_PROJECT_PATH`, `GITHUB_REPOSITORY`]
-    #[arg(long, value_name = "PATH")]
+    /// Project whose last build is compared [default: `CI_PROJECT_PATH`, `GITHUB_REPOSITORY`]
+    #[arg(long, value_name = env::PATH)]
     project: Option<String>,
 
-    /// Exit with 3 when the base is outdated, pinned and rebuilt, or expired
+    /// Exit with 3 if the base is outdated, pinned and rebuilt, or expired
     #[arg(long)]
     strict: bool,
 
-    /// Exit with 0 whatever is found, even when the check could not be made
+    /// Always exit with 0, even if the check could not be made
     #[arg(long)]
     warn: bool,
 
-    /// With --strict: also when fewer days of support are left
+    /// With --strict: exit with 3 also if fewer days of support are left
     #[arg(long, value_name = "DAYS")]
     max_days: Option<u32>,
 
     #[command(flatten)]
     sources: SourceArguments,
 
-    /// The form of the report on stdout
+    /// Format of the report on stdout
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
     output: CheckForm,
 
-    /// Write a code quality report, as GitLab reads it
+    /// Write a code quality report for GitLab
     #[arg(long, value_name = "FILE")]
     report_codequality: Option<PathBuf>,
 
-    /// Write the result as variables for later jobs, as GitLab reads them
+    /// Write the result as variables for later jobs, as a dotenv report for GitLab
     #[arg(long, value_name = "FILE")]
     report_dotenv: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 struct SourceArguments {
-    /// The configuration of the base repository, instead of the inventory: an https address or a
+    /// Configuration of the base repository, to use instead of the inventory: an https URL or a
     /// file
     #[arg(long, value_name = "URL")]
     config_url: Option<String>,
 
-    /// End-of-life data, instead of those of the base repository: an https address or a file
+    /// End-of-life data, to use instead of those of the base repository: an https URL or a file
     #[arg(long, value_name = "URL")]
     eol_data_url: Option<String>,
 
-    /// Ask the registry where nothing else knows
+    /// Read the tags in the registry if no other source is available
     #[arg(long)]
     probe: bool,
 }
@@ -119,9 +120,9 @@ enum CheckForm {
     #[default]
     Text,
     Json,
-    /// A code quality report
+    /// Code quality report
     Gitlab,
-    /// Text, and annotations
+    /// Text and annotations
     Github,
 }
 
@@ -152,37 +153,37 @@ impl CheckArguments {
 
 /// Print the newest reference of a base
 ///
-/// The newest of those that the platform team builds now, from the sources that `imglife check`
-/// has. Only the reference is printed, so that it can stand in a command.
+/// Finds the newest image among the bases that the platform team currently builds, from the same
+/// sources as `imglife check`. Prints only the reference, for use in a command line.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   docker build --build-arg BASE_IMAGE=$(imglife latest alpine) .
       build on the newest alpine base
   imglife latest golang --line 1.22
-      the newest of a line
+      print the newest base of a release line
   imglife latest registry.example.com/bases/alpine --probe
-      by the tags of the registry
+      find the newest tag in the registry
 
 Exit codes:
-  0  printed
-  1  there is no such base, or nothing is known
-  2  wrong usage or configuration")]
+  0  success
+  1  there is no such base, or no source is available
+  2  invalid usage or configuration")]
 pub(super) struct LatestArguments {
-    /// The base: its repository, or the last part of it
+    /// Base: its repository, or the last path component of it
     #[arg(value_name = "NAME")]
     name: String,
 
-    /// Only versions that begin like this, as in `1.22`
+    /// Only versions of this release line, such as `1.22`
     #[arg(long, value_name = "VERSION")]
     line: Option<String>,
 
     #[command(flatten)]
     sources: SourceArguments,
 
-    /// The form of the answer on stdout
+    /// Format of the output on stdout
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
-    output: OutputForm,
+    output: OutputFormArgument,
 }
 
 impl LatestArguments {
@@ -196,29 +197,29 @@ impl LatestArguments {
     }
 }
 
-/// Print the flags that tell a build which base it stands on
+/// Print build flags that record the base of an image
 ///
-/// BuildKit does not write down which base an image was built from. These labels and annotations
-/// do, for `imglife register` and for other tools that read the standard names. The digest is added
-/// where it is known from the reference or from the sources that `imglife check` has.
+/// BuildKit does not record which base an image was built from. These flags set standard labels and
+/// annotations, which `imglife register` and other tools read. The digest is included if it is part
+/// of the reference, or available from the sources of `imglife check`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   docker buildx build $(imglife base-args \"$BASE_IMAGE\") --build-arg BASE_IMAGE=\"$BASE_IMAGE\" --push -t \"$IMAGE\" .
-      without quotes around the substitution: it stands for several words, none of which a shell changes
+      do not quote the substitution: it expands to several words that need no quotes
   imglife base-args registry.example.com/bases/alpine:3.21.3-core1.0.0 --format json
-      the same for programs
+      print the labels and annotations as JSON
 
 Exit codes:
-  0  printed
-  1  the reference cannot be written as flags
-  2  wrong usage or configuration")]
+  0  success
+  1  the reference cannot be written as shell words
+  2  invalid usage or configuration")]
 pub(super) struct BaseArgsArguments {
-    /// The base
+    /// Base image
     #[arg(value_name = "REF")]
     base: ImageReference,
 
-    /// The form of the answer on stdout
+    /// Format of the output on stdout
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
     format: BaseArgsForm,
 

@@ -5,72 +5,73 @@ use std::path::PathBuf;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::Args;
 
-use super::output::OutputForm;
+use super::output::{OutputFormArgument, mode};
 use super::shard::ShardArgument;
 use crate::app::{CleanupOptions, Mode};
 use crate::error::Failure;
 use crate::model::Variables;
 
-/// Delete tags that nobody needs any more
+/// Delete old tags that are no longer used
 ///
-/// Applies the configuration's `retention` to every base of `build.images` and every target of
-/// `sync.entries`. Whatever the rules say, kept are: what a build record names, what `build` would
-/// produce or `sync` would select now, what is younger than a day, and whatever cannot be told.
-/// Signatures and attestations live and die with their image. Nothing is deleted when the records
-/// cannot be read, or there is none that names a base.
+/// Applies the `retention` rules of the configuration to every base in `build.images` and every
+/// target in `sync.entries`. Some tags are always kept: tags that a build record refers to, tags
+/// that `build` would produce or `sync` would select now, tags younger than a day, and tags about
+/// which anything is unknown. Signatures and attestations are deleted together with their image.
+/// If the build records cannot be read, or none of them refers to a base, nothing is deleted.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   imglife cleanup --list
-      what would be deleted, one a line
+      list the tags that would be deleted
   imglife cleanup --dry-run
-      the whole report, with the reason for every tag that stays
+      show the full report, with the reason why each tag is kept
   imglife cleanup --dry-run --now 2027-01-01
-      the same, as it would be on that day
+      show the report as of that date
   imglife cleanup --only alpine --report cleanup.json
-      clean up one image, and write down what was deleted
+      clean up one image, and write the report to a file
   imglife cleanup --max-delete-percent 90
-      for the first time, when there is much to delete
+      allow the first cleanup to delete most tags
 
 Exit codes:
-  0  done
-  1  a tag or a repository failed, or the guard stopped everything
-  2  wrong usage or configuration, or no `retention`; nothing was done")]
+  0  success
+  1  a tag or a repository failed, or a safety check stopped the cleanup
+  2  invalid usage or configuration, or no `retention`; nothing was changed")]
 pub(super) struct CleanupArguments {
-    /// Print the tags that would be deleted, one a line, and stop
+    /// List the tags that would be deleted
     #[arg(long, conflicts_with = "dry_run")]
     list: bool,
 
-    /// Print the whole report of what would be deleted, and change nothing
+    /// Print the full report of what would be deleted, and change nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// Go on although the records are incomplete; what the readable ones protect stays protected
+    /// Continue although some build records cannot be read; tags of readable records stay protected
     #[arg(long)]
     force: bool,
 
-    /// Only images of this name or repository; `*` and `?` are wildcards (can be repeated)
+    /// Only images with this name or repository; `*` and `?` are wildcards (can be repeated)
     #[arg(long, value_name = "GLOB")]
     only: Vec<String>,
 
-    /// Only the I-th of N equal parts of the repositories; `auto` takes both from `CI_NODE_INDEX`
-    /// and `CI_NODE_TOTAL`
+    /// Process only part I of N equal parts of the repositories; `auto` reads both from
+    /// `CI_NODE_INDEX` and `CI_NODE_TOTAL`
     #[arg(long, value_name = "I/N|auto")]
     shard: Option<ShardArgument>,
 
-    /// Judge at this date (2027-01-01) or time (RFC 3339); with `--list` or `--dry-run` only
+    /// Apply the rules as of this date (2027-01-01) or time (RFC 3339); requires `--list` or
+    /// `--dry-run`
     #[arg(long, value_name = "DATE", value_parser = time)]
     now: Option<DateTime<Utc>>,
 
-    /// Delete at most this share of an image's tags, else none of it
+    /// Delete nothing of an image if more than this percentage of its tags would be deleted
     #[arg(long, value_name = "P", value_parser = clap::value_parser!(u8).range(0..=100))]
     max_delete_percent: Option<u8>,
 
-    /// The form of the report on stdout
+    /// Format of the report on stdout
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
-    output: OutputForm,
+    output: OutputFormArgument,
 
-    /// Write the report as JSON, also after a failure
+    /// Write the report as JSON, even after a failure
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -80,29 +81,23 @@ fn time(text: &str) -> Result<DateTime<Utc>, String> {
         .parse::<NaiveDate>()
         .map(|date| date.and_time(NaiveTime::MIN).and_utc());
     date.or_else(|_| text.parse())
-        .map_err(|_| "it is neither a date such as 2027-01-01 nor a time of RFC 3339".to_owned())
+        .map_err(|_| "expected a date such as 2027-01-01 or a time in RFC 3339 format".to_owned())
 }
 
 impl CleanupArguments {
-    /// Returns the arguments, narrowed further as the run that this is a step of is.
+    /// Returns the arguments with the shard of the run, unless they have their own.
     pub(super) fn within(mut self, shard: Option<ShardArgument>) -> CleanupArguments {
         self.shard = self.shard.or(shard);
         self
     }
 
-    /// Returns what is asked for. Fails when `--shard auto` cannot tell the part, or when another
-    /// time is given to a run that deletes.
+    /// Returns the options. Fails when `--shard auto` is used without the variables of a CI job, or
+    /// when `--now` is used without `--list` or `--dry-run`.
     pub(super) fn options(self, variables: &Variables) -> Result<CleanupOptions, Failure> {
-        let mode = match (self.list, self.dry_run) {
-            (true, _) => Mode::List,
-            (false, true) => Mode::DryRun,
-            (false, false) => Mode::Apply,
-        };
+        let mode = mode(self.list, self.dry_run);
         if self.now.is_some() && mode == Mode::Apply {
-            return Err(
-                Failure::usage("`--now` is for looking ahead, not for deleting")
-                    .hint("add `--list` or `--dry-run`"),
-            );
+            return Err(Failure::usage("`--now` cannot be used to delete tags")
+                .hint("add `--list` or `--dry-run`"));
         }
         Ok(CleanupOptions {
             mode,

@@ -1,10 +1,9 @@
 //! `imglife completions`.
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::{Cli, to_stdout};
-use crate::app::Surroundings;
+use crate::app::CommandContext;
 use crate::error::{Exit, Failure};
 
 /// Print a completion script for a shell
@@ -15,15 +14,21 @@ Examples:
   imglife completions zsh > \"${fpath[1]}/_imglife\"
   imglife completions fish > ~/.config/fish/completions/imglife.fish")]
 pub(super) struct CompletionsArguments {
-    /// The shell to complete in
+    /// Shell to print the script for
     #[arg(value_enum)]
     shell: Shell,
 }
 
 impl CompletionsArguments {
-    pub(super) fn run(&self, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    /// Prints the script that completes the command line of `program`.
+    pub(super) fn run(
+        &self,
+        mut program: Command,
+        context: &CommandContext,
+    ) -> Result<Exit, Failure> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "imglife", &mut script);
-        to_stdout(&script, surroundings)
+        clap_complete::generate(self.shell, &mut program, "imglife", &mut script);
+        context.print(&String::from_utf8_lossy(&script))?;
+        Ok(Exit::Done)
     }
 }

@@ -2,43 +2,43 @@
 
 use clap::{Args, Subcommand};
 
-use super::output::OutputForm;
-use crate::app::Command;
+use super::output::OutputFormArgument;
+use crate::app::CommandOptions;
 
 /// Validate, describe or show the configuration
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   imglife config check
-      validate ./imglife.yaml and say which commands it suffices for
+      validate ./imglife.yaml, and list the commands that it is complete enough to run
   imglife --config other.yaml config check --output json
-      the same for another file, for programs
+      validate another file, and print the result as JSON
   imglife config schema > imglife.schema.json
-      a JSON Schema, for editors that complete and check YAML
+      write a JSON Schema, for completion and validation in editors
   imglife config show
-      the configuration with variables and defaults filled in")]
+      print the configuration with variables and defaults filled in")]
 pub(super) struct ConfigArguments {
     #[command(subcommand)]
-    command: ConfigCommand,
+    command: ConfigSubcommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum ConfigCommand {
-    /// Validate the configuration and say which commands it suffices for
+enum ConfigSubcommand {
+    /// Validate the configuration, and list the commands that it is complete enough to run
     ///
-    /// All errors are reported in one run, each with its line and what is probably meant. Nothing
-    /// outside the file is looked at: `imglife sync --dry-run` shows whether registries answer.
+    /// Reports all errors at once, each with its line and a suggestion. Only the file is checked;
+    /// run `imglife doctor` to check hosts and credentials.
     #[command(after_long_help = "\
 Example:
   imglife config check --output json
 
 Exit codes:
   0  the configuration is valid
-  2  it is not, or there is none")]
+  2  the configuration is invalid or missing")]
     Check {
-        /// The form of the report on stdout
+        /// Format of the report on stdout
         #[arg(long, value_name = "FORM", value_enum, default_value_t)]
-        output: OutputForm,
+        output: OutputFormArgument,
     },
     /// Print the JSON Schema of the configuration file
     #[command(after_long_help = "\
@@ -47,7 +47,7 @@ Example:
     Schema,
     /// Print the configuration with variables and defaults filled in
     ///
-    /// Secrets are never part of the configuration, so none are shown.
+    /// The configuration contains no secrets, so none are printed.
     #[command(after_long_help = "\
 Example:
   imglife config show")]
@@ -55,18 +55,18 @@ Example:
 }
 
 impl ConfigArguments {
-    /// Returns whether this validates the configuration and stops, as `--check` does.
+    /// Returns true if the command only validates the configuration, like `--check`.
     pub(super) fn is_check(&self) -> bool {
-        matches!(self.command, ConfigCommand::Check { .. })
+        matches!(self.command, ConfigSubcommand::Check { .. })
     }
 
-    pub(super) fn command(self) -> Command {
+    pub(super) fn command(self) -> CommandOptions {
         match self.command {
-            ConfigCommand::Check { output } => Command::ConfigCheck {
+            ConfigSubcommand::Check { output } => CommandOptions::ConfigCheck {
                 output: output.into(),
             },
-            ConfigCommand::Schema => Command::ConfigSchema,
-            ConfigCommand::Show => Command::ConfigShow,
+            ConfigSubcommand::Schema => CommandOptions::ConfigSchema,
+            ConfigSubcommand::Show => CommandOptions::ConfigShow,
         }
     }
 }

@@ -6,22 +6,22 @@ use clap::Args;
 
 use crate::demo::DemoOptions;
 
-/// See it work on a sample world, without a server or network
+/// Try imglife on sample data, without a server or network
 ///
 /// Writes a sample repository with small upstream images into a directory, runs the real commands
-/// on it, and says what to look at next.
+/// on it, and suggests what to try next.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   imglife demo
-      run it in a temporary directory
+      run in a temporary directory
   imglife demo world --keep
-      run it in ./world and keep that directory to look around")]
+      run in ./world, and keep that directory")]
 pub(super) struct DemoArguments {
-    /// The directory to work in [default: a temporary one]
+    /// Directory for the sample data [default: a temporary directory]
     directory: Option<PathBuf>,
 
-    /// Keep the directory afterwards
+    /// Keep the temporary directory
     #[arg(long)]
     keep: bool,
 }

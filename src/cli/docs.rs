@@ -1,21 +1,22 @@
 //! `docs/cli.md`, generated from the same definitions as `--help`. `UPDATE_DOCS=1 cargo test
-//! cli::docs` writes it anew.
+//! cli::docs` updates it.
 
 use clap::{Arg, Command, CommandFactory};
 
-use super::{Cli, HELP_WIDTH};
+use super::program::{Cli, HELP_WIDTH};
 use crate::process::Process;
 
+/// Returns the text of the page.
 fn reference() -> String {
     let mut program = Cli::command().term_width(HELP_WIDTH);
     program.build();
     let mut text =
-        "# The command line\n\nGenerated from the program's own help; a test keeps it true.\n"
-            .to_owned();
+        "# Command line reference\n\nGenerated from the help of the program.\n".to_owned();
     command(&mut text, &mut program, true);
     text
 }
 
+/// Appends the section of a command and of its subcommands.
 fn command(text: &mut String, described: &mut Command, is_program: bool) {
     let name = described
         .get_bin_name()
@@ -37,7 +38,7 @@ fn command(text: &mut String, described: &mut Command, is_program: bool) {
         .filter(|subcommand| subcommand.get_name() != "help")
         .collect();
     if !subcommands.is_empty() {
-        *text += "\n| command | does |\n|---|---|\n";
+        *text += "\n| command | description |\n|---|---|\n";
         for subcommand in subcommands {
             let about = subcommand
                 .get_about()
@@ -50,7 +51,7 @@ fn command(text: &mut String, described: &mut Command, is_program: bool) {
             );
         }
     }
-    // What every command takes is listed once, with the program.
+    // Global options are listed once, with the program.
     let arguments: Vec<&Arg> = described
         .get_arguments()
         .filter(|argument| {
@@ -60,12 +61,12 @@ fn command(text: &mut String, described: &mut Command, is_program: bool) {
         })
         .collect();
     if !arguments.is_empty() {
-        *text += "\n| argument | meaning |\n|---|---|\n";
+        *text += "\n| argument | description |\n|---|---|\n";
         for argument in arguments {
             *text += &format!(
                 "| `{}` | {} |\n",
                 cell(&spelling(argument)),
-                cell(&meaning(argument))
+                cell(&description(argument))
             );
         }
     }
@@ -103,8 +104,8 @@ fn spelling(argument: &Arg) -> String {
     }
 }
 
-fn meaning(argument: &Arg) -> String {
-    let mut meaning = argument
+fn description(argument: &Arg) -> String {
+    let mut description = argument
         .get_long_help()
         .or(argument.get_help())
         .map(ToString::to_string)
@@ -116,13 +117,13 @@ fn meaning(argument: &Arg) -> String {
             .map(|value| format!("`{}`", value.get_name()))
             .collect();
         if !possible.is_empty() {
-            meaning += &format!(": {}", possible.join(", "));
+            description += &format!(": {}", possible.join(", "));
         }
         if let [default] = argument.get_default_values() {
-            meaning += &format!(" (default `{}`)", default.display());
+            description += &format!(" (default `{}`)", default.display());
         }
     }
-    meaning
+    description
 }
 
 fn cell(text: &str) -> String {
@@ -130,7 +131,7 @@ fn cell(text: &str) -> String {
 }
 
 #[test]
-fn the_reference_of_commands_is_what_the_program_says() {
+fn cli_reference_matches_the_help_texts() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cli.md");
     let reference = reference();
     if Process::current()

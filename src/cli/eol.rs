@@ -4,120 +4,122 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::output::{OutputForm, mode};
-use crate::app::{Command, EolListOptions, EolNotifyOptions, EolUpdateOptions};
+use super::output::{OutputFormArgument, mode};
+use crate::app::{CommandOptions, EolListOptions, EolNotifyOptions, EolUpdateOptions};
+use crate::model::env;
 
-/// Know what ends when
+/// Track end-of-life dates
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   imglife eol update
-      bring the data file up to date
+      update the data file
   imglife eol list --within 90d
-      what is over, or will be within three months")]
+      list products that are past their end of life or reach it within 90 days")]
 pub(super) struct EolArguments {
     #[command(subcommand)]
-    command: EolCommand,
+    command: EolSubcommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum EolCommand {
-    /// Bring the end-of-life data up to date
+enum EolSubcommand {
+    /// Update the end-of-life data
     ///
-    /// Asks endoflife.date, or the copy of it that `lifecycle.api_url` names, for every product
-    /// that a `lifecycle` of the configuration names, and writes the data file: sorted, and only
-    /// when the data have changed. Every other command reads that file and asks nobody. A product
-    /// that cannot be had keeps its old data and is named. With `eol_provider: local` nobody is
-    /// asked: the file is checked.
+    /// Downloads the data of every product in a `lifecycle` of the configuration from
+    /// endoflife.date, or from the server set by `lifecycle.api_url`, and writes the data file:
+    /// sorted, and only if the data changed. All other commands only read that file. If the
+    /// download of a product fails, its old data are kept, and the report lists it. With
+    /// `eol_provider: local` nothing is downloaded, and the file is only validated.
     #[command(after_long_help = "\
 Examples:
   imglife eol update
-      ask for every configured product and write `eol-data.yaml`
+      download the data of all configured products and write `eol-data.yaml`
   imglife eol update --dry-run
-      what would change, without writing anything
+      show what would change, without writing anything
   imglife eol update --data-file /tmp/eol.yaml --output json
-      into another file, with a report for programs
+      write another file, and print the report as JSON
 
 Exit codes:
   0  all products are up to date
   1  a product failed and keeps its old data, or the file cannot be read or written
-  2  wrong usage or configuration; nothing was done")]
+  2  invalid usage or configuration; nothing was changed")]
     Update(UpdateArguments),
-    /// List what is looked after, and when it ends
+    /// List tracked products and their end-of-life dates
     ///
-    /// Each release cycle of a configured image, the soonest end first, with the images that are of
-    /// it. Reads the configuration and the data file and asks nobody: of an entry with a
-    /// `tag_regex` the cycles are listed that its tags may be of. Images of which nothing is known
-    /// are named.
+    /// Lists each release cycle of the configured images, sorted by end-of-life date, with its
+    /// images. Reads only the configuration and the data file, no registry: for an entry with a
+    /// `tag_regex`, all cycles that its tags may belong to are listed. Images without end-of-life
+    /// data are listed separately.
     #[command(after_long_help = "\
 Examples:
   imglife eol list
-      everything that has a `lifecycle`
+      list all images with a `lifecycle`
   imglife eol list --within 90d
-      what is over, or will be within 90 days, and what nothing is known of
+      list cycles that ended or end within 90 days, and images without data
   imglife eol list --apps
-      with the applications that are affected
+      also list the affected applications
   imglife eol list --output json
-      for programs
+      print the list as JSON
 
 Exit codes:
-  0  listed, whatever is over
+  0  success, even if cycles have ended
   1  the data file cannot be read
-  2  wrong usage or configuration")]
+  2  invalid usage or configuration")]
     List {
-        /// Only what ends within this time, in days (`90d`) or weeks (`12w`)
+        /// Only cycles that end within this time, in days (`90d`) or weeks (`12w`)
         #[arg(long, value_name = "TIME", value_parser = days)]
         within: Option<u32>,
 
-        /// Also list the applications that stand on it, by their records
+        /// Also list the applications that use the images, from their build records
         #[arg(long)]
         apps: bool,
 
-        /// The form of the report on stdout
+        /// Format of the report on stdout
         #[arg(long, value_name = "FORM", value_enum, default_value_t)]
-        output: OutputForm,
+        output: OutputFormArgument,
     },
-    /// Tell people what ends
+    /// Send end-of-life notifications
     ///
-    /// Sends a message for each image on the days of `lifecycle.notify.at_days` before an end, and
-    /// every week after it, with the applications that stand on the image: to Slack, and to any
-    /// webhook as JSON. The addresses are in the variables that `lifecycle.notify` names. Run it
-    /// once a day. What is accepted (`accept`) is not told of.
+    /// Sends a message for each image on the configured days before its end-of-life date
+    /// (`lifecycle.notify.at_days`), and every week after it, with the applications that use the
+    /// image: to Slack, or as JSON to any webhook. The webhook URLs are read from the environment
+    /// variables set in `lifecycle.notify`. Run this command once a day. No message is sent for an
+    /// end of life that the configuration accepts (`accept`).
     #[command(after_long_help = "\
 Examples:
   imglife eol notify
-      send the messages of today
+      send today's messages
   imglife eol notify --dry-run
-      what would be sent
+      show which messages would be sent
 
 Exit codes:
-  0  sent, or there was nothing to send
-  1  a message could not be sent, or the data or records not be read
-  2  wrong usage or configuration; nothing was sent")]
+  0  all messages were sent, or there were none to send
+  1  a message could not be sent, or the data or records could not be read
+  2  invalid usage or configuration; nothing was sent")]
     Notify {
-        /// Print the whole report of what would be sent, and send nothing
+        /// Print the full report of what would be sent, and send nothing
         #[arg(long)]
         dry_run: bool,
 
-        /// The form of the report on stdout
+        /// Format of the report on stdout
         #[arg(long, value_name = "FORM", value_enum, default_value_t)]
-        output: OutputForm,
+        output: OutputFormArgument,
     },
 }
 
 #[derive(Debug, Args)]
 pub(super) struct UpdateArguments {
-    /// Print the whole report of what would change, and write nothing
+    /// Print the full report of what would change, and write nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// The file to bring up to date, instead of `lifecycle.eol_data_file`
-    #[arg(long, value_name = "PATH")]
+    /// File to update instead of `lifecycle.eol_data_file`
+    #[arg(long, value_name = env::PATH)]
     data_file: Option<PathBuf>,
 
-    /// The form of the report on stdout
+    /// Format of the report on stdout
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
-    output: OutputForm,
+    output: OutputFormArgument,
 }
 
 impl UpdateArguments {
@@ -131,39 +133,41 @@ impl UpdateArguments {
 }
 
 impl EolArguments {
-    pub(super) fn command(self) -> Command {
+    pub(super) fn command(self) -> CommandOptions {
         match self.command {
-            EolCommand::Update(arguments) => Command::EolUpdate(arguments.options()),
-            EolCommand::List {
+            EolSubcommand::Update(arguments) => CommandOptions::EolUpdate(arguments.options()),
+            EolSubcommand::List {
                 within,
                 apps,
                 output,
-            } => Command::EolList(EolListOptions {
+            } => CommandOptions::EolList(EolListOptions {
                 within_days: within,
                 applications: apps,
                 output: output.into(),
             }),
-            EolCommand::Notify { dry_run, output } => Command::EolNotify(EolNotifyOptions {
-                mode: mode(false, dry_run),
-                output: output.into(),
-            }),
+            EolSubcommand::Notify { dry_run, output } => {
+                CommandOptions::EolNotify(EolNotifyOptions {
+                    mode: mode(false, dry_run),
+                    output: output.into(),
+                })
+            }
         }
     }
 }
 
-/// Returns a time in days.
+/// Parses a number of days or weeks and returns days.
 fn days(text: &str) -> Result<u32, String> {
     let (number, unit) = match text.strip_suffix('w') {
         Some(weeks) => (weeks, 7),
         None => (text.strip_suffix('d').unwrap_or(text), 1),
     };
-    // `u32::from_str` takes a plus sign.
+    // `u32::from_str` accepts a plus sign.
     let number = Some(number)
         .filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|number| number.parse::<u32>().ok());
     number
         .and_then(|number| number.checked_mul(unit))
-        .ok_or_else(|| "give days or weeks, as in `90d` or `12w`".to_owned())
+        .ok_or_else(|| "expected days or weeks, such as `90d` or `12w`".to_owned())
 }
 
 #[cfg(test)]

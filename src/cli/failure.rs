@@ -1,4 +1,4 @@
-//! How a failure is shown: what failed, what caused it, what to do.
+//! Display of a failure: the error, its causes, hints.
 
 use anstyle::{AnsiColor, Style};
 
@@ -9,16 +9,16 @@ const ERROR: Style = AnsiColor::Red.on_default().bold();
 const CAUSE: Style = Style::new().dimmed();
 const HINT: Style = AnsiColor::Cyan.on_default();
 
-/// A failure as messages that hold no secrets.
-pub(super) struct Told {
+/// Messages of a failure, without secrets.
+pub(super) struct FailureText {
     pub(super) error: String,
     pub(super) causes: Vec<String>,
     pub(super) hints: Vec<String>,
 }
 
-impl Told {
-    /// Returns what `failure` says. A cause that only says again what it caused is left out.
-    pub(super) fn new(failure: &Failure, masker: &Masker) -> Told {
+impl FailureText {
+    /// Returns the messages of `failure`. Leaves out a cause that repeats the message above it.
+    pub(super) fn new(failure: &Failure, masker: &Masker) -> FailureText {
         let error = failure.error.to_string();
         let mut causes = causes(failure.error.as_ref());
         causes.dedup();
@@ -31,14 +31,14 @@ impl Told {
                 .map(|message| masker.mask(message))
                 .collect()
         };
-        Told {
+        FailureText {
             error: masker.mask(&error),
             causes: masked(&causes),
             hints: masked(&failure.hints),
         }
     }
 
-    /// Returns the lines that people are shown.
+    /// Returns the lines for a terminal or a log.
     pub(super) fn draw(&self, color: bool) -> String {
         let mut drawn = message("", "error", ERROR, &self.error, color);
         for cause in &self.causes {
@@ -51,9 +51,9 @@ impl Told {
     }
 }
 
-/// Returns `text` behind its label. Further lines stand below the first one, behind a bar: whatever
-/// they hold, none of them looks like a message of its own, or like a command to a CI server that
-/// reads the log.
+/// Returns `text` with a label. Further lines are indented and start with a bar, so that untrusted
+/// text in them cannot look like another message, or like a command to a CI server that reads the
+/// log.
 fn message(indent: &str, label: &str, style: Style, text: &str, color: bool) -> String {
     let mut lines = text.trim_end().lines();
     let label_drawn = if color {
@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// An error and its causes, from the outermost on.
+    /// Error with its causes, the outermost first.
     #[derive(Debug)]
     struct Chain(Vec<&'static str>, Option<Box<Chain>>);
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     fn drawn(failure: &Failure, color: bool) -> String {
-        Told::new(failure, &Masker::new(["hunter2".to_owned()])).draw(color)
+        FailureText::new(failure, &Masker::new(["hunter2".to_owned()])).draw(color)
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_that_repeats_what_it_caused_is_left_out() {
+    fn a_cause_that_repeats_the_message_above_it_is_left_out() {
         let failure = Failure::failed(Chain::new(&[
             "no answer",
             "no answer",
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_and_secret_text_is_harmless_and_lines_stay_below_each_other() {
+    fn control_characters_and_secrets_are_removed_and_lines_are_indented() {
         let failure = Failure::failed(Chain::new(&[
             "the helper said\r\n::error::\u{1b}[31m\nhunter2\n",
             "two\nlines",
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_mark_the_labels_only() {
+    fn only_labels_are_coloured() {
         let failure = Failure::failed(Chain::new(&["a", "b"])).hint("c");
         assert_eq!(
             drawn(&failure, true),

@@ -4,68 +4,70 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::app::{Command, CommitPushOptions};
+use crate::app::{CommandOptions, CommitPushOptions};
+use crate::model::env;
 
-/// Commit what a pipeline made
+/// Commit and push files from a pipeline
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   imglife git commit-push -m 'chore(status): update image status report' --skip-ci README.md
-      commit the report on the tip of the branch, when it has changed")]
+      commit and push the report if it changed")]
 pub(super) struct GitArguments {
     #[command(subcommand)]
-    command: GitCommand,
+    command: GitSubcommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum GitCommand {
+enum GitSubcommand {
     CommitPush(CommitPushArguments),
 }
 
 /// Commit files on the tip of a branch and push them
 ///
-/// Commits the named files if they differ from the tip of the branch, and pushes that one commit.
-/// It is made on the tip as it is fetched, so shallow and detached checkouts will do, and nothing
-/// else of the work tree, its index or its branch is pushed; the checkout is not changed either.
-/// When somebody else pushes meanwhile, the commit is made anew on their tip, five times at most.
+/// Commits the given files if they differ from the tip of the branch, and pushes that one commit.
+/// The commit is made on the fetched tip of the branch, so shallow and detached checkouts work.
+/// Nothing else in the work tree or index is committed, and the checkout is not changed. If another
+/// push happens at the same time, the commit is made again on the new tip, at most five times.
 ///
-/// What others changed on the branch since the checkout is never overwritten: with the markers
-/// `<!-- imglife:begin -->` and `<!-- imglife:end -->` only the report between them is replaced;
-/// what imglife wrote from a newer checkout stays (`superseded`), what it wrote from the same one
-/// or an older one is replaced; anything else ends with exit code 1. A directory stands for the
-/// files below it that git does not ignore. Nothing is ever deleted.
+/// Changes that others made on the branch since the checkout are never overwritten. In a file with
+/// the markers `<!-- imglife:begin -->` and `<!-- imglife:end -->`, only the report between them is
+/// replaced. A file that imglife wrote from a newer checkout is kept (`superseded`); one from the
+/// same or an older checkout is replaced. Any other conflict ends with exit code 1. A directory
+/// means all files below it that git does not ignore. Files are never deleted.
 ///
-/// In GitLab, Gitea and Forgejo jobs the repository, branch, token and author are known. Elsewhere
-/// it is the remote `origin`, the branch that is checked out, and git's own configuration.
+/// In jobs of GitLab, Gitea and Forgejo, the repository, branch, token and author come from CI
+/// variables. Elsewhere, the remote `origin`, the current branch and the git configuration are
+/// used.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   imglife git commit-push -m 'chore(status): update image status report' --skip-ci README.md
       in CI, after `imglife status --output README.md`
   imglife git commit-push -m 'chore(lifecycle): update EOL data' --merge-request eol-data.yaml
-      where the branch is protected: by a merge request or pull request
+      open a merge request or pull request, for a protected branch
   imglife git commit-push -m 'update' --remote ssh://git@git.example.com/team/base.git --branch main README.md
-      to a repository that is named
+      push to another repository
 
 Exit codes:
-  0  pushed, or there was nothing to commit, or it is superseded
-  1  it could not be pushed, or a file was changed by somebody else meanwhile
-  2  wrong usage; nothing was done")]
+  0  pushed, nothing to commit, or superseded
+  1  the push failed, or somebody else changed a file since the checkout
+  2  invalid usage; nothing was changed")]
 struct CommitPushArguments {
-    /// The message of the commit
+    /// Commit message
     #[arg(short, long, value_name = "MESSAGE")]
     message: String,
 
-    /// The branch to push to [default: that of the pipeline, else the one that is checked out]
+    /// Branch to push to [default: branch of the pipeline, outside CI the current branch]
     #[arg(long, value_name = "BRANCH")]
     branch: Option<String>,
 
-    /// The repository to push to [default: that of the pipeline, else the remote `origin`]
+    /// Repository to push to [default: repository of the pipeline, outside CI the remote `origin`]
     #[arg(long, value_name = "URL")]
     remote: Option<String>,
 
-    /// The author of the commit [default: whose pipeline it is, else git's `user.name` and
-    /// `user.email`]
+    /// Author of the commit [default: user of the pipeline, outside CI `user.name` and `user.email`
+    /// of git]
     #[arg(long, value_name = "NAME <EMAIL>")]
     author: Option<String>,
 
@@ -77,20 +79,20 @@ struct CommitPushArguments {
     #[arg(long)]
     skip_ci: bool,
 
-    /// Push to a branch beside it and open a merge request (in Gitea: pull request), or update the
-    /// one that is open
+    /// Push to a side branch and open a merge request (in Gitea: pull request), or update the open
+    /// one
     #[arg(long)]
     merge_request: bool,
 
-    /// The files to commit
-    #[arg(value_name = "PATH", required = true)]
+    /// Files to commit
+    #[arg(value_name = env::PATH, required = true)]
     paths: Vec<PathBuf>,
 }
 
 impl GitArguments {
-    pub(super) fn command(self) -> Command {
-        let GitCommand::CommitPush(arguments) = self.command;
-        Command::CommitPush(CommitPushOptions {
+    pub(super) fn command(self) -> CommandOptions {
+        let GitSubcommand::CommitPush(arguments) = self.command;
+        CommandOptions::CommitPush(CommitPushOptions {
             message: arguments.message,
             paths: arguments.paths,
             branch: arguments.branch,

@@ -1,4 +1,4 @@
-//! The flags that every command takes, and what the environment says in their place.
+//! Global options, and the environment variables that set them.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,44 +18,43 @@ const HEADING: &str = "Global options";
 
 #[derive(Debug, Args)]
 pub(super) struct GlobalArguments {
-    /// The configuration file [environment: `IMGLIFE_CONFIG`; default: ./imglife.yaml]
-    #[arg(short, long, value_name = "PATH", global = true, help_heading = HEADING)]
+    /// Configuration file [environment: `IMGLIFE_CONFIG`; default: ./imglife.yaml]
+    #[arg(short, long, value_name = env::PATH, global = true, help_heading = HEADING)]
     pub(super) config: Option<PathBuf>,
 
-    /// Validate the configuration and stop
+    /// Validate the configuration, then exit
     #[arg(long, global = true, help_heading = HEADING)]
     pub(super) check: bool,
 
-    /// Stop in good order after this time, as in `45m` or `1h30m`, and report what is done
-    /// [default: as long as the CI job has left]
+    /// Stop after this time, such as `45m` or `1h30m`, and report what was done [default: the
+    /// remaining time of the CI job]
     #[arg(long, value_name = "DURATION", value_parser = time_limit, global = true, help_heading = HEADING)]
     pub(super) time_limit: Option<Duration>,
 
-    /// Print only errors and the report: no other logs, no progress
+    /// Print only errors and the report, no other logs and no progress
     #[arg(short, long, global = true, help_heading = HEADING)]
     pub(super) quiet: bool,
 
-    /// Show no progress
+    /// Hide the progress display
     #[arg(long, global = true, help_heading = HEADING)]
     pub(super) no_progress: bool,
 
-    /// When to use colours; `auto` also heeds `NO_COLOR` and TERM=dumb
+    /// When to use colours; `auto` respects `NO_COLOR` and TERM=dumb
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = false, global = true, help_heading = HEADING)]
     pub(super) color: ColorChoice,
 
-    /// The form of logs, progress and errors [environment: `IMGLIFE_LOG_FORMAT`; default: text]
+    /// Format of logs, progress and errors [environment: `IMGLIFE_LOG_FORMAT`; default: text]
     #[arg(long, value_name = "FORMAT", value_enum, global = true, help_heading = HEADING)]
     log_format: Option<LogFormat>,
 
-    /// Which logs to print, from the fewest to the most [environment: `IMGLIFE_LOG_LEVEL`; default:
-    /// info]
+    /// Minimum level of logs to print [environment: `IMGLIFE_LOG_LEVEL`; default: info]
     #[arg(long, value_name = "LEVEL", value_enum, global = true, help_heading = HEADING)]
     log_level: Option<LogLevel>,
 }
 
 fn time_limit(text: &str) -> Result<Duration, String> {
     match parse_duration(text) {
-        Ok(Duration::ZERO) => Err("a run needs some time".to_owned()),
+        Ok(Duration::ZERO) => Err("the time limit must be longer than zero".to_owned()),
         Ok(limit) => Ok(limit),
         Err(error) => Err(error
             .hint()
@@ -63,7 +62,7 @@ fn time_limit(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// How a run logs.
+/// Format and level of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LogSettings {
     pub(super) format: LogFormat,
@@ -71,7 +70,8 @@ pub(super) struct LogSettings {
 }
 
 impl GlobalArguments {
-    /// Returns how the run logs: flag over environment over default. `--quiet` leaves errors only.
+    /// Returns the settings of the log: a flag wins over the environment variable, which wins over
+    /// the default. `--quiet` leaves errors only.
     pub(super) fn log_settings(&self, variables: &Variables) -> Result<LogSettings, Failure> {
         let format = or_variable(self.log_format, env::IMGLIFE_LOG_FORMAT, variables)?
             .unwrap_or(LogFormat::Text);
@@ -88,6 +88,8 @@ impl GlobalArguments {
     }
 }
 
+/// Returns the value of a flag, or of an environment variable if the flag is not set. Fails with a
+/// usage error when the variable has an invalid value.
 fn or_variable<T: ValueEnum>(
     flag: Option<T>,
     name: &str,
@@ -142,7 +144,7 @@ pub(super) enum ColorChoice {
 }
 
 impl ColorChoice {
-    /// Returns whether what is written to `stream` is coloured.
+    /// Returns true if output to `stream` is coloured.
     pub(super) fn colors(self, variables: &Variables, stream: &Stream) -> bool {
         match self {
             ColorChoice::Always => true,
@@ -155,7 +157,7 @@ impl ColorChoice {
         }
     }
 
-    /// Returns what the last `--color` of arguments that could not be parsed asks for.
+    /// Returns the value of the last `--color` in arguments that clap rejected.
     pub(super) fn in_arguments(arguments: &[OsString]) -> ColorChoice {
         let arguments: Vec<&str> = arguments
             .iter()
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_colour_choice_is_found_in_arguments_that_are_wrong() {
+    fn the_colour_choice_is_found_in_rejected_arguments() {
         let choice = |line: &str| {
             ColorChoice::in_arguments(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
         };

@@ -1,8 +1,8 @@
-//! From what the program traces to log records on stderr.
+//! Conversion of `tracing` events to log records.
 //!
-//! Owns which records are wanted and what is read of them; how they look belongs to `messages`.
-//! Nothing is global: each run has a dispatcher of its own, so that several runs in one process do
-//! not mix.
+//! Owns the selection of events and their conversion; `messages` owns the format of records. There
+//! is no global subscriber: each run has its own dispatcher, so that the logs of several runs in
+//! one process do not mix.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -15,14 +15,14 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
-use super::messages::{Messages, Record, is_ours};
+use super::messages::{LogRecord, Messages, is_ours};
 use crate::error::chain;
 
-/// Returns a dispatcher of records down to `level` to `messages`. Of other crates only warnings and
-/// errors are wanted.
+/// Returns a dispatcher that writes records down to `level` to `messages`. From other crates it
+/// writes only warnings and errors.
 pub(super) fn dispatch(messages: Messages, level: LevelFilter) -> Dispatch {
     let others = level.min(LevelFilter::WARN);
-    let wanted = filter_fn(move |metadata| {
+    let filter = filter_fn(move |metadata| {
         *metadata.level()
             <= if is_ours(metadata.target()) {
                 level
@@ -30,31 +30,31 @@ pub(super) fn dispatch(messages: Messages, level: LevelFilter) -> Dispatch {
                 others
             }
     });
-    let wanted = wanted.with_max_level_hint(level);
-    Dispatch::new(tracing_subscriber::registry().with(Log { messages }.with_filter(wanted)))
+    let filter = filter.with_max_level_hint(level);
+    Dispatch::new(tracing_subscriber::registry().with(LogLayer { messages }.with_filter(filter)))
 }
 
-struct Log {
+struct LogLayer {
     messages: Messages,
 }
 
-impl<S: Subscriber> Layer<S> for Log {
+impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
-        let mut record = Record {
+        let mut record = LogRecord {
             level: *metadata.level(),
             target: metadata.target(),
             message: String::new(),
             fields: Vec::new(),
         };
-        event.record(&mut Reader(&mut record));
+        event.record(&mut FieldVisitor(&mut record));
         self.messages.record(&record);
     }
 }
 
-struct Reader<'a, 'b>(&'a mut Record<'b>);
+struct FieldVisitor<'a, 'b>(&'a mut LogRecord<'b>);
 
-impl Reader<'_, '_> {
+impl FieldVisitor<'_, '_> {
     fn put(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
             ("message", Value::String(text)) => self.0.message = text,
@@ -63,7 +63,7 @@ impl Reader<'_, '_> {
     }
 }
 
-impl Visit for Reader<'_, '_> {
+impl Visit for FieldVisitor<'_, '_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.put(field, json!(value));
     }
@@ -102,7 +102,7 @@ mod tests {
     use crate::model::Clock;
     use crate::process::{Process, Stream};
 
-    /// Returns what `work` logs on stderr.
+    /// Returns the text that `work` logs on stderr.
     fn logged(format: LogFormat, color: bool, level: LevelFilter, work: impl FnOnce()) -> String {
         let (stderr, captured) = Stream::captured();
         let process = Process {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_level_narrows_all_crates() {
+    fn the_level_applies_to_all_crates() {
         assert_eq!(
             logged(LogFormat::Text, false, LevelFilter::ERROR, records),
             ""

@@ -3,29 +3,28 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, Command};
 use clap_mangen::Man;
 use thiserror::Error;
 
-use super::{Cli, to_stdout};
-use crate::app::Surroundings;
+use crate::app::CommandContext;
 use crate::error::{Exit, Failure};
 
-/// Print a manual page, or write all of them
+/// Print a manual page, or write all manual pages
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   imglife man | man -l -
-      read the page of the program
+      show the page of the program
   imglife man config check | man -l -
-      read the page of a command
+      show the page of a command
   imglife man --dir /usr/local/share/man/man1
       write a page for each command")]
 pub(super) struct ManArguments {
-    /// The command to describe [default: the program itself]
+    /// Command to describe [default: the program itself]
     command: Vec<String>,
 
-    /// Write the pages of all commands to this directory, which is made where it is missing
+    /// Write the pages of all commands to this directory, which is created if it does not exist
     #[arg(long, value_name = "DIR", conflicts_with = "command")]
     dir: Option<PathBuf>,
 }
@@ -39,17 +38,21 @@ enum ManError {
         directory: PathBuf,
         source: io::Error,
     },
-    #[error("the manual page could not be drawn")]
+    #[error("the manual page could not be generated")]
     Undrawable(#[source] io::Error),
 }
 
 impl ManArguments {
-    pub(super) fn run(&self, surroundings: &Surroundings) -> Result<Exit, Failure> {
-        let mut program = Cli::command();
-        // Gives every command its full name, which its page shows.
+    /// Prints the page of a command of `program`, or writes the pages of all commands.
+    pub(super) fn run(
+        &self,
+        mut program: Command,
+        context: &CommandContext,
+    ) -> Result<Exit, Failure> {
+        // Sets the full names of the commands, which the pages show.
         program.build();
         if let Some(directory) = &self.dir {
-            let path = surroundings.process.directory.join(directory);
+            let path = context.process.directory.join(directory);
             let written =
                 std::fs::create_dir_all(&path).and_then(|()| write_pages(&program, &path));
             return match written {
@@ -71,7 +74,8 @@ impl ManArguments {
         page(command)
             .render(&mut drawn)
             .map_err(|error| Failure::failed(ManError::Undrawable(error)))?;
-        to_stdout(&drawn, surroundings)
+        context.print(&String::from_utf8_lossy(&drawn))?;
+        Ok(Exit::Done)
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a run says on stderr: one writer for failures, logs and progress lines, which masks
-//! secrets, makes text safe to show and never tears the progress bars.
+//! Output on stderr: one writer for failures, logs and progress lines, which masks secrets, escapes
+//! control characters and does not disturb the progress bars.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde_json::{Map, Value, json};
 use tracing::Level;
 
-use super::failure::Told;
+use super::failure::FailureText;
 use super::global::LogFormat;
 use crate::app::ConfigErrors;
 use crate::error::Failure;
@@ -16,7 +16,7 @@ use crate::model::Clock;
 use crate::model::text::{Masker, printable};
 use crate::process::{Process, Stream};
 
-/// The stderr of a run.
+/// Writer for stderr.
 #[derive(Clone)]
 pub(super) struct Messages {
     stream: Stream,
@@ -24,14 +24,14 @@ pub(super) struct Messages {
     masker: Masker,
     pub(super) format: LogFormat,
     color: bool,
-    /// Draws nothing until it is given a terminal.
+    /// Progress bars, hidden until a terminal is set as their target.
     pub(super) bars: MultiProgress,
 }
 
-/// Something that happened, for the log.
-pub(super) struct Record<'a> {
+/// Record of the log.
+pub(super) struct LogRecord<'a> {
     pub(super) level: Level,
-    /// The module it comes from; in text shown of other crates only.
+    /// Module that logged the record. Text logs show it only for other crates.
     pub(super) target: &'a str,
     pub(super) message: String,
     pub(super) fields: Vec<(&'a str, Value)>,
@@ -52,29 +52,29 @@ impl Messages {
     /// Writes a failure.
     pub(super) fn failure(&self, failure: &Failure) {
         match (self.format, failure.error.downcast_ref::<ConfigErrors>()) {
-            // These draw themselves into the lines of the file.
+            // These are drawn with the lines of the file.
             (LogFormat::Text, Some(errors)) => {
                 self.write(&self.masker.mask(&errors.render(self.color)));
             }
             (LogFormat::Text, None) => {
-                self.write(&Told::new(failure, &self.masker).draw(self.color));
+                self.write(&FailureText::new(failure, &self.masker).draw(self.color));
             }
-            (LogFormat::Json, Some(errors)) => self.findings(errors),
+            (LogFormat::Json, Some(errors)) => self.config_errors(errors),
             (LogFormat::Json, None) => {
-                let told = Told::new(failure, &self.masker);
-                let fields = vec![("causes", json!(told.causes)), ("hints", json!(told.hints))];
-                self.record(&Record {
+                let text = FailureText::new(failure, &self.masker);
+                let fields = vec![("causes", json!(text.causes)), ("hints", json!(text.hints))];
+                self.record(&LogRecord {
                     level: Level::ERROR,
                     target: "imglife",
-                    message: told.error,
+                    message: text.error,
                     fields,
                 });
             }
         }
     }
 
-    /// Writes a record for each thing that is wrong with the configuration.
-    fn findings(&self, errors: &ConfigErrors) {
+    /// Writes a record for each error in the configuration.
+    fn config_errors(&self, errors: &ConfigErrors) {
         for finding in &errors.findings {
             let mut fields = vec![("file", json!(errors.name)), ("path", json!(finding.path))];
             fields.extend(
@@ -84,7 +84,7 @@ impl Messages {
                     .flat_map(|span| [("line", json!(span.line)), ("column", json!(span.column))]),
             );
             fields.extend(finding.hint.iter().map(|hint| ("hint", json!(hint))));
-            self.record(&Record {
+            self.record(&LogRecord {
                 level: Level::ERROR,
                 target: "imglife",
                 message: finding.message.clone(),
@@ -93,7 +93,7 @@ impl Messages {
         }
         if errors.omitted > 0 {
             let message = format!("{} more errors in {}", errors.omitted, errors.name);
-            self.record(&Record {
+            self.record(&LogRecord {
                 level: Level::ERROR,
                 target: "imglife",
                 message,
@@ -103,7 +103,7 @@ impl Messages {
     }
 
     /// Writes a log record as one line.
-    pub(super) fn record(&self, record: &Record<'_>) {
+    pub(super) fn record(&self, record: &LogRecord<'_>) {
         let line = match self.format {
             LogFormat::Text => self.text(record),
             LogFormat::Json => self.json(record),
@@ -111,22 +111,22 @@ impl Messages {
         self.write(&(line + "\n"));
     }
 
-    /// Writes a line for people.
+    /// Writes a line of text.
     pub(super) fn line(&self, text: &str) {
-        self.write(&(self.shown(text) + "\n"));
+        self.write(&(self.sanitized(text) + "\n"));
     }
 
-    /// Writes a line of our own as it is: it may mean something to whoever shows the log.
+    /// Writes a line unchanged, since it may be a command to the CI server that shows the log.
     pub(super) fn marker(&self, line: &str) {
         self.write(line);
     }
 
-    /// Returns `text` without secrets and safe to show.
-    pub(super) fn shown(&self, text: &str) -> String {
+    /// Returns `text` with secrets masked and control characters escaped.
+    pub(super) fn sanitized(&self, text: &str) -> String {
         printable(&self.masker.mask(text)).into_owned()
     }
 
-    fn text(&self, record: &Record<'_>) -> String {
+    fn text(&self, record: &LogRecord<'_>) -> String {
         let (word, style) = match record.level {
             Level::ERROR => ("error", AnsiColor::Red.on_default().bold()),
             Level::WARN => ("warn", AnsiColor::Yellow.on_default().bold()),
@@ -142,11 +142,11 @@ impl Messages {
         if !is_ours(record.target) {
             line += &format!("{}: ", record.target);
         }
-        line += &self.shown(&record.message);
+        line += &self.sanitized(&record.message);
         for (name, value) in &record.fields {
             let value = match value {
-                Value::String(text) => self.shown(text),
-                other => self.shown(&other.to_string()),
+                Value::String(text) => self.sanitized(text),
+                other => self.sanitized(&other.to_string()),
             };
             if value.is_empty() || value.contains([' ', '=', '"']) {
                 line += &format!(" {name}=\"{}\"", value.replace('"', "\\\""));
@@ -157,7 +157,7 @@ impl Messages {
         line
     }
 
-    fn json(&self, record: &Record<'_>) -> String {
+    fn json(&self, record: &LogRecord<'_>) -> String {
         let mut object = Map::new();
         object.insert(
             "time".to_owned(),
@@ -172,34 +172,33 @@ impl Messages {
             json!(record.level.as_str().to_ascii_lowercase()),
         );
         object.insert("target".to_owned(), json!(record.target));
-        object.insert("message".to_owned(), json!(self.shown(&record.message)));
+        object.insert("message".to_owned(), json!(self.sanitized(&record.message)));
         for (name, value) in &record.fields {
             let value = match value {
-                Value::String(text) => json!(self.shown(text)),
+                Value::String(text) => json!(self.sanitized(text)),
                 other => other.clone(),
             };
-            // The four above are what readers rely on.
+            // The four keys above cannot be replaced by fields.
             object.entry(*name).or_insert(value);
         }
         Value::Object(object).to_string()
     }
 
-    /// Writes to stderr, above the bars. There is nowhere to tell that stderr is gone.
+    /// Writes to stderr, above the bars. Ignores errors: there is nowhere to report them.
     fn write(&self, text: &str) {
         let _ = self.bars.suspend(|| self.stream.write(text));
     }
 
-    /// Takes the bars off the terminal for good.
+    /// Removes the bars from the terminal.
     pub(super) fn end_bars(&self) {
         let _ = self.bars.clear();
         self.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 
-    /// Returns `stdout`, where the first thing that is written ends the bars: what follows is the
-    /// report.
+    /// Returns `stdout`, with the first write removing the bars: stdout starts with the report.
     pub(super) fn bars_end_at(&self, stdout: &Stream) -> Stream {
         Stream::new(
-            EndsBars {
+            BarRemover {
                 messages: self.clone(),
                 stdout: stdout.clone(),
             },
@@ -208,17 +207,18 @@ impl Messages {
     }
 }
 
-/// Returns whether a record comes from this program and not from a library.
+/// Returns true if a record comes from this program and not from a library.
 pub(super) fn is_ours(target: &str) -> bool {
     target.split("::").next() == Some("imglife")
 }
 
-struct EndsBars {
+/// Writer to stdout that removes the progress bars first.
+struct BarRemover {
     messages: Messages,
     stdout: Stream,
 }
 
-impl Write for EndsBars {
+impl Write for BarRemover {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.messages.end_bars();
         self.stdout.write(&String::from_utf8_lossy(bytes))?;

@@ -1,15 +1,15 @@
-//! The command line: arguments, help, completions and manual pages; how failures, logs and progress
-//! are drawn on stderr.
+//! The command line: arguments, help, completions and manual pages; the display of failures, logs
+//! and progress on stderr.
 //!
-//! Nothing of clap leaves this module: `app` is handed plain values.
+//! No type of clap leaves this room: `app` gets plain values.
 
 use std::ffi::OsString;
 use std::sync::Arc;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches};
 
-use crate::app::{self, Invocation, Surroundings};
+use crate::app::{self, CommandContext, CommandOptions, Invocation, Presentation};
 use crate::error::{Exit, Failure};
 use crate::process::Process;
 
@@ -23,6 +23,8 @@ mod demo;
 #[cfg(test)]
 mod docs;
 mod doctor;
+mod env_options;
+mod env_typos;
 mod eol;
 mod failure;
 mod git;
@@ -31,8 +33,9 @@ mod init;
 mod logging;
 mod man;
 mod messages;
-mod misspelt;
+
 mod output;
+mod program;
 mod progress;
 mod register;
 mod run;
@@ -41,84 +44,18 @@ mod status;
 mod sync;
 #[cfg(test)]
 mod tests;
-mod written;
 
-use global::{ColorChoice, GlobalArguments, LogFormat};
+use global::{ColorChoice, LogFormat};
 use messages::Messages;
+use program::{Cli, CommandArguments, HELP_WIDTH};
+use progress::StepPresentation;
 
-/// How wide help is at most, and where no terminal tells its width, in characters.
-const HELP_WIDTH: usize = 100;
-
-/// Keep an organisation's container images alive
-///
-/// Mirrors public images and keeps the mirrors current, builds base images on them, knows when they
-/// reach their end of life, and records which applications stand on what. Configured by one file:
-/// `imglife.yaml`, or the one that `--config` or `IMGLIFE_CONFIG` names. Reports and data go to
-/// stdout; logs, progress and errors to stderr.
-#[derive(Debug, Parser)]
-#[command(
-    name = "imglife",
-    bin_name = "imglife",
-    version,
-    long_version = env!("IMGLIFE_VERSION"),
-    arg_required_else_help = true,
-    subcommand_value_name = "COMMAND",
-    after_long_help = "\
-Examples:
-  imglife demo              see it work on a sample world, without a server
-  imglife doctor            whether every login, host and program that it needs is there
-  imglife --check           validate ./imglife.yaml and say what it suffices for
-  imglife sync --dry-run    what a sync would copy
-  imglife eol list          what ends when
-  imglife status            what there is, who uses it, and when it ends
-  imglife run               all of it in order, as a nightly pipeline does
-  imglife help sync         everything about a command
-
-Exit codes:
-  0    done
-  1    it failed, or an item of it failed
-  2    wrong usage or configuration; nothing was done
-  3    done, and a policy that was asked for is violated
-  130  stopped by Ctrl-C
-  143  stopped by SIGTERM"
-)]
-struct Cli {
-    #[command(flatten)]
-    global: GlobalArguments,
-
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Sync(sync::SyncArguments),
-    Build(build::BuildArguments),
-    Cleanup(cleanup::CleanupArguments),
-    Eol(eol::EolArguments),
-    Status(status::StatusArguments),
-    Run(Box<run::RunArguments>),
-    Register(register::RegisterArguments),
-    Check(check::CheckArguments),
-    Latest(check::LatestArguments),
-    #[command(name = "base-args")]
-    BaseArgs(check::BaseArgsArguments),
-    App(apps::AppArguments),
-    Init(init::InitArguments),
-    Doctor(doctor::DoctorArguments),
-    Git(git::GitArguments),
-    Config(config::ConfigArguments),
-    Demo(demo::DemoArguments),
-    Completions(completions::CompletionsArguments),
-    Man(man::ManArguments),
-}
-
-/// Runs the program with `arguments`, the first of which is its own name, and returns how it ended.
+/// Runs the program and returns how it ended. The first of `arguments` is the name of the program.
 pub fn main(arguments: impl IntoIterator<Item = OsString>, process: &Process) -> Exit {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let cli = match parse(&arguments, process) {
         Ok(cli) => cli,
-        Err(error) => return answer(&error, &arguments, process),
+        Err(error) => return print_clap_message(&error, &arguments, process),
     };
     let settings = cli.global.log_settings(&process.variables);
     let format = settings
@@ -153,16 +90,15 @@ fn parse(arguments: &[OsString], process: &Process) -> Result<Cli, clap::Error> 
     Ok(cli)
 }
 
-/// Prints what clap answers instead of a command: help and the version on stdout, wrong usage on
-/// stderr.
-fn answer(error: &clap::Error, arguments: &[OsString], process: &Process) -> Exit {
+/// Prints a message of clap: help and the version on stdout, usage errors on stderr.
+fn print_clap_message(error: &clap::Error, arguments: &[OsString], process: &Process) -> Exit {
     let (stream, exit) = if error.use_stderr() {
         (&process.stderr, Exit::Usage)
     } else {
         (&process.stdout, Exit::Done)
     };
     let text = error.render();
-    // The arguments were not accepted as a whole, but what they say about colour still counts.
+    // `--color` counts although the arguments as a whole were rejected.
     let colored = ColorChoice::in_arguments(arguments).colors(&process.variables, stream);
     let text = if colored {
         text.ansi().to_string()
@@ -176,65 +112,65 @@ fn answer(error: &clap::Error, arguments: &[OsString], process: &Process) -> Exi
 }
 
 fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure> {
-    let surroundings = Surroundings {
+    let presentation: Arc<dyn Presentation> =
+        Arc::new(StepPresentation::new(&cli.global, messages, process));
+    let context = CommandContext {
         process: Process {
             stdout: messages.bars_end_at(&process.stdout),
             ..process.clone()
         },
-        progress: progress::choose(&cli.global, messages, process),
-        presentation: Arc::new(progress::Stages::new(&cli.global, messages, process)),
-        part_of: None,
+        progress: presentation.progress(),
+        presentation,
         report_color: cli.global.color.colors(&process.variables, &process.stdout),
         deadline: app::deadline(cli.global.time_limit, process),
     };
-    let global = app::Global {
+    let global = app::GlobalOptions {
         configuration: cli.global.config,
     };
-    // `--check` stands for `config check`, whatever the command; only that command itself says how
-    // to report.
-    let checks =
-        |command: &Command| matches!(command, Command::Config(arguments) if arguments.is_check());
+    // `--check` means `config check` for every command. Only `config check` itself can set the
+    // format of the report.
+    let is_config_check = |command: &CommandArguments| matches!(command, CommandArguments::Config(arguments) if arguments.is_check());
     let command = match cli
         .command
-        .filter(|command| !cli.global.check || checks(command))
+        .filter(|command| !cli.global.check || is_config_check(command))
     {
-        None => app::Command::ConfigCheck {
-            output: app::Output::Text,
+        None => CommandOptions::ConfigCheck {
+            output: app::OutputForm::Text,
         },
-        Some(Command::Config(arguments)) => arguments.command(),
-        Some(Command::Run(arguments)) => {
-            app::Command::Run(Box::new(arguments.options(&process.variables)?))
+        Some(CommandArguments::Config(arguments)) => arguments.command(),
+        Some(CommandArguments::Run(arguments)) => {
+            CommandOptions::Run(Box::new(arguments.options(&process.variables)?))
         }
-        Some(Command::Sync(arguments)) => {
-            app::Command::Sync(arguments.options(&process.variables)?)
+        Some(CommandArguments::Sync(arguments)) => {
+            CommandOptions::Sync(arguments.options(&process.variables)?)
         }
-        Some(Command::Eol(arguments)) => arguments.command(),
-        Some(Command::Status(arguments)) => app::Command::Status(arguments.options()),
-        Some(Command::Build(arguments)) => {
-            app::Command::Build(arguments.options(&process.variables)?)
+        Some(CommandArguments::Eol(arguments)) => arguments.command(),
+        Some(CommandArguments::Status(arguments)) => CommandOptions::Status(arguments.options()),
+        Some(CommandArguments::Build(arguments)) => {
+            CommandOptions::Build(arguments.options(&process.variables)?)
         }
-        Some(Command::Check(arguments)) => app::Command::Check(arguments.options()),
-        Some(Command::Cleanup(arguments)) => {
-            app::Command::Cleanup(arguments.options(&process.variables)?)
+        Some(CommandArguments::Check(arguments)) => CommandOptions::Check(arguments.options()),
+        Some(CommandArguments::Cleanup(arguments)) => {
+            CommandOptions::Cleanup(arguments.options(&process.variables)?)
         }
-        Some(Command::Latest(arguments)) => app::Command::Latest(arguments.options()),
-        Some(Command::BaseArgs(arguments)) => app::Command::BaseArguments(arguments.options()),
-        Some(Command::App(arguments)) => arguments.command(),
-        Some(Command::Init(arguments)) => app::Command::Init(arguments.options()),
-        Some(Command::Register(arguments)) => app::Command::Register(arguments.options()),
-        Some(Command::Doctor(arguments)) => app::Command::Doctor(arguments.options()),
-        Some(Command::Git(arguments)) => arguments.command(),
-        Some(Command::Demo(arguments)) => {
-            return crate::demo::run(&arguments.options(), &surroundings);
+        Some(CommandArguments::Latest(arguments)) => CommandOptions::Latest(arguments.options()),
+        Some(CommandArguments::BaseArgs(arguments)) => {
+            CommandOptions::BaseArguments(arguments.options())
         }
-        Some(Command::Completions(arguments)) => return arguments.run(&surroundings),
-        Some(Command::Man(arguments)) => return arguments.run(&surroundings),
+        Some(CommandArguments::App(arguments)) => arguments.command(),
+        Some(CommandArguments::Init(arguments)) => CommandOptions::Init(arguments.options()),
+        Some(CommandArguments::Register(arguments)) => {
+            CommandOptions::Register(arguments.options())
+        }
+        Some(CommandArguments::Doctor(arguments)) => CommandOptions::Doctor(arguments.options()),
+        Some(CommandArguments::Git(arguments)) => arguments.command(),
+        Some(CommandArguments::Demo(arguments)) => {
+            return crate::demo::run(&arguments.options(), &context);
+        }
+        Some(CommandArguments::Completions(arguments)) => {
+            return arguments.run(Cli::command(), &context);
+        }
+        Some(CommandArguments::Man(arguments)) => return arguments.run(Cli::command(), &context),
     };
-    app::run(Invocation { command, global }, &surroundings)
-}
-
-/// Writes what clap generated to stdout.
-fn to_stdout(text: &[u8], surroundings: &Surroundings) -> Result<Exit, Failure> {
-    surroundings.print(&String::from_utf8_lossy(text))?;
-    Ok(Exit::Done)
+    app::run(Invocation { command, global }, &context)
 }

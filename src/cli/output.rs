@@ -1,26 +1,27 @@
-//! The forms of a report, as `--output` names them.
+//! Arguments about output that several commands share.
 
 use clap::ValueEnum;
 
-use crate::app::{Mode, Output};
+use crate::app::{Mode, OutputForm};
 
+/// Value of `--output`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum OutputForm {
+pub(super) enum OutputFormArgument {
     #[default]
     Text,
     Json,
 }
 
-impl From<OutputForm> for Output {
-    fn from(form: OutputForm) -> Output {
+impl From<OutputFormArgument> for OutputForm {
+    fn from(form: OutputFormArgument) -> OutputForm {
         match form {
-            OutputForm::Text => Output::Text,
-            OutputForm::Json => Output::Json,
+            OutputFormArgument::Text => OutputForm::Text,
+            OutputFormArgument::Json => OutputForm::Json,
         }
     }
 }
 
-/// Returns how far a run goes, by its flags.
+/// Returns the mode for the flags `--list` and `--dry-run`.
 pub(super) fn mode(list: bool, dry_run: bool) -> Mode {
     match (list, dry_run) {
         (true, _) => Mode::List,

@@ -1,4 +1,4 @@
-//! Progress, as people see it: bars on a terminal, a line for each finished item elsewhere.
+//! Progress display: bars on a terminal, otherwise a line for each finished item.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use serde_json::json;
 use tracing::Level;
 
 use super::global::{GlobalArguments, LogFormat};
-use super::messages::{Messages, Record};
+use super::messages::{LogRecord, Messages};
 use crate::app::Presentation;
 use crate::error::Failure;
 use crate::model::env;
@@ -18,8 +18,9 @@ use crate::model::lock::lock;
 use crate::process::Process;
 use crate::progress::{Event, ItemOutcome, Progress, silent};
 
-/// More items than this in flight have no bar of their own; they still count in the overall one.
-const ITEM_BARS: usize = 8;
+/// Maximum number of bars for items. Further items only count in the overall bar.
+const MAX_ITEM_BARS: usize = 8;
+/// Interval between redraws of the spinner.
 const TICK: Duration = Duration::from_millis(120);
 
 const WAITING: &str = "{spinner} {msg}";
@@ -27,27 +28,17 @@ const OVERALL: &str =
     "{prefix} {bar:25} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
 const ITEM: &str = "  {wide_msg} {decimal_bytes:>10}/{decimal_total_bytes:10}";
 
-/// Returns how the progress of a run is shown.
-pub(super) fn choose(
-    global: &GlobalArguments,
-    messages: &Messages,
-    process: &Process,
-) -> Arc<dyn Progress> {
-    Stages::new(global, messages, process).progress()
-}
-
-fn shown(messages: &Messages, process: &Process) -> Arc<dyn Progress> {
+fn progress_display(messages: &Messages, process: &Process) -> Arc<dyn Progress> {
     let variables = &process.variables;
-    // Some runners give their jobs a terminal, and write down all that is drawn on it.
-    let is_watched = process.stderr.is_terminal
+    // Some CI runners give jobs a terminal and log everything that is drawn on it.
+    let is_interactive = process.stderr.is_terminal
         && variables.get(env::TERM) != Some("dumb")
         && variables.get_filled(env::CI).is_none();
-    let draws = is_watched && messages.format == LogFormat::Text;
-    if draws {
+    if is_interactive && messages.format == LogFormat::Text {
         messages.bars.set_draw_target(ProgressDrawTarget::stderr());
-        Arc::new(Bars::new(messages.clone()))
+        Arc::new(BarProgress::new(messages.clone()))
     } else {
-        Arc::new(Lines {
+        Arc::new(LineProgress {
             messages: messages.clone(),
             planned: AtomicUsize::new(0),
             finished: AtomicUsize::new(0),
@@ -55,18 +46,22 @@ fn shown(messages: &Messages, process: &Process) -> Arc<dyn Progress> {
     }
 }
 
-/// How several steps are shown, one after the other.
-pub(super) struct Stages {
+/// Output around the steps of a run.
+pub(super) struct StepPresentation {
     messages: Messages,
     process: Process,
     is_quiet: bool,
     hides_progress: bool,
 }
 
-impl Stages {
-    pub(super) fn new(global: &GlobalArguments, messages: &Messages, process: &Process) -> Stages {
+impl StepPresentation {
+    pub(super) fn new(
+        global: &GlobalArguments,
+        messages: &Messages,
+        process: &Process,
+    ) -> StepPresentation {
         let hides_progress = global.quiet || global.no_progress;
-        Stages {
+        StepPresentation {
             messages: messages.clone(),
             process: process.clone(),
             is_quiet: global.quiet,
@@ -75,12 +70,12 @@ impl Stages {
     }
 }
 
-impl Presentation for Stages {
+impl Presentation for StepPresentation {
     fn progress(&self) -> Arc<dyn Progress> {
         if self.hides_progress {
             silent()
         } else {
-            shown(&self.messages, &self.process)
+            progress_display(&self.messages, &self.process)
         }
     }
 
@@ -96,14 +91,14 @@ impl Presentation for Stages {
     }
 }
 
-/// A line for each finished item.
-struct Lines {
+/// Progress as a line for each finished item.
+struct LineProgress {
     messages: Messages,
     planned: AtomicUsize,
     finished: AtomicUsize,
 }
 
-impl Progress for Lines {
+impl Progress for LineProgress {
     fn event(&self, event: Event<'_>) {
         match event {
             Event::Planned { items } => {
@@ -118,7 +113,7 @@ impl Progress for Lines {
     }
 }
 
-impl Lines {
+impl LineProgress {
     fn finished(&self, item: &str, outcome: ItemOutcome<'_>) {
         let finished = self.finished.fetch_add(1, Ordering::Relaxed) + 1;
         let planned = self.planned.load(Ordering::Relaxed).max(finished);
@@ -135,7 +130,7 @@ impl Lines {
                 ("finished", json!(finished)),
                 ("planned", json!(planned)),
             ];
-            return self.messages.record(&Record {
+            return self.messages.record(&LogRecord {
                 level,
                 target: "imglife::progress",
                 message: message.to_owned(),
@@ -152,68 +147,69 @@ impl Lines {
     }
 }
 
-/// Bars on a terminal: one for the whole, and one for each item in flight above it.
-struct Bars {
+/// Progress as bars on a terminal: one for the whole run, and above it one for each item in
+/// progress.
+struct BarProgress {
     messages: Messages,
     overall: ProgressBar,
-    state: Mutex<State>,
+    state: Mutex<BarsState>,
 }
 
 #[derive(Default)]
-struct State {
+struct BarsState {
     planned: usize,
     finished: usize,
-    items: HashMap<String, Item>,
+    items: HashMap<String, BarItem>,
 }
 
 #[derive(Default)]
-struct Item {
+struct BarItem {
     bar: Option<ProgressBar>,
     expected: u64,
     moved: u64,
 }
 
-impl Bars {
-    fn new(messages: Messages) -> Bars {
+impl BarProgress {
+    fn new(messages: Messages) -> BarProgress {
         let overall = messages
             .bars
             .add(ProgressBar::no_length().with_style(style(WAITING)));
         overall.enable_steady_tick(TICK);
-        Bars {
+        BarProgress {
             messages,
             overall,
             state: Mutex::default(),
         }
     }
 
-    fn started(&self, state: &mut State, item: &str) {
+    fn started(&self, state: &mut BarsState, item: &str) {
         let shown = state
             .items
             .values()
             .filter(|item| item.bar.is_some())
             .count();
-        let bar = (shown < ITEM_BARS).then(|| {
+        let bar = (shown < MAX_ITEM_BARS).then(|| {
             let bar = ProgressBar::new(0)
                 .with_style(style(ITEM))
-                .with_message(self.messages.shown(item));
+                .with_message(self.messages.sanitized(item));
             self.messages.bars.insert_before(&self.overall, bar)
         });
         state.items.insert(
             item.to_owned(),
-            Item {
+            BarItem {
                 bar,
-                ..Item::default()
+                ..BarItem::default()
             },
         );
     }
 
-    fn finished(&self, state: &mut State, item: &str) {
+    fn finished(&self, state: &mut BarsState, item: &str) {
         if let Some(item) = state.items.remove(item) {
             if let Some(bar) = item.bar {
                 bar.finish_and_clear();
                 self.messages.bars.remove(&bar);
             }
-            // What a failed item did not move will not be moved.
+            // The rest of a failed item will not be transferred.
             self.overall
                 .dec_length(item.expected.saturating_sub(item.moved));
         }
@@ -229,11 +225,11 @@ impl Bars {
     }
 }
 
-impl Progress for Bars {
+impl Progress for BarProgress {
     fn event(&self, event: Event<'_>) {
         let mut state = lock(&self.state);
         match event {
-            Event::Observing { what } => self.overall.set_message(self.messages.shown(what)),
+            Event::Observing { what } => self.overall.set_message(self.messages.sanitized(what)),
             Event::Planned { items } => {
                 state.planned += items;
                 self.overall.set_style(style(OVERALL));
@@ -289,7 +285,7 @@ mod tests {
 
     fn lines(format: LogFormat) -> String {
         let (process, captured) = process();
-        let lines = Lines {
+        let lines = LineProgress {
             messages: Messages::new(&process, format, false),
             planned: AtomicUsize::new(0),
             finished: AtomicUsize::new(0),
@@ -325,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn elsewhere_than_on_a_terminal_each_finished_item_is_a_line() {
+    fn without_a_terminal_each_finished_item_is_a_line() {
         insta::assert_snapshot!(lines(LogFormat::Text), @r"
         [1/3] docker.io/library/alpine:3.21 -> reg/mirrors/alpine:3.21  12.3 MB
         [2/3] b\u{a}::error::\u{1b}[2J  failed: refused ***
@@ -345,25 +341,26 @@ mod tests {
     #[test]
     fn quiet_and_no_progress_show_nothing() {
         use clap::Parser;
-        for (line, shown) in [
+        for (line, expected) in [
             ("imglife sync", "[1/1] a\n"),
             ("imglife sync -q", ""),
             ("imglife --no-progress sync", ""),
         ] {
             let (process, captured) = process();
             let messages = Messages::new(&process, LogFormat::Text, false);
-            let global = crate::cli::Cli::parse_from(line.split(' ')).global;
-            choose(&global, &messages, &process).event(Event::Finished {
+            let global = crate::cli::program::Cli::parse_from(line.split(' ')).global;
+            let presentation = StepPresentation::new(&global, &messages, &process);
+            presentation.progress().event(Event::Finished {
                 item: "a",
                 outcome: ItemOutcome::Done { detail: "" },
             });
-            assert_eq!(captured.text(), shown, "{line}");
+            assert_eq!(captured.text(), expected, "{line}");
         }
     }
 
     #[test]
-    fn bars_add_up_and_vanish_with_the_last_item() {
-        let bars = Bars::new(Messages::new(&process().0, LogFormat::Text, false));
+    fn bars_add_up_and_end_with_the_last_item() {
+        let bars = BarProgress::new(Messages::new(&process().0, LogFormat::Text, false));
         let names: Vec<String> = (0..20).map(|number| format!("item {number}")).collect();
         bars.event(Event::Planned { items: names.len() });
         for item in &names {
@@ -371,7 +368,7 @@ mod tests {
             bars.event(Event::Expected { item, bytes: 100 });
             bars.event(Event::Moved { item, bytes: 40 });
         }
-        let with_bar = |bars: &Bars| {
+        let with_bar = |bars: &BarProgress| {
             bars.state
                 .lock()
                 .expect("no panic")
@@ -386,7 +383,7 @@ mod tests {
                 bars.overall.length(),
                 bars.overall.position()
             ),
-            (ITEM_BARS, Some(2000), 800)
+            (MAX_ITEM_BARS, Some(2000), 800)
         );
         bars.event(Event::Finished {
             item: &names[0],

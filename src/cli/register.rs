@@ -3,69 +3,69 @@
 use chrono::{DateTime, Utc};
 use clap::Args;
 
-use super::output::OutputForm;
+use super::output::OutputFormArgument;
 use crate::app::RegisterOptions;
 use crate::model::ImageReference;
+use crate::model::env;
 
-/// Record what an application image was built on
+/// Record which base an application image uses
 ///
-/// Stores a record of the image, its base, the commit and the project in the Package Registry, in
-/// the place of an older record of the same tag. `status` and `check` tell from these records who
-/// uses a base, and `cleanup` keeps the bases that they name.
+/// Stores a build record with the image, its base, the commit and the project in the Package
+/// Registry. It replaces an older record of the same tag. `status` and `check` use the records to
+/// show which applications use a base, and `cleanup` keeps the bases in them.
 ///
-/// The base is found out from the image when `--base` is not given: from the annotation
+/// Without `--base`, the base is detected from the image: from the annotation
 /// `org.opencontainers.image.base.name`, the label `BASE_IMAGE_REF`, the label `imglife.ref` that
-/// every image inherits from a base of `imglife build`, or the label
-/// `org.opencontainers.image.base.name`. What the image inherited from its base names the base's
-/// own base, and does not count.
+/// images inherit from bases of `imglife build`, or the label `org.opencontainers.image.base.name`.
+/// Values that the image inherited from its base are ignored: they refer to the base of the base.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   imglife register --image \"$CI_REGISTRY_IMAGE:$CI_COMMIT_TAG\"
-      in GitLab CI, after the push: commit and project are known, base and platforms are found out from the image
+      in GitLab CI, after the push: commit and project come from CI variables, base and platforms from the image
   imglife register --image registry.example.com/apps/web:1.2.0 --revision 4f2a91c --project team/web \\
       --base registry.example.com/bases/alpine:3.21.3-core1.0.0 --platform 'linux/amd64 linux/arm64'
-      everything given: no image registry is asked
+      set everything, without access to the image registry
   imglife register --image registry.example.com/apps/web:1.2.0 --field team=payments --field tier=1
-      with fields of one's own, which reports show
+      add custom fields, which reports show
 
 Exit codes:
   0  the record is stored
-  1  it is not
-  2  wrong usage or configuration; nothing was done")]
+  1  the record could not be stored
+  2  invalid usage or configuration; nothing was changed")]
 pub(super) struct RegisterArguments {
-    /// The image that was pushed, with its tag
+    /// Image that was pushed, with its tag
     #[arg(long, value_name = "REF")]
     image: ImageReference,
 
-    /// The commit it was built from [default: `CI_COMMIT_SHA`, `GITHUB_SHA`]
+    /// Commit that the image was built from [default: `CI_COMMIT_SHA`, `GITHUB_SHA`]
     #[arg(long, value_name = "SHA")]
     revision: Option<String>,
 
-    /// The path of the project it belongs to [default: `CI_PROJECT_PATH`, `GITHUB_REPOSITORY`]
-    #[arg(long, value_name = "PATH")]
+    /// Path of its project [default: `CI_PROJECT_PATH`, `GITHUB_REPOSITORY`]
+    #[arg(long, value_name = env::PATH)]
     project: Option<String>,
 
-    /// The base it was built on [default: what the image tells]
+    /// Base that the image was built on [default: detected from the image]
     #[arg(long, value_name = "REF")]
     base: Option<ImageReference>,
 
-    /// Its platforms, as in `linux/amd64 linux/arm64` [default: what the image tells]
+    /// Platforms of the image, such as `linux/amd64 linux/arm64` [default: detected from the image]
     #[arg(long, value_name = "PLATFORMS")]
     platform: Vec<String>,
 
-    /// A field of one's own (can be repeated); in CI `ci_ref` and `ci_pipeline_url` are there by
-    /// themselves
+    /// Custom field (can be repeated); in CI, `ci_ref` and `ci_pipeline_url` are added
+    /// automatically
     #[arg(long, value_name = "KEY=VALUE")]
     field: Vec<String>,
 
-    /// When it was built, as in `2026-11-21T07:30:00Z` [default: now]
+    /// Build time, such as `2026-11-21T07:30:00Z` [default: now]
     #[arg(long, value_name = "TIME")]
     built_at: Option<DateTime<Utc>>,
 
-    /// The form of the report on stdout
+    /// Format of the report on stdout
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
-    output: OutputForm,
+    output: OutputFormArgument,
 }
 
 impl RegisterArguments {

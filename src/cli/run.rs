@@ -7,116 +7,119 @@ use clap::{Args, ValueEnum};
 use super::build::BuildArguments;
 use super::check::CheckArguments;
 use super::cleanup::CleanupArguments;
+use super::env_options::{arguments_of, option_names, parse};
+use super::env_typos::typos;
 use super::eol::UpdateArguments;
-use super::misspelt::misspelt;
-use super::output::OutputForm;
+use super::output::OutputFormArgument;
 use super::register::RegisterArguments;
 use super::shard::ShardArgument;
 use super::status::StatusArguments;
 use super::sync::SyncArguments;
-use super::written::{names, parsed, written};
-use crate::app::{self, Event, Node, OwnBuilder, Push, RunOptions, StepOptions};
+use crate::app::{
+    self, BuildOptions, Node, OwnBuilder, PipelineEvent, PushMode, RunOptions, StepOptions,
+};
 use crate::error::Failure;
 use crate::model::Variables;
 
 /// Run the steps of a pipeline
 ///
-/// Runs the steps in the order sync, build, eol-update, status, cleanup, check, register. Without
-/// names those that the event calls for: sync, build, eol-update and status on a schedule or by
-/// hand, build and status after a push; in CI, build on the default branch only. The event is the
-/// CI server's, outside of CI `manual`. eol-update and status run although a step before them
-/// failed; cleanup does not after a failed sync.
+/// Runs the named steps in the order sync, build, eol-update, status, cleanup, check, register.
+/// Without names, the event of the pipeline selects the steps: sync, build, eol-update and status
+/// for a schedule or a manual run, build and status for a push; in CI, build only runs on the
+/// default branch. The event is read from the variables of the CI server; outside CI it is
+/// `manual`. eol-update and status run even if an earlier step failed; cleanup does not run after a
+/// failed sync.
 ///
-/// On the default branch in CI, what changed is also committed and pushed (`eol-data.yaml`,
-/// `README.md`), the inventory is published, and the messages of `lifecycle.notify` are sent.
+/// In CI on the default branch, changed files (`eol-data.yaml`, `README.md`) are committed and
+/// pushed, the inventory is published, and end-of-life notifications are sent.
 ///
-/// The options of a step are those of its own command. They follow `--` where one step is named, or
-/// are variables: `IMGLIFE_CHECK_MAX_DAYS=30` is `--max-days 30` of check,
+/// A step has the options of its own command. Pass them after `--` if one step is named, or set
+/// them as environment variables: `IMGLIFE_CHECK_MAX_DAYS=30` is `--max-days 30` of check,
 /// `IMGLIFE_STATUS_OVERWRITE=true` is `--overwrite` of status, and `IMGLIFE_RUN_PUSH=never` is
-/// `--push never` of this command. What can be repeated is one value a line.
+/// `--push never` of this command. Options that can be repeated have one value per line.
 #[derive(Debug, Default, Args)]
 #[command(after_long_help = "\
 Examples:
   imglife run
-      all that the event calls for: the one line of a scheduled job
+      run the steps that the event selects, for example in a scheduled job
   imglife run sync build
-      two of the steps
+      run two steps
   imglife run --event schedule --push never
-      what the nightly pipeline would do, without committing anything
+      run the steps of the nightly pipeline without committing anything
   imglife run check -- --base registry.example.com/bases/alpine:3.21.3-core1.0.0 --strict
-      a step with options of its own
+      run a step with options
   imglife run build --shard auto --reports imglife-reports
-      a part of the images in each of several jobs, with reports for the CI server
+      build a part of the images in each of several parallel jobs, with reports for the CI server
 
 Exit codes:
-  0    all steps are done
-  1    a step failed; those after it ran where that makes sense
-  2    wrong usage or configuration; nothing was done
-  3    done, and a policy that was asked for is violated
+  0    all steps succeeded
+  1    a step failed; later steps ran unless they depend on it
+  2    invalid usage or configuration; nothing was changed
+  3    success, but a policy that you set is violated
   130  stopped by Ctrl-C
   143  stopped by SIGTERM")]
 pub(super) struct RunArguments {
-    /// The steps to run [default: those that the event calls for]
+    /// Steps to run [default: the steps that the event selects]
     #[arg(value_name = "STEP", value_enum)]
-    steps: Vec<Step>,
+    steps: Vec<StepArgument>,
 
-    /// Why the pipeline runs [default: as the CI server says, else manual]
+    /// Event that started the pipeline [default: from the CI server, outside CI manual]
     #[arg(long, value_name = "EVENT", value_enum)]
-    event: Option<EventName>,
+    event: Option<EventArgument>,
 
-    /// Whether to commit and publish what changed; `auto`: in CI on the default branch
+    /// When to commit and publish changes; `auto`: in CI on the default branch
     #[arg(long, value_name = "WHEN", value_enum)]
-    push: Option<PushChoice>,
+    push: Option<PushArgument>,
 
-    /// Run nothing after a step that failed
+    /// Run no further steps after a failed step
     #[arg(long)]
     fail_fast: bool,
 
-    /// Narrows sync, build and cleanup to entries and images of this name; `*` and `?` are
+    /// Limit sync, build and cleanup to entries and images with this name; `*` and `?` are
     /// wildcards (can be repeated)
     #[arg(long, value_name = "GLOB")]
     only: Vec<String>,
 
-    /// Narrows sync, build and cleanup to the I-th of N equal parts; `auto` takes both from
+    /// Limit sync, build and cleanup to part I of N equal parts; `auto` reads both from
     /// `CI_NODE_INDEX` and `CI_NODE_TOTAL`
     #[arg(long, value_name = "I/N|auto")]
     shard: Option<ShardArgument>,
 
-    /// Write the reports for CI servers into this directory: JUnit, OpenMetrics, code quality,
+    /// Write reports for the CI server into this directory: JUnit, OpenMetrics, code quality,
     /// dotenv, JSON
     #[arg(long, value_name = "DIR")]
     reports: Option<PathBuf>,
 
-    /// The form of the report on stdout
+    /// Format of the report on stdout
     #[arg(long, value_name = "FORM", value_enum)]
-    output: Option<OutputForm>,
+    output: Option<OutputFormArgument>,
 
-    /// The image of BuildKit, for the builder that is made where docker has only its own
+    /// BuildKit image for the buildx builder that is created if docker has only its default builder
     #[arg(long, value_name = "REF", help_heading = BUILDER)]
     builder_image: Option<String>,
 
-    /// A machine that builds some platforms, as in `linux/arm64=ssh://user@host` (can be repeated)
+    /// Machine that builds some platforms, such as `linux/arm64=ssh://user@host` (can be repeated)
     #[arg(long, value_name = "PLATFORMS=ENDPOINT", help_heading = BUILDER)]
     builder_node: Vec<Node>,
 
-    /// Where a buildx builder is made for the run: register emulators for other platforms first, by
-    /// this image (`tonistiigi/binfmt`), which is run with all privileges
+    /// Register emulators for other platforms before a buildx builder is created, with this image
+    /// (`tonistiigi/binfmt`), which runs in privileged mode
     #[arg(long, value_name = "IMAGE", help_heading = BUILDER)]
     binfmt: Option<String>,
 
-    /// Keep the builder, for runs to come
+    /// Keep the created builder for later runs
     #[arg(long, help_heading = BUILDER)]
     keep_builder: bool,
 
-    /// The options of the step, where one is named
+    /// Options of the step, if exactly one is named
     #[arg(last = true, value_name = "OPTIONS")]
     options: Vec<String>,
 }
 
-const BUILDER: &str = "Options of docker's builder";
+const BUILDER: &str = "Options of the docker builder";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-enum Step {
+enum StepArgument {
     Sync,
     Build,
     EolUpdate,
@@ -127,7 +130,7 @@ enum Step {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum EventName {
+enum EventArgument {
     Schedule,
     Push,
     Web,
@@ -135,48 +138,56 @@ enum EventName {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum PushChoice {
+enum PushArgument {
     Auto,
     Always,
     Never,
 }
 
-/// Returns the names of all variables that stand for options, of a run and of its steps.
+/// Returns the names of the variables for all options of a run and its steps.
 pub(super) fn option_variables() -> Vec<String> {
     [
-        names::<RunArguments>("run"),
-        names::<SyncArguments>("sync"),
-        names::<BuildArguments>("build"),
-        names::<UpdateArguments>("eol-update"),
-        names::<StatusArguments>("status"),
-        names::<CleanupArguments>("cleanup"),
-        names::<CheckArguments>("check"),
-        names::<RegisterArguments>("register"),
+        option_names::<RunArguments>("run"),
+        option_names::<SyncArguments>("sync"),
+        option_names::<BuildArguments>("build"),
+        option_names::<UpdateArguments>("eol-update"),
+        option_names::<StatusArguments>("status"),
+        option_names::<CleanupArguments>("cleanup"),
+        option_names::<CheckArguments>("check"),
+        option_names::<RegisterArguments>("register"),
     ]
     .concat()
 }
 
-/// What an event can call for.
-const CALLED_FOR: [Step; 4] = [Step::Sync, Step::Build, Step::EolUpdate, Step::Status];
+/// Steps that an event can select.
+const STEPS_OF_EVENTS: [StepArgument; 4] = [
+    StepArgument::Sync,
+    StepArgument::Build,
+    StepArgument::EolUpdate,
+    StepArgument::Status,
+];
 
 impl RunArguments {
-    /// Returns what is asked for, by arguments and by variables.
+    /// Returns the options, from arguments and environment variables. Arguments win.
     pub(super) fn options(self, variables: &Variables) -> Result<RunOptions, Failure> {
-        let mut given = self.or(parsed("run", written::<RunArguments>("run", variables)?)?);
+        let mut given = self.or(parse(
+            "run",
+            arguments_of::<RunArguments>("run", variables)?,
+        )?);
         let mut steps = std::mem::take(&mut given.steps);
         steps.sort_unstable();
         steps.dedup();
         let are_named = !steps.is_empty();
         if !given.options.is_empty() && steps.len() != 1 {
             return Err(Failure::usage(
-                "options after `--` are those of a step, so one step must be named",
+                "options after `--` need exactly one named step",
             )
-            .hint("for several give them as variables, as in IMGLIFE_STATUS_FAIL_ON=expired"));
+            .hint("for several steps, set options as variables, such as IMGLIFE_STATUS_FAIL_ON=expired"));
         }
         let steps = if are_named {
             steps
         } else {
-            CALLED_FOR.to_vec()
+            STEPS_OF_EVENTS.to_vec()
         };
         Ok(RunOptions {
             steps: steps
@@ -185,32 +196,25 @@ impl RunArguments {
                 .collect::<Result<_, Failure>>()?,
             are_named,
             event: given.event.map(|event| match event {
-                EventName::Schedule => Event::Schedule,
-                EventName::Push => Event::Push,
-                EventName::Web => Event::Web,
-                EventName::Manual => Event::Manual,
+                EventArgument::Schedule => PipelineEvent::Schedule,
+                EventArgument::Push => PipelineEvent::Push,
+                EventArgument::Web => PipelineEvent::Web,
+                EventArgument::Manual => PipelineEvent::Manual,
             }),
             push: match given.push {
-                None | Some(PushChoice::Auto) => Push::Auto,
-                Some(PushChoice::Always) => Push::Always,
-                Some(PushChoice::Never) => Push::Never,
+                None | Some(PushArgument::Auto) => PushMode::Auto,
+                Some(PushArgument::Always) => PushMode::Always,
+                Some(PushArgument::Never) => PushMode::Never,
             },
             fail_fast: given.fail_fast,
             only: given.only,
             reports: given.reports,
-            output: given.output.map_or(app::Output::Text, Into::into),
-            builder: OwnBuilder {
-                image: given.builder_image,
-                nodes: given.builder_node,
-                emulators: given.binfmt,
-                keep: given.keep_builder,
-                ..OwnBuilder::default()
-            },
-            unheard_of: misspelt(&option_variables(), variables),
+            output: given.output.map_or(app::OutputForm::Text, Into::into),
+            unknown_variables: typos(&option_variables(), variables),
         })
     }
 
-    /// Returns the arguments, with those of `other` where there are none.
+    /// Returns the arguments, completed by those of `other` that are not set.
     fn or(self, other: RunArguments) -> RunArguments {
         fn filled<T>(one: Vec<T>, other: Vec<T>) -> Vec<T> {
             if one.is_empty() { other } else { one }
@@ -232,47 +236,61 @@ impl RunArguments {
         }
     }
 
-    /// Returns what a step is asked to do: by variables, by the options of the run, and after `--`.
-    fn step(&self, step: Step, variables: &Variables) -> Result<StepOptions, Failure> {
+    /// Returns the options of a step: from variables, from the options of the run, and after `--`.
+    fn step(&self, step: StepArgument, variables: &Variables) -> Result<StepOptions, Failure> {
         Ok(match step {
-            Step::Sync => {
+            StepArgument::Sync => {
                 let arguments: SyncArguments = self.arguments("sync", variables)?;
                 StepOptions::Sync(arguments.within(self.shard).options(variables)?)
             }
-            Step::Build => {
+            StepArgument::Build => {
                 let arguments: BuildArguments = self.arguments("build", variables)?;
-                StepOptions::Build(arguments.within(self.shard).options(variables)?)
+                StepOptions::Build(BuildOptions {
+                    own_builder: Some(self.own_builder()),
+                    ..arguments.within(self.shard).options(variables)?
+                })
             }
-            Step::EolUpdate => StepOptions::EolUpdate(
+            StepArgument::EolUpdate => StepOptions::EolUpdate(
                 self.arguments::<UpdateArguments>("eol-update", variables)?
                     .options(),
             ),
-            Step::Status => StepOptions::Status(
+            StepArgument::Status => StepOptions::Status(
                 self.arguments::<StatusArguments>("status", variables)?
                     .options(),
             ),
-            Step::Cleanup => {
+            StepArgument::Cleanup => {
                 let arguments: CleanupArguments = self.arguments("cleanup", variables)?;
                 StepOptions::Cleanup(arguments.within(self.shard).options(variables)?)
             }
-            Step::Check => StepOptions::Check(
+            StepArgument::Check => StepOptions::Check(
                 self.arguments::<CheckArguments>("check", variables)?
                     .options(),
             ),
-            Step::Register => StepOptions::Register(
+            StepArgument::Register => StepOptions::Register(
                 self.arguments::<RegisterArguments>("register", variables)?
                     .options(),
             ),
         })
     }
 
+    /// Returns the settings of the builder that is created if docker has only its default one.
+    fn own_builder(&self) -> OwnBuilder {
+        OwnBuilder {
+            image: self.builder_image.clone(),
+            nodes: self.builder_node.clone(),
+            emulators: self.binfmt.clone(),
+            keep: self.keep_builder,
+            ..OwnBuilder::default()
+        }
+    }
+
     fn arguments<T: Args>(&self, step: &'static str, variables: &Variables) -> Result<T, Failure> {
         let name = |argument: &str| argument.split('=').next().unwrap_or_default().to_owned();
         let given: Vec<String> = self.options.iter().map(|option| name(option)).collect();
-        // What can be repeated would come to both.
-        let written = written::<T>(step, variables)?
+        // Without this, an option that can be repeated would have the values of both.
+        let of_variables = arguments_of::<T>(step, variables)?
             .into_iter()
             .filter(|argument| !given.contains(&name(argument)));
-        parsed(step, written.chain(self.options.iter().cloned()))
+        parse(step, of_variables.chain(self.options.iter().cloned()))
     }
 }

@@ -1,5 +1,4 @@
-//! `--shard`: one of several parts of a run, by number or as the CI's parallel jobs count
-//! themselves.
+//! `--shard`: one of several parts of a run, by number or from the index of a parallel CI job.
 
 use std::str::FromStr;
 
@@ -11,10 +10,10 @@ use crate::model::Variables;
 use crate::model::env;
 use crate::model::text::excerpt;
 
-/// More parts than this are a mistake.
-const MOST_PARTS: usize = 1000;
+/// Maximum number of parts; more are probably a mistake.
+const MAX_PARTS: usize = 1000;
 
-/// What `--shard` asks for.
+/// Value of `--shard`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ShardArgument {
     Part(Shard),
@@ -22,7 +21,7 @@ pub(super) enum ShardArgument {
 }
 
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("expected `I/N` with 1 <= I <= N <= {MOST_PARTS}, such as `1/3`, or `auto`")]
+#[error("expected `I/N` with 1 <= I <= N <= {MAX_PARTS}, such as `1/3`, or `auto`")]
 pub(super) struct ShardError;
 
 impl FromStr for ShardArgument {
@@ -45,13 +44,13 @@ fn part(index: &str, count: &str) -> Option<Shard> {
             .ok()
             .filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    let count = number(count).filter(|count| *count <= MOST_PARTS)?;
+    let count = number(count).filter(|count| *count <= MAX_PARTS)?;
     Shard::new(number(index)?, count)
 }
 
 impl ShardArgument {
-    /// Returns the part that is meant, for `auto` from the variables of the CI job (GitLab's
-    /// `parallel`; the index counts from 1).
+    /// Returns the part. For `auto`, reads it from the variables of GitLab CI jobs with `parallel`,
+    /// which count from 1. Fails when they are not set or invalid.
     pub(super) fn shard(self, variables: &Variables) -> Result<Shard, Failure> {
         if let ShardArgument::Part(shard) = self {
             return Ok(shard);
@@ -63,7 +62,7 @@ impl ShardArgument {
             return Err(Failure::usage(format!(
                 "`--shard auto` needs the variables CI_NODE_INDEX and CI_NODE_TOTAL"
             ))
-            .hint("GitLab sets both in jobs with `parallel`; elsewhere give `--shard I/N`"));
+            .hint("GitLab sets both in jobs with `parallel`; elsewhere pass `--shard I/N`"));
         };
         part(index, total).ok_or_else(|| {
             Failure::usage(format!(
@@ -72,7 +71,7 @@ impl ShardArgument {
                 excerpt(total, 20)
             ))
             .hint(format!(
-                "`--shard auto` expects 1 <= CI_NODE_INDEX <= CI_NODE_TOTAL <= {MOST_PARTS}"
+                "`--shard auto` expects 1 <= CI_NODE_INDEX <= CI_NODE_TOTAL <= {MAX_PARTS}"
             ))
         })
     }
@@ -83,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shard_is_a_part_of_a_whole() {
+    fn shard_accepts_only_parts_of_a_whole() {
         for (text, shown) in [
             ("1/1", "1/1"),
             ("1/3", "1/3"),
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn auto_takes_the_part_of_the_ci_job() {
+    fn shard_auto_reads_the_variables_of_the_ci_job() {
         let shard = |variables: &[(&str, &str)]| {
             ShardArgument::Auto.shard(&variables.iter().copied().collect())
         };

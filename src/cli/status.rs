@@ -6,80 +6,79 @@ use clap::{Args, ValueEnum};
 
 use crate::app::{FailOn, StatusForm, StatusOptions};
 
-/// Report what there is, who uses it, and when it ends
+/// Report on mirrors, base images and applications
 ///
-/// Three tables: mirrors, base images, and the applications that were registered, each with its end
-/// of life and how it stands; below them who stands on what, and what ends when. Nothing is in it
-/// that changes by itself, so a commit of it says that something has changed. In a file that is
-/// there already only what is between `<!-- imglife:begin -->` and `<!-- imglife:end -->` is
-/// replaced; a file without these lines gets the report at its end. A registry that cannot be
-/// listed fails the whole, and no file is written.
+/// Prints three tables: mirrors, base images and registered applications, each with its status and
+/// end-of-life date; below them a diagram of which image is built on which, and a timeline of
+/// end-of-life dates. The report contains no timestamps, so it only changes when the state of an
+/// image changes. In an existing file, only the text between `<!-- imglife:begin -->` and `<!--
+/// imglife:end -->` is replaced; a file without these markers gets the report at its end. If a
+/// registry cannot be listed, the command fails and writes no file.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   imglife status
       print the report as Markdown
   imglife status --output README.md --publish
-      in a pipeline: bring the README up to date, and tell `imglife check` what the newest bases are
+      in a pipeline: update the README, and publish the newest bases for `imglife check`
   imglife status --offline --fail-on warning
-      by configuration and records alone; exit code 3 when something ends soon
+      use only the configuration and the records; exit with 3 if an image reaches its end of life soon
   imglife status --format json --output status.json
-      for programs
+      write the report as JSON
 
 Exit codes:
-  0  reported
-  1  a registry or the records could not be read, or a file not be written; no report was written
-  2  wrong usage or configuration; nothing was done
-  3  reported, and something is as `--fail-on` says")]
+  0  success
+  1  a registry or the records could not be read, or a file could not be written; no report was written
+  2  invalid usage or configuration; nothing was changed
+  3  success, but an image or application fails the condition of `--fail-on`")]
 pub(super) struct StatusArguments {
-    /// The file that the report is put into, instead of stdout
+    /// File to write the report to, instead of stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Replace the whole file, not only what is between the markers
+    /// Replace the whole file, not only the text between the markers
     #[arg(long, requires = "output")]
     overwrite: bool,
 
-    /// The form of the report
+    /// Format of the report
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
-    format: Form,
+    format: StatusFormArgument,
 
-    /// Show what is configured and recorded, without asking any OCI registry
+    /// Use only the configuration and the records, no OCI registry
     #[arg(long, conflicts_with = "publish")]
     offline: bool,
 
-    /// Store the inventory in the Package Registry, where `imglife check` looks for the newest
-    /// bases
+    /// Upload the inventory to the Package Registry, where `imglife check` reads the newest bases
     #[arg(long)]
     publish: bool,
 
-    /// End with exit code 3 when something is like this
+    /// Exit with 3 if an image or application has this status
     #[arg(long, value_name = "WHAT", value_enum)]
-    fail_on: Option<Violation>,
+    fail_on: Option<FailOnArgument>,
 
-    /// Write a JUnit report, a case for each image and application
+    /// Write a JUnit report with a test case for each image and application
     #[arg(long, value_name = "FILE")]
     report_junit: Option<PathBuf>,
 
-    /// Write OpenMetrics: images by status, and when they end
+    /// Write metrics in OpenMetrics format: images by status, and their end-of-life dates
     #[arg(long, value_name = "FILE")]
     report_metrics: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// A page with tables and Mermaid diagrams
+enum StatusFormArgument {
+    /// Page with tables and Mermaid diagrams
     #[default]
     Markdown,
-    /// The tables for programs (`imglife/status/v1`)
+    /// Tables as JSON (`imglife/status/v1`)
     Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Violation {
-    /// It ends within `lifecycle.warn_days`, or has ended
+enum FailOnArgument {
+    /// End of life within `lifecycle.warn_days`, or in the past
     Warning,
-    /// It has ended
+    /// End of life in the past
     Expired,
 }
 
@@ -89,14 +88,14 @@ impl StatusArguments {
             file: self.output,
             overwrite: self.overwrite,
             form: match self.format {
-                Form::Markdown => StatusForm::Markdown,
-                Form::Json => StatusForm::Json,
+                StatusFormArgument::Markdown => StatusForm::Markdown,
+                StatusFormArgument::Json => StatusForm::Json,
             },
             offline: self.offline,
             publish: self.publish,
             fail_on: self.fail_on.map(|violation| match violation {
-                Violation::Warning => FailOn::Warning,
-                Violation::Expired => FailOn::Expired,
+                FailOnArgument::Warning => FailOn::Warning,
+                FailOnArgument::Expired => FailOn::Expired,
             }),
             report_junit: self.report_junit,
             report_metrics: self.report_metrics,

@@ -1,4 +1,4 @@
-//! The command line as a whole, on a process of our own.
+//! Tests of the command line as a whole, with a test process.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -6,20 +6,21 @@ use std::path::Path;
 use chrono::DateTime;
 use clap::CommandFactory;
 
-use super::{Cli, main};
+use super::main;
+use super::program::Cli;
 use crate::error::Exit;
 use crate::model::{Clock, Variables};
 use crate::process::{Process, Stream};
 
-struct Ended {
+struct RunOutcome {
     exit: Exit,
     stdout: String,
     stderr: String,
 }
 
-fn run_in(directory: &Path, line: &str, variables: &[(&str, &str)]) -> Ended {
-    let (stdout, written) = Stream::captured();
-    let (stderr, said) = Stream::captured();
+fn run_in(directory: &Path, line: &str, variables: &[(&str, &str)]) -> RunOutcome {
+    let (stdout, stdout_text) = Stream::captured();
+    let (stderr, stderr_text) = Stream::captured();
     let process = Process {
         variables: variables.iter().copied().collect(),
         clock: Clock::fixed(DateTime::UNIX_EPOCH),
@@ -28,19 +29,19 @@ fn run_in(directory: &Path, line: &str, variables: &[(&str, &str)]) -> Ended {
         stderr,
     };
     let exit = main(line.split_whitespace().map(OsString::from), &process);
-    Ended {
+    RunOutcome {
         exit,
-        stdout: written.text(),
-        stderr: said.text(),
+        stdout: stdout_text.text(),
+        stderr: stderr_text.text(),
     }
 }
 
-fn run(line: &str) -> Ended {
+fn run(line: &str) -> RunOutcome {
     run_in(Path::new("/nonexistent"), line, &[])
 }
 
 #[test]
-fn the_definitions_are_sound() {
+fn the_argument_definitions_are_valid() {
     Cli::command().debug_assert();
 }
 
@@ -54,40 +55,40 @@ fn the_version_is_one_line_on_stdout() {
 }
 
 #[test]
-fn the_program_describes_itself() {
+fn help_describes_the_program() {
     let ended = run("imglife --help");
     assert_eq!((ended.exit, ended.stderr.as_str()), (Exit::Done, ""));
-    // Blank lines of a description are indented.
+    // clap indents blank lines of a description.
     let help: Vec<&str> = ended.stdout.lines().map(str::trim_end).collect();
     insta::assert_snapshot!(help.join("\n"), @"
     Keep an organisation's container images alive
 
-    Mirrors public images and keeps the mirrors current, builds base images on them, knows when they
-    reach their end of life, and records which applications stand on what. Configured by one file:
-    `imglife.yaml`, or the one that `--config` or `IMGLIFE_CONFIG` names. Reports and data go to stdout;
-    logs, progress and errors to stderr.
+    Mirrors public images, builds base images on the mirrors, tracks when they reach their end of life,
+    records which applications use which base, and cleans up old tags. Configured by one file:
+    `./imglife.yaml`, or the file set by `--config` or `IMGLIFE_CONFIG`. Reports and data go to stdout;
+    logs, progress and errors go to stderr.
 
     Usage: imglife [OPTIONS] [COMMAND]
 
     Commands:
       sync         Mirror upstream tags
       build        Build base images from templates
-      cleanup      Delete tags that nobody needs any more
-      eol          Know what ends when
-      status       Report what there is, who uses it, and when it ends
+      cleanup      Delete old tags that are no longer used
+      eol          Track end-of-life dates
+      status       Report on mirrors, base images and applications
       run          Run the steps of a pipeline
-      register     Record what an application image was built on
-      check        Tell whether the base of an application is current and alive
+      register     Record which base an application image uses
+      check        Check that the base of an application is current and supported
       latest       Print the newest reference of a base
-      base-args    Print the flags that tell a build which base it stands on
-      app          Query and prune the records of application images
-      init         Write the files of a new repository of base images
-      doctor       Test everything that the configuration needs, and say what to do
-      git          Commit what a pipeline made
+      base-args    Print build flags that record the base of an image
+      app          List and delete build records of applications
+      init         Create the files of a new base image repository
+      doctor       Check everything that the configuration needs, and suggest fixes
+      git          Commit and push files from a pipeline
       config       Validate, describe or show the configuration
-      demo         See it work on a sample world, without a server or network
+      demo         Try imglife on sample data, without a server or network
       completions  Print a completion script for a shell
-      man          Print a manual page, or write all of them
+      man          Print a manual page, or write all manual pages
       help         Print this message or the help of the given subcommand(s)
 
     Options:
@@ -99,60 +100,59 @@ fn the_program_describes_itself() {
 
     Global options:
       -c, --config <PATH>
-              The configuration file [environment: IMGLIFE_CONFIG; default: ./imglife.yaml]
+              Configuration file [environment: `IMGLIFE_CONFIG`; default: ./imglife.yaml]
 
           --check
-              Validate the configuration and stop
+              Validate the configuration, then exit
 
           --time-limit <DURATION>
-              Stop in good order after this time, as in `45m` or `1h30m`, and report what is done
-              [default: as long as the CI job has left]
+              Stop after this time, such as `45m` or `1h30m`, and report what was done [default: the
+              remaining time of the CI job]
 
       -q, --quiet
-              Print only errors and the report: no other logs, no progress
+              Print only errors and the report, no other logs and no progress
 
           --no-progress
-              Show no progress
+              Hide the progress display
 
           --color <WHEN>
-              When to use colours; `auto` also heeds NO_COLOR and TERM=dumb
+              When to use colours; `auto` respects `NO_COLOR` and TERM=dumb
 
               [default: auto]
               [possible values: auto, always, never]
 
           --log-format <FORMAT>
-              The form of logs, progress and errors [environment: IMGLIFE_LOG_FORMAT; default: text]
+              Format of logs, progress and errors [environment: `IMGLIFE_LOG_FORMAT`; default: text]
 
               [possible values: text, json]
 
           --log-level <LEVEL>
-              Which logs to print, from the fewest to the most [environment: IMGLIFE_LOG_LEVEL; default:
-              info]
+              Minimum level of logs to print [environment: `IMGLIFE_LOG_LEVEL`; default: info]
 
               [possible values: error, warn, info, debug, trace]
 
     Examples:
-      imglife demo              see it work on a sample world, without a server
-      imglife doctor            whether every login, host and program that it needs is there
-      imglife --check           validate ./imglife.yaml and say what it suffices for
-      imglife sync --dry-run    what a sync would copy
-      imglife eol list          what ends when
-      imglife status            what there is, who uses it, and when it ends
-      imglife run               all of it in order, as a nightly pipeline does
-      imglife help sync         everything about a command
+      imglife demo              try it on sample data, without a server
+      imglife doctor            check hosts, credentials and programs
+      imglife --check           validate ./imglife.yaml
+      imglife sync --dry-run    show which tags a sync would copy
+      imglife eol list          list end-of-life dates
+      imglife status            report on mirrors, base images and applications
+      imglife run               run all steps in order, as in a nightly pipeline
+      imglife help sync         show the help of a command
 
     Exit codes:
-      0    done
-      1    it failed, or an item of it failed
-      2    wrong usage or configuration; nothing was done
-      3    done, and a policy that was asked for is violated
+      0    success
+      1    the command failed, or one of its items failed
+      2    invalid usage or configuration; nothing was changed
+      3    success, but a policy that you set is violated
       130  stopped by Ctrl-C
       143  stopped by SIGTERM
     ");
 }
 
 #[test]
-fn every_command_describes_itself_with_examples() {
+fn help_of_every_command_has_examples() {
     fn visit(command: &clap::Command, line: &str) {
         let shown = run(&format!("{line} --help"));
         assert_eq!(shown.exit, Exit::Done, "{line}");
@@ -169,7 +169,7 @@ fn every_command_describes_itself_with_examples() {
 }
 
 #[test]
-fn wrong_usage_is_told_on_stderr_and_exits_2() {
+fn usage_errors_go_to_stderr_and_exit_with_2() {
     let ended = run("imglife sync --dry-rum");
     assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""));
     insta::assert_snapshot!(ended.stderr, @"
@@ -213,7 +213,7 @@ fn wrong_usage_is_told_on_stderr_and_exits_2() {
 }
 
 #[test]
-fn usage_errors_are_coloured_only_when_asked_for() {
+fn usage_errors_are_coloured_only_with_color_always() {
     assert!(!run("imglife --wrong").stderr.contains('\u{1b}'));
     assert!(
         run("imglife --color always --wrong")
@@ -240,7 +240,7 @@ fn usage_errors_are_coloured_only_when_asked_for() {
 }
 
 #[test]
-fn global_flags_are_taken_before_and_after_the_command() {
+fn global_flags_work_before_and_after_the_command() {
     for line in [
         "imglife --config no.yaml sync",
         "imglife sync -c no.yaml",
@@ -260,7 +260,7 @@ fn global_flags_are_taken_before_and_after_the_command() {
 }
 
 #[test]
-fn check_stops_before_the_command() {
+fn check_flag_replaces_the_command() {
     let ended = run("imglife --check man");
     assert_eq!((ended.exit, ended.stdout.as_str()), (Exit::Usage, ""));
     assert!(
@@ -273,7 +273,7 @@ fn check_stops_before_the_command() {
 }
 
 #[test]
-fn a_variable_with_a_wrong_value_is_a_usage_error_and_a_flag_wins_over_it() {
+fn an_invalid_variable_is_a_usage_error_and_a_flag_wins_over_it() {
     let ended = run_in(
         Path::new("/"),
         "imglife man",
@@ -324,7 +324,7 @@ fn with_json_logs_each_finding_in_the_configuration_is_an_object() {
 }
 
 #[test]
-fn completions_and_manual_pages_name_the_commands() {
+fn completions_and_manual_pages_contain_the_commands() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ended = run(&format!("imglife completions {shell}"));
         assert_eq!((ended.exit, ended.stderr.as_str()), (Exit::Done, ""));
@@ -344,10 +344,10 @@ fn completions_and_manual_pages_name_the_commands() {
     );
 }
 
-/// A disk without space.
-struct Full;
+/// Writer to a full disk.
+struct FullDisk;
 
-impl std::io::Write for Full {
+impl std::io::Write for FullDisk {
     fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
         Err(std::io::ErrorKind::StorageFull.into())
     }
@@ -358,7 +358,7 @@ impl std::io::Write for Full {
 }
 
 #[test]
-fn a_stdout_that_takes_nothing_is_a_failure_and_report_files_are_written_all_the_same() {
+fn report_files_are_written_although_stdout_fails() {
     let directory = tempfile::tempdir().expect("a directory");
     let config = "sync: { entries: [{ source: 'ocidir://no', target: 'ocidir://where', tag: a }] }";
     std::fs::write(directory.path().join("imglife.yaml"), config).expect("a file");
@@ -367,12 +367,12 @@ fn a_stdout_that_takes_nothing_is_a_failure_and_report_files_are_written_all_the
         "imglife man",
         "imglife config schema",
     ] {
-        let (stderr, said) = Stream::captured();
+        let (stderr, stderr_text) = Stream::captured();
         let process = Process {
             variables: Variables::default(),
             clock: Clock::fixed(DateTime::UNIX_EPOCH),
             directory: directory.path().to_owned(),
-            stdout: Stream::new(Full, false),
+            stdout: Stream::new(FullDisk, false),
             stderr,
         };
         assert_eq!(
@@ -381,10 +381,11 @@ fn a_stdout_that_takes_nothing_is_a_failure_and_report_files_are_written_all_the
             "{line}"
         );
         assert!(
-            said.text()
+            stderr_text
+                .text()
                 .contains("error: cannot write to stdout\n  caused by: "),
             "{line}: {}",
-            said.text()
+            stderr_text.text()
         );
     }
     for file in ["junit.xml", "metrics.txt"] {
@@ -393,7 +394,7 @@ fn a_stdout_that_takes_nothing_is_a_failure_and_report_files_are_written_all_the
 }
 
 #[test]
-fn manual_pages_are_written_below_the_working_directory() {
+fn man_dir_is_relative_to_the_working_directory() {
     let directory = tempfile::tempdir().expect("a directory");
     let ended = run_in(directory.path(), "imglife man --dir share/man1", &[]);
     assert_eq!(

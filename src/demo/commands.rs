@@ -4,38 +4,40 @@ use std::path::{Path, PathBuf};
 
 use super::error::DemoError;
 use crate::app::{
-    BuildForm, BuildOptions, Command, Mode, Output, StatusForm, StatusOptions, SyncOptions,
+    BuildForm, BuildOptions, CommandOptions, Mode, OutputForm, StatusForm, StatusOptions,
+    SyncOptions,
 };
 use crate::error::Failure;
 use crate::model::env;
 use crate::model::{ImageReference, Repository, Tag, Variables};
 use crate::process::Process;
 
-pub(super) fn sync() -> Command {
-    Command::Sync(SyncOptions {
+pub(super) fn sync() -> CommandOptions {
+    CommandOptions::Sync(SyncOptions {
         mode: Mode::Apply,
         only: Vec::new(),
         shard: None,
         verify: false,
-        output: Output::Text,
+        output: OutputForm::Text,
         report_junit: None,
         report_metrics: None,
     })
 }
 
-pub(super) fn build() -> Command {
-    Command::Build(BuildOptions {
+pub(super) fn build() -> CommandOptions {
+    CommandOptions::Build(BuildOptions {
         mode: Mode::Apply,
         only: Vec::new(),
         shard: None,
         force: false,
-        form: BuildForm::Report(Output::Text),
+        form: BuildForm::Report(OutputForm::Text),
         report_junit: None,
+        own_builder: None,
     })
 }
 
-pub(super) fn status(publish: bool) -> Command {
-    Command::Status(StatusOptions {
+pub(super) fn status(publish: bool) -> CommandOptions {
+    CommandOptions::Status(StatusOptions {
         file: Some(PathBuf::from("README.md")),
         overwrite: false,
         form: StatusForm::Markdown,

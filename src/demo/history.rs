@@ -9,7 +9,9 @@ use std::path::Path;
 use chrono::{DateTime, Days, Utc};
 
 use super::commands::{build, image, isolated, sync};
-use crate::app::{self, Command, Global, Invocation, Output, RegisterOptions, Surroundings};
+use crate::app::{
+    self, CommandContext, CommandOptions, GlobalOptions, Invocation, OutputForm, RegisterOptions,
+};
 use crate::error::{Exit, Failure};
 use crate::model::Clock;
 use crate::process::{Process, Stream};
@@ -61,18 +63,18 @@ const APPLICATIONS: [SampleApplication; 4] = [
 ];
 
 /// Creates the history without output, unless it exists.
-pub(super) fn create(directory: &Path, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn create(directory: &Path, context: &CommandContext) -> Result<Exit, Failure> {
     if directory.join("bases").exists() {
         return Ok(Exit::Done);
     }
-    let now = surroundings.process.clock.now();
+    let now = context.process.clock.now();
     let at = |days: u64| {
         quiet(
-            surroundings,
+            context,
             now.checked_sub_days(Days::new(days)).unwrap_or(now),
         )
     };
-    let global = || Global {
+    let global = || GlobalOptions {
         configuration: Some(directory.join("earlier.yaml")),
     };
     let run = |command, days| {
@@ -91,7 +93,7 @@ pub(super) fn create(directory: &Path, surroundings: &Surroundings) -> Result<Ex
         }
     }
     for (name, version, project, (base, tag), days) in APPLICATIONS {
-        let register = Command::Register(RegisterOptions {
+        let register = CommandOptions::Register(RegisterOptions {
             image: image(directory, "apps", name, version)?,
             base: Some(image(directory, "bases", base, tag)?),
             platforms: vec!["linux/amd64".to_owned()],
@@ -99,7 +101,7 @@ pub(super) fn create(directory: &Path, surroundings: &Surroundings) -> Result<Ex
             project: Some(project.to_owned()),
             fields: Vec::new(),
             built_at: None,
-            output: Output::Text,
+            output: OutputForm::Text,
         });
         let exit = run(register, days)?;
         if exit != Exit::Done {
@@ -109,17 +111,17 @@ pub(super) fn create(directory: &Path, surroundings: &Surroundings) -> Result<Ex
     Ok(Exit::Done)
 }
 
-/// Returns surroundings at another time, without output.
-fn quiet(surroundings: &Surroundings, time: DateTime<Utc>) -> Surroundings {
+/// Returns a context at another time, without output.
+fn quiet(context: &CommandContext, time: DateTime<Utc>) -> CommandContext {
     let (stdout, _) = Stream::captured();
     let process = Process {
         clock: Clock::fixed(time),
         stdout,
-        ..isolated(&surroundings.process)
+        ..isolated(&context.process)
     };
-    Surroundings {
+    CommandContext {
         process,
         progress: progress::silent(),
-        ..surroundings.clone()
+        ..context.clone()
     }
 }

@@ -7,8 +7,9 @@ use super::error::DemoError;
 use super::history;
 use super::world::write_world;
 use crate::app::{
-    self, CheckOptions, CheckOutput, CleanupOptions, Command, EolUpdateOptions, Global, Invocation,
-    Mode, Output, Policy, RegisterOptions, SourceOptions, Surroundings,
+    self, CheckOptions, CheckOutput, CleanupOptions, CommandContext, CommandOptions,
+    EolUpdateOptions, GlobalOptions, Invocation, Mode, OutputForm, Policy, RegisterOptions,
+    SourceOptions,
 };
 use crate::error::{Exit, Failure};
 use crate::model::env;
@@ -27,29 +28,29 @@ pub struct DemoOptions {
 }
 
 /// Writes the sample world and runs the tour in it.
-pub fn run(options: &DemoOptions, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let world = WorldDirectory::new(options, surroundings)?;
+pub fn run(options: &DemoOptions, context: &CommandContext) -> Result<Exit, Failure> {
+    let world = WorldDirectory::new(options, context)?;
     let directory = world.path().to_owned();
     let process = Process {
         directory: directory.clone(),
-        ..isolated(&surroundings.process)
+        ..isolated(&context.process)
     };
     let tour = Tour {
-        surroundings: Surroundings {
+        context: CommandContext {
             process,
-            ..surroundings.clone()
+            ..context.clone()
         },
         directory,
     };
     let exit = tour.run()?;
     if exit == Exit::Done {
-        surroundings.print(&next_steps(world.keep(), surroundings))?;
+        context.print(&next_steps(world.keep(), context))?;
     }
     Ok(exit)
 }
 
 struct Tour {
-    surroundings: Surroundings,
+    context: CommandContext,
     directory: PathBuf,
 }
 
@@ -60,7 +61,7 @@ impl Tour {
         if written != Exit::Done {
             return Ok(written);
         }
-        let created = history::create(&self.directory, &self.surroundings)?;
+        let created = history::create(&self.directory, &self.context)?;
         if created != Exit::Done {
             return Ok(created);
         }
@@ -77,9 +78,9 @@ impl Tour {
             let exit = app::run(
                 Invocation {
                     command: stop.command,
-                    global: Global::default(),
+                    global: GlobalOptions::default(),
                 },
-                &self.surroundings,
+                &self.context,
             )?;
             if exit != Exit::Done {
                 return Ok(exit);
@@ -94,8 +95,8 @@ impl Tour {
 
     fn write_world(&self) -> Result<Exit, Failure> {
         let layouts = app::layouts();
-        let today = self.surroundings.process.clock.now().date_naive();
-        app::run_async(self.surroundings.deadline, |cancel| async move {
+        let today = self.context.process.clock.now().date_naive();
+        app::run_async(self.context.deadline, |cancel| async move {
             tokio::select! {
                 written = write_world(&*layouts, &self.directory, today) => written.map(|_| Exit::Done).map_err(failure),
                 () = cancel.cancelled() => Ok(Exit::Interrupted),
@@ -123,7 +124,7 @@ impl Tour {
             stop(
                 "Register: a team pushed an application, and its pipeline records it. The base image is read from its\nlabels.",
                 "register --image ocidir://apps/web:1.0.0 --project shop/web --revision 4f2a9c1",
-                Command::Register(RegisterOptions {
+                CommandOptions::Register(RegisterOptions {
                     image: application,
                     base: None,
                     platforms: Vec::new(),
@@ -131,16 +132,16 @@ impl Tour {
                     project: Some("shop/web".to_owned()),
                     fields: Vec::new(),
                     built_at: None,
-                    output: Output::Text,
+                    output: OutputForm::Text,
                 }),
             ),
             stop(
                 "End of life: update the end-of-life dates. The sample world has its own; by default they come from\nendoflife.date.",
                 "eol update",
-                Command::EolUpdate(EolUpdateOptions {
+                CommandOptions::EolUpdate(EolUpdateOptions {
                     mode: Mode::Apply,
                     data_file: None,
-                    output: Output::Text,
+                    output: OutputForm::Text,
                 }),
             ),
             stop(
@@ -151,7 +152,7 @@ impl Tour {
             stop(
                 "Check: another team checks in its own pipeline whether its base image is current and supported.",
                 "check --base ocidir://bases/debian:12.11-core0.9.0",
-                Command::Check(CheckOptions {
+                CommandOptions::Check(CheckOptions {
                     base: Some(outdated),
                     dockerfile: None,
                     build_arguments: Vec::new(),
@@ -166,14 +167,14 @@ impl Tour {
             stop(
                 "Clean up: delete old tags that nothing uses. alpine:3.20.6-core0.9.0 is past its end of life and is\nkept, because the application billing is built on it.",
                 "cleanup",
-                Command::Cleanup(CleanupOptions {
+                CommandOptions::Cleanup(CleanupOptions {
                     mode: Mode::Apply,
                     only: Vec::new(),
                     shard: None,
                     force: false,
                     now: None,
                     max_delete_percent: None,
-                    output: Output::Text,
+                    output: OutputForm::Text,
                     report: None,
                 }),
             ),
@@ -202,7 +203,7 @@ impl Tour {
     }
 
     fn print(&self, text: &str) -> Result<(), Failure> {
-        self.surroundings.print(text)
+        self.context.print(text)
     }
 }
 
@@ -211,13 +212,13 @@ struct TourStop {
     text: &'static str,
     /// Arguments of the command as they are shown, without the program's name.
     arguments: String,
-    command: Command,
+    command: CommandOptions,
 }
 
-fn next_steps(kept: Option<PathBuf>, surroundings: &Surroundings) -> String {
+fn next_steps(kept: Option<PathBuf>, context: &CommandContext) -> String {
     match kept {
         Some(directory) => {
-            let directory = directory.strip_prefix(&surroundings.process.directory).map_or(directory.clone(), Path::to_owned);
+            let directory = directory.strip_prefix(&context.process.directory).map_or(directory.clone(), Path::to_owned);
             let enter = if directory.as_os_str().is_empty() { String::new() } else { format!("  cd {}\n", printable_path(&directory)) };
             format!(
                 "\nNext steps:\n{enter}  \
@@ -257,14 +258,14 @@ enum WorldDirectory {
 }
 
 impl WorldDirectory {
-    fn new(options: &DemoOptions, surroundings: &Surroundings) -> Result<WorldDirectory, Failure> {
+    fn new(options: &DemoOptions, context: &CommandContext) -> Result<WorldDirectory, Failure> {
         let cannot = |path: &Path, source| {
             Failure::failed(DemoError::Write {
                 path: path.to_owned(),
                 source,
             })
         };
-        let process = &surroundings.process;
+        let process = &context.process;
         if let Some(directory) = &options.directory {
             // Each image needs one name, however the directory is spelt.
             let directory = normalized(&process.directory.join(directory));

@@ -864,7 +864,7 @@ fn end_of_life_data_are_asked_for_and_read() {
         ("ok", "ok")
     );
     report.says("eol.product", "alpin", "wrong", "the name of their page");
-    report.says("eol.file", "", "missing", "`imglife eol update` writes it");
+    report.says("eol.file", "", "missing", "run `imglife eol update`");
     assert_eq!(
         of(
             &asking,

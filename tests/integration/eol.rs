@@ -275,7 +275,9 @@ fn the_list_is_read_from_the_file_alone() {
     let outcome = world.imglife(["eol", "list"]).exits(1);
     assert!(
         outcome.stderr.contains("there is no eol-data.yaml")
-            && outcome.stderr.contains("`imglife eol update` writes it"),
+            && outcome
+                .stderr
+                .contains("run `imglife eol update` to create it"),
         "{}",
         outcome.stderr
     );

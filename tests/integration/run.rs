@@ -350,7 +350,7 @@ fn only_the_default_branch_publishes_unless_it_is_told_to() {
     let run = bases.run("status --push always").exits(1);
     assert!(
         run.stderr
-            .contains("README.md cannot be pushed: this pipeline is of no branch"),
+            .contains("cannot push README.md: this pipeline does not run for a branch"),
         "{}",
         run.stderr
     );
@@ -438,7 +438,7 @@ fn a_step_without_anything_to_do_is_skipped_or_an_error_when_it_was_named() {
         (&["run", "register"], "--image <REF>"),
         (
             &["run", "register"],
-            "give it after `--`, or as the variable IMGLIFE_REGISTER_IMAGE",
+            "pass it after `--`, or set the variable IMGLIFE_REGISTER_IMAGE",
         ),
         (
             &["run", "sync", "--builder-node", "arm64"],
@@ -460,7 +460,7 @@ fn a_step_without_anything_to_do_is_skipped_or_an_error_when_it_was_named() {
             .imglife(["run"])
             .exits(2)
             .stderr
-            .contains("a merge request calls for no step by itself")
+            .contains("a merge request selects no steps")
     );
 }
 
@@ -513,7 +513,7 @@ fn an_update_of_a_file_that_the_job_does_not_hand_on_fails() {
         .shell("cd repo && rm eol-data.yaml && mkdir life && mv imglife.yaml images life/ && sed -i 's|\\.\\./|../../|g' life/imglife.yaml")
         .succeeds();
     let run = bases.run("eol-update -c life/imglife.yaml").exits(2);
-    let told = "the end-of-life data are in life/eol-data.yaml, and the job hands on eol-data.yaml: status would not see them";
+    let told = "the end-of-life data are written to life/eol-data.yaml, but the job passes eol-data.yaml to later jobs";
     assert!(
         run.stderr.contains(told) && run.stderr.contains("`data-file` as `life/eol-data.yaml`"),
         "{}",
@@ -639,10 +639,10 @@ fn variables_that_are_almost_options_are_told_and_others_are_not() {
     let warnings: Vec<&str> = run
         .stderr
         .lines()
-        .filter(|line| line.contains("is no option"))
+        .filter(|line| line.contains("is not an option"))
         .collect();
     assert_eq!(warnings.len(), 1, "{}", run.stderr);
-    let told = "the variable IMGLIFE_CHECK_STRCT is no option of `imglife run` or its steps: did you mean IMGLIFE_CHECK_STRICT?";
+    let told = "the variable IMGLIFE_CHECK_STRCT is not an option of `imglife run` or its steps: did you mean IMGLIFE_CHECK_STRICT?";
     assert!(warnings[0].ends_with(told), "{}", warnings[0]);
 }
 

@@ -355,7 +355,7 @@ fn the_report_goes_to_stdout_or_between_the_markers_of_a_file_and_stays_when_not
     assert!(
         refused
             .stderr
-            .contains("the report has no place in README.md")
+            .contains("cannot insert the report into README.md")
             && refused.stderr.contains("is not followed by"),
         "{}",
         refused.stderr
@@ -605,7 +605,7 @@ fn people_are_told_on_the_day_and_the_address_is_never_shown() {
     assert!(
         unset
             .stderr
-            .contains("OUR_CHAT, which `lifecycle.notify` names, is not set"),
+            .contains("the variable OUR_CHAT of `lifecycle.notify` is not set"),
         "{}",
         unset.stderr
     );

@@ -1,5 +1,4 @@
-//! What is looked at of this machine: engines and emulators, git, the programs of hooks, docker's
-//! configuration, the clock.
+//! Checks of this machine: engines and emulators, git, programs of hooks, the docker configuration.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -7,10 +6,10 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Task;
-use crate::app::Surroundings;
+use super::task::DoctorTask;
+use crate::app::CommandContext;
 use crate::app::commit_push::access;
-use crate::ci::repository::Repository;
+use crate::ci::repository::JobRepository;
 use crate::command::{ProgramCommand, ProgramStatus, Runner, SystemRunner};
 use crate::config::{BuildConfig, BuildImage, Config};
 use crate::engines::{Emulators, EngineName, Programs};
@@ -22,54 +21,54 @@ use crate::process::Process;
 use crate::steps::commit_push::RemoteAccess;
 use crate::steps::doctor::{DetectedEngine, engines, executes, hook_programs, is_on_path};
 
-/// The group of what is about the machine as a whole.
+/// Name of the group of findings about the machine as a whole.
 pub(super) const MACHINE: &str = "This machine";
 
-/// The largest template that is looked into, in bytes.
-const LARGEST_TEMPLATE: u64 = 1024 * 1024;
+/// Maximum size of a template to read, in bytes.
+const MAX_TEMPLATE: u64 = 1024 * 1024;
 
-/// How long git may take to answer.
-const SHORT: Duration = Duration::from_secs(5);
+/// Time limit of a git command.
+const GIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Returns what is looked at.
+/// Returns the checks.
 pub(super) fn tasks<'a>(
     config: Option<&'a Config>,
-    surroundings: &'a Surroundings,
-) -> Vec<Task<'a>> {
-    let process = &surroundings.process;
+    context: &'a CommandContext,
+) -> Vec<DoctorTask<'a>> {
+    let process = &context.process;
     let build = config
         .and_then(|config| config.build.as_ref())
         .filter(|build| !build.images.is_empty());
-    // Where only mirrors are configured, nothing is built.
+    // A configuration with mirrors only builds nothing.
     let builds = build.is_some() || config.is_none();
     let mut tasks = Vec::new();
     if builds {
-        tasks.push(Task::new(
+        tasks.push(DoctorTask::new(
             "Engines",
             "engine.available",
-            look_at_engines(build, process),
+            check_engines(build, process),
         ));
     }
     let programs = config.map(hook_programs).unwrap_or_default();
-    tasks.push(Task::new(MACHINE, "git.version", async move {
+    tasks.push(DoctorTask::new(MACHINE, "git.version", async move {
         let mut findings = git(process).await;
         findings.extend(hooks(&programs, config, process));
         if config.is_none() {
-            findings.push(docker_login(&process.variables));
+            findings.push(docker_configuration(&process.variables));
         }
         findings.into()
     }));
     tasks
 }
 
-async fn look_at_engines(build: Option<&BuildConfig>, process: &Process) -> ProbeReport {
+async fn check_engines(build: Option<&BuildConfig>, process: &Process) -> ProbeReport {
     let runner: Arc<dyn Runner> = Arc::new(SystemRunner);
     let builder = build.and_then(|build| build.builder.clone());
-    let elsewhere = builder.is_some()
+    let has_remote_builder = builder.is_some()
         || [env::BUILDKITD_ADDR, env::DOCKER_HOST]
             .iter()
             .any(|name| process.variables.get_filled(name).is_some());
-    // Whether an engine is there takes no login.
+    // The version of an engine needs no credentials.
     let programs = Programs {
         runner,
         variables: process.variables.clone(),
@@ -79,17 +78,17 @@ async fn look_at_engines(build: Option<&BuildConfig>, process: &Process) -> Prob
         own_builder: None,
     }
     .engines();
-    let mut seen = vec![DetectedEngine {
+    let mut found = vec![DetectedEngine {
         name: EngineName::Native,
         version: Ok("part of imglife, needs nothing".to_owned()),
     }];
-    let asked = programs.iter().map(|engine| async {
+    let versions = programs.iter().map(|engine| async {
         DetectedEngine {
             name: engine.name(),
             version: engine.available().await,
         }
     });
-    seen.extend(futures_util::future::join_all(asked).await);
+    found.extend(futures_util::future::join_all(versions).await);
     let (mut findings, mut executing) = (Vec::new(), BTreeSet::new());
     for (position, image) in build
         .iter()
@@ -103,36 +102,48 @@ async fn look_at_engines(build: Option<&BuildConfig>, process: &Process) -> Prob
     }
     findings.splice(
         0..0,
-        engines(build, &seen, &executing, &Emulators::here(), elsewhere),
+        engines(
+            build,
+            &found,
+            &executing,
+            &Emulators::here(),
+            has_remote_builder,
+        ),
     );
     findings.into()
 }
 
+/// Reads the template of an image, or returns the finding that it cannot be read.
 fn template(image: &BuildImage) -> Result<String, ProbeFinding> {
     let path = image.folder.join(&image.template);
     let mut text = String::new();
-    match File::open(&path).and_then(|file| file.take(LARGEST_TEMPLATE).read_to_string(&mut text)) {
+    match File::open(&path).and_then(|file| file.take(MAX_TEMPLATE).read_to_string(&mut text)) {
         Ok(_) => Ok(text),
         Err(error) => Err(ProbeFinding::missing(
             "build.template",
             &image.name,
             format!("{}: {error}", path.display()),
         )
-        .fix("write it, or correct `folder` or `tmpl` of the image")),
+        .fix("create it, or correct `folder` or `tmpl` of the image")),
     }
 }
 
-/// Returns how git stands. Only `git commit-push` needs it, so that it is needed in CI alone.
+/// Returns the findings about git. Only `imglife git commit-push` needs it, so it is optional
+/// outside CI.
 async fn git(process: &Process) -> Vec<ProbeFinding> {
-    let version = match ask(process, &["--version"]).await {
+    let version = match git_output(process, &["--version"]).await {
         Ok(text) => ProbeFinding::ok("git.version", "", text.trim_start_matches("git version ")),
         Err(problem) => {
             let finding = ProbeFinding::missing("git.version", "", problem);
-            return vec![finding.fix("install git: `imglife git commit-push` commits the report and end-of-life data with it").optional()];
+            return vec![
+                finding
+                    .fix("install git: `imglife git commit-push` needs it")
+                    .optional(),
+            ];
         }
     };
     let mut findings = vec![version];
-    if ask(process, &["rev-parse", "--is-inside-work-tree"])
+    if git_output(process, &["rev-parse", "--is-inside-work-tree"])
         .await
         .is_err()
     {
@@ -140,61 +151,61 @@ async fn git(process: &Process) -> Vec<ProbeFinding> {
             "git.repository",
             "",
             format!(
-                "{} is in no git repository, or in one that git does not trust",
+                "{} is not in a git repository, or git does not trust its owner",
                 process.directory.display()
             ),
         );
         findings.push(
             finding
-                .fix("`imglife git commit-push` runs in a checkout; in a container `git config --global --add safe.directory DIR`")
+                .fix("run `imglife git commit-push` in a checkout; in a container run `git config --global --add safe.directory DIR`")
                 .optional(),
         );
         return findings;
     }
-    let is_shallow = ask(process, &["rev-parse", "--is-shallow-repository"])
+    let is_shallow = git_output(process, &["rev-parse", "--is-shallow-repository"])
         .await
         .is_ok_and(|text| text == "true");
     findings.push(ProbeFinding::ok(
         "git.repository",
         "",
         if is_shallow {
-            "a shallow checkout, which is enough"
+            "a shallow checkout, which is sufficient"
         } else {
             "a checkout"
         },
     ));
-    let job = Repository::of(&process.variables);
+    let job = JobRepository::of(&process.variables);
     let of_job = job.as_ref().and_then(|job| job.user.as_ref());
-    findings.push(match (of_job, ask(process, &["var", "GIT_COMMITTER_IDENT"]).await.ok().and_then(|told| identity(&told))) {
+    findings.push(match (of_job, git_output(process, &["var", "GIT_COMMITTER_IDENT"]).await.ok().and_then(|text| identity(&text))) {
         (Some((name, email)), _) => {
             ProbeFinding::ok("git.identity", "", format!("{} <{}>, of the job", excerpt(name, 100), excerpt(email, 100)))
         }
-        (None, Some(told)) => ProbeFinding::ok("git.identity", "", told),
-        (None, None) => ProbeFinding::missing("git.identity", "", "git knows neither your name nor your address; commits are made as imglife")
-            .fix("`git config user.name` and `git config user.email`, or `--author` of `imglife git commit-push`; jobs take the CI's")
+        (None, Some(identity)) => ProbeFinding::ok("git.identity", "", identity),
+        (None, None) => ProbeFinding::missing("git.identity", "", "git has no user name and email address; commits are made as imglife")
+            .fix("set `git config user.name` and `git config user.email`, or use `--author` of `imglife git commit-push`; CI jobs use the user of the pipeline")
             .optional(),
     });
     findings.push(
         match (
             &job,
-            ask(process, &["remote", "get-url", "--push", "origin"]).await,
+            git_output(process, &["remote", "get-url", "--push", "origin"]).await,
         ) {
             (Some(job), _) => ProbeFinding::ok(
                 "git.remote",
                 "",
                 format!(
                     "{}, of the job",
-                    excerpt(&without_login(&job.git_address()), 200)
+                    excerpt(&without_credentials(&job.git_address()), 200)
                 ),
             ),
             (None, Ok(url)) => ProbeFinding::ok(
                 "git.remote",
                 "",
-                format!("origin is {}", without_login(&url)),
+                format!("origin is {}", without_credentials(&url)),
             ),
             (None, Err(_)) => {
                 ProbeFinding::missing("git.remote", "", "there is no remote `origin`")
-                    .fix("`git remote add origin URL`, or `--remote`")
+                    .fix("run `git remote add origin URL`, or use `--remote`")
                     .optional()
             }
         },
@@ -207,37 +218,37 @@ async fn git(process: &Process) -> Vec<ProbeFinding> {
     findings
 }
 
-/// Returns name and address of what git says of a committer, without the time.
-fn identity(told: &str) -> Option<String> {
-    told.rsplit_once('>')
+/// Returns the name and email address of a committer in the output of git, without the time.
+fn identity(text: &str) -> Option<String> {
+    text.rsplit_once('>')
         .map(|(identity, _)| format!("{identity}>"))
 }
 
-/// Returns what is known of the login that a push is made with. Nothing is pushed to try it.
+/// Returns the finding about the credentials for a push. They are not tried.
 fn token(access: RemoteAccess, is_job: bool) -> ProbeFinding {
     const CHECK: &str = "git.token";
     match access {
         RemoteAccess::GitlabToken => ProbeFinding::unknown(CHECK, "", "GITLAB_TOKEN, which was not tried")
             .fix("it needs the scope `write_repository` or `api`, and a role that may push to the branch"),
-        RemoteAccess::GitlabJob => ProbeFinding::unknown(CHECK, "", "CI_JOB_TOKEN; whether it may push is the project's setting")
+        RemoteAccess::GitlabJob => ProbeFinding::unknown(CHECK, "", "CI_JOB_TOKEN; the settings of the project decide whether it may push")
             .fix("in GitLab: Settings, CI/CD, Job token permissions, \"Allow Git push requests to the repository\"; or set GITLAB_TOKEN with the scope `write_repository`"),
         RemoteAccess::GiteaToken => ProbeFinding::unknown(CHECK, "", "GITEA_TOKEN, which was not tried")
             .fix("it needs the scope `write:repository`, of a user who may push to the branch"),
-        RemoteAccess::GiteaJob => ProbeFinding::unknown(CHECK, "", "GITHUB_TOKEN, the job's own, which was not tried")
-            .fix("where it may not push, give the job GITEA_TOKEN with the scope `write:repository`"),
+        RemoteAccess::GiteaJob => ProbeFinding::unknown(CHECK, "", "GITHUB_TOKEN, the token of the job, which was not tried")
+            .fix("if it may not push, set GITEA_TOKEN with the scope `write:repository` for the job"),
         RemoteAccess::NoGitlab => ProbeFinding::missing(CHECK, "", "the job has no token to push with")
             .fix("set GITLAB_TOKEN (scope `write_repository`) in the project's settings (CI/CD > Variables)")
             .optional(),
         RemoteAccess::NoGitea => ProbeFinding::missing(CHECK, "", "the job has no token to push with")
-            .fix("give the job GITEA_TOKEN (scope `write:repository`) from a secret, such as IMGLIFE_GITEA_TOKEN")
+            .fix("set GITEA_TOKEN (scope `write:repository`) for the job from a secret, such as IMGLIFE_GITEA_TOKEN")
             .optional(),
-        RemoteAccess::Own if is_job => ProbeFinding::unknown(CHECK, "", "none goes to this server; git's own login is used, which was not tried"),
-        RemoteAccess::Own => ProbeFinding::ok(CHECK, "", "none is used outside of CI; git's own login is, which was not tried"),
+        RemoteAccess::Own if is_job => ProbeFinding::unknown(CHECK, "", "no token is sent to this server; git uses its own credentials, which were not tried"),
+        RemoteAccess::Own => ProbeFinding::ok(CHECK, "", "no token is used outside CI; git uses its own credentials, which were not tried"),
     }
 }
 
-/// Returns what git answers, without the line's end.
-async fn ask(process: &Process, arguments: &[&str]) -> Result<String, String> {
+/// Runs git and returns the first line of its output, or the reason why there is none.
+async fn git_output(process: &Process, arguments: &[&str]) -> Result<String, String> {
     let command = ProgramCommand {
         program: "git".to_owned(),
         arguments: arguments
@@ -247,25 +258,25 @@ async fn ask(process: &Process, arguments: &[&str]) -> Result<String, String> {
         environment: process.variables.clone(),
         directory: Some(process.directory.clone()),
         stdin: None,
-        timeout: SHORT,
+        timeout: GIT_TIMEOUT,
     };
     match SystemRunner.run(command).await {
         Ok(output) if output.status == ProgramStatus::Exited(0) => {
             let text = output.stdout.text();
             let line = text.lines().next().unwrap_or_default().trim();
             if line.is_empty() {
-                Err("git answers nothing".to_owned())
+                Err("git printed nothing".to_owned())
             } else {
                 Ok(excerpt(&process.variables.masker().mask(line), 200))
             }
         }
-        Ok(_) => Err("git does not answer".to_owned()),
+        Ok(_) => Err("git failed".to_owned()),
         Err(error) => Err(
             match std::error::Error::source(&error)
                 .and_then(|cause| cause.downcast_ref::<std::io::Error>())
             {
                 Some(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
-                    "`git` is not installed, or not on PATH".to_owned()
+                    "`git` is not installed, or not in PATH".to_owned()
                 }
                 _ => crate::error::chain(&error),
             },
@@ -273,8 +284,8 @@ async fn ask(process: &Process, arguments: &[&str]) -> Result<String, String> {
     }
 }
 
-/// Returns an address without user name and password, which checkouts of CI systems have in it.
-fn without_login(url: &str) -> String {
+/// Returns a URL without user name and password, which remotes in CI checkouts contain.
+fn without_credentials(url: &str) -> String {
     match url.split_once("://") {
         Some((scheme, rest)) => {
             let (authority, path) = rest
@@ -292,6 +303,7 @@ fn without_login(url: &str) -> String {
     }
 }
 
+/// Returns the findings about the programs of hooks.
 fn hooks(
     programs: &BTreeSet<String>,
     config: Option<&Config>,
@@ -305,7 +317,7 @@ fn hooks(
             ProbeFinding::missing(
                 "hook.program",
                 program,
-                "a hook begins with it, and it is not on PATH",
+                "a hook runs it, and it is not in PATH",
             )
             .fix("install it, or correct the hook's `cmd`")
         }
@@ -313,8 +325,9 @@ fn hooks(
     found.collect()
 }
 
-/// Returns whether docker's configuration is there, for who has not written one of imglife's own.
-fn docker_login(variables: &Variables) -> ProbeFinding {
+/// Returns the finding about the docker configuration. Shown only without a configuration of
+/// imglife.
+fn docker_configuration(variables: &Variables) -> ProbeFinding {
     const CHECK: &str = "docker.configuration";
     let directory = variables
         .get_filled(env::DOCKER_CONFIG)
@@ -331,12 +344,12 @@ fn docker_login(variables: &Variables) -> ProbeFinding {
         Ok(_) => ProbeFinding::ok(
             CHECK,
             "",
-            format!("{}: the logins in it are used", file.display()),
+            format!("{}: its credentials are used", file.display()),
         ),
         Err(_) => ProbeFinding::ok(
             CHECK,
             "",
-            format!("no {}; logins can be given by variables", file.display()),
+            format!("no {}; credentials can be set as variables", file.display()),
         ),
     }
 }
@@ -346,7 +359,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_shown_without_its_login() {
+    fn without_credentials_removes_user_and_password() {
         for (url, expected) in [
             (
                 "https://gitlab-ci-token:hunter2@gitlab.example/a/b.git",
@@ -356,7 +369,7 @@ mod tests {
             ("https://gitlab.example/a@b", "https://gitlab.example/a@b"),
             ("git@gitlab.example:a/b.git", "git@gitlab.example:a/b.git"),
         ] {
-            assert_eq!(without_login(url), expected);
+            assert_eq!(without_credentials(url), expected);
         }
     }
 }

@@ -1,94 +1,72 @@
-//! `doctor`: from the configuration to what is looked at, side by side and each for a short time
-//! only, to the report.
+//! `imglife doctor`: runs the checks in parallel, each with a time limit, and reports their
+//! findings.
 
 mod machine;
 mod places;
+mod task;
 
-use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::configuration::load_configuration;
-use super::{Global, Output, Surroundings, runtime};
+use super::result::CommandResult;
+use super::{CommandContext, GlobalOptions, OutputForm, runtime};
 use crate::config::{self, Config, ConfigErrors, DEFAULT_NAME};
 use crate::error::{Exit, Failure};
 use crate::probe::{ProbeFinding, ProbeReport};
 use crate::progress::{Event, ItemOutcome};
 use crate::steps::doctor::{DoctorGroup, DoctorReport, clock};
+use task::DoctorTask;
 
-/// What is looked at side by side.
-const IN_FLIGHT: usize = 12;
+/// Maximum number of checks in parallel.
+const MAX_CHECKS_IN_PARALLEL: usize = 12;
 
-/// How long is looked at one place, whatever it does.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Time limit of a check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What a doctor was asked to do.
+/// Options of `imglife doctor`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoctorOptions {
-    pub output: Output,
+    pub output: OutputForm,
 }
 
-/// Something to look at.
-struct Task<'a> {
-    /// The group of the report that it belongs to; what has the same name is shown together.
-    group: String,
-    /// What is said where it takes too long.
-    check: &'static str,
-    work: Pin<Box<dyn Future<Output = ProbeReport> + 'a>>,
-}
-
-impl<'a> Task<'a> {
-    fn new(
-        group: impl Into<String>,
-        check: &'static str,
-        work: impl Future<Output = ProbeReport> + 'a,
-    ) -> Task<'a> {
-        Task {
-            group: group.into(),
-            check,
-            work: Box::pin(work),
-        }
-    }
-}
-
-/// Looks at everything.
+/// Runs all checks.
 pub(super) fn run(
     options: &DoctorOptions,
-    global: &Global,
-    surroundings: &Surroundings,
-) -> Result<Exit, Failure> {
-    let process = &surroundings.process;
+    global: &GlobalOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    let process = &context.process;
     let began = Instant::now();
     let (config, findings) = match load_configuration(global, process) {
         Ok(config) => {
             let findings = configured(&config, &process.directory);
             (Some(config), findings)
         }
-        // What cannot be read at all is told as every command tells it; what is wrong in it is a
-        // finding among others.
+        // A file that cannot be read is a failure; errors in its content are findings.
         Err(failure) => match failure.error.downcast_ref::<ConfigErrors>() {
             Some(errors) => (None, invalid(errors)),
             None => return Err(failure),
         },
     };
-    // Of a configuration of nothing there is nothing to look at but the machine.
+    // Without a file or a record store, only the machine is checked.
     let config = config.filter(|config| config.file.is_some() || config.registry.is_some());
-    runtime::run(surroundings.deadline, |cancel| async {
+    runtime::run(context.deadline, |cancel| async {
         let mut tasks = Vec::new();
         if let Some(config) = &config {
-            tasks.extend(places::tasks(config, surroundings));
+            tasks.extend(places::tasks(config, context));
         }
-        tasks.extend(machine::tasks(config.as_ref(), surroundings));
+        tasks.extend(machine::tasks(config.as_ref(), context));
         let mut groups = vec![DoctorGroup {
             name: "Configuration".to_owned(),
             checks: findings,
         }];
-        let mut ahead = Vec::new();
+        let mut clock_offsets = Vec::new();
         let is_cancelled = cancel.clone();
-        for (group, look) in looked(tasks, surroundings, cancel).await {
-            ahead.extend(look.ahead.map(|seconds| (group.clone(), seconds)));
+        for (group, look) in run_checks(tasks, context, cancel).await {
+            clock_offsets.extend(look.ahead.map(|seconds| (group.clone(), seconds)));
             match groups.iter_mut().find(|known| known.name == group) {
                 Some(known) => known.checks.extend(look.findings),
                 None => groups.push(DoctorGroup {
@@ -101,36 +79,36 @@ pub(super) fn run(
             .iter_mut()
             .find(|group| group.name == machine::MACHINE)
         {
-            machine.checks.insert(0, clock(&ahead));
+            machine.checks.insert(0, clock(&clock_offsets));
         }
         let report = DoctorReport::new(groups, began.elapsed());
-        surroundings.report(options.output, "doctor", &report, &report.document())?;
-        Ok(if is_cancelled.is_cancelled() {
+        let exit = if is_cancelled.is_cancelled() {
             Exit::Failed
         } else {
             report.exit()
-        })
+        };
+        CommandResult::reported(exit, options.output, "doctor", &report, report.document())
     })
 }
 
-/// Returns what the tasks found, in their order.
-async fn looked(
-    tasks: Vec<Task<'_>>,
-    surroundings: &Surroundings,
+/// Runs the checks and returns their findings, in the order of `tasks`.
+async fn run_checks(
+    tasks: Vec<DoctorTask<'_>>,
+    context: &CommandContext,
     cancel: CancellationToken,
 ) -> Vec<(String, ProbeReport)> {
-    let progress = &surroundings.progress;
+    let progress = &context.progress;
     progress.event(Event::Planned { items: tasks.len() });
-    let looks = tasks.into_iter().map(|Task { group, check, work }| {
+    let looks = tasks.into_iter().map(|DoctorTask { group, check, work }| {
         let cancel = cancel.clone();
         async move {
             progress.event(Event::Started { item: &group });
             let look = tokio::select! {
                 biased;
-                () = cancel.cancelled() => ProbeReport::from(vec![ProbeFinding::unknown(check, "", "not looked at: the run was stopped before")]),
-                look = tokio::time::timeout(PATIENCE, work) => look.unwrap_or_else(|_| {
-                    let detail = format!("no end after {} seconds", PATIENCE.as_secs());
-                    ProbeReport::from(vec![ProbeFinding::wrong(check, "", detail).fix("see what keeps it from answering; `--log-level debug` shows each request")])
+                () = cancel.cancelled() => ProbeReport::from(vec![ProbeFinding::unknown(check, "", "not checked: the run was stopped")]),
+                look = tokio::time::timeout(CHECK_TIMEOUT, work) => look.unwrap_or_else(|_| {
+                    let detail = format!("no result after {} seconds", CHECK_TIMEOUT.as_secs());
+                    ProbeReport::from(vec![ProbeFinding::wrong(check, "", detail).fix("run with `--log-level debug` to see each request")])
                 }),
             };
             let problems = look.findings.iter().filter(|finding| finding.is_problem()).count();
@@ -143,10 +121,13 @@ async fn looked(
             (group, look)
         }
     });
-    stream::iter(looks).buffered(IN_FLIGHT).collect().await
+    stream::iter(looks)
+        .buffered(MAX_CHECKS_IN_PARALLEL)
+        .collect()
+        .await
 }
 
-/// Returns what is found of a valid configuration.
+/// Returns the findings for a valid configuration.
 fn configured(config: &Config, directory: &std::path::Path) -> Vec<ProbeFinding> {
     const CHECK: &str = "configuration.file";
     let Some(file) = &config.file else {
@@ -154,18 +135,17 @@ fn configured(config: &Config, directory: &std::path::Path) -> Vec<ProbeFinding>
             return vec![ProbeFinding::ok(
                 CHECK,
                 "",
-                "there is no file; variables say where records are",
+                "there is no file; environment variables configure the record store",
             )];
         }
         let detail = format!(
-            "there is no {DEFAULT_NAME} in {}: only this machine is looked at",
+            "there is no {DEFAULT_NAME} in {}: only this machine is checked",
             directory.display()
         );
         let finding = ProbeFinding::missing(CHECK, "", detail).optional();
-        return vec![
-            finding
-                .fix("name one with `--config PATH` or IMGLIFE_CONFIG; `imglife demo` shows one"),
-        ];
+        return vec![finding.fix(
+            "set its path with `--config PATH` or IMGLIFE_CONFIG; `imglife init` creates one",
+        )];
     };
     let (enough, lacking): (Vec<_>, Vec<_>) = config::readiness(config)
         .into_iter()
@@ -180,28 +160,32 @@ fn configured(config: &Config, directory: &std::path::Path) -> Vec<ProbeFinding>
     let name = file.strip_prefix(directory).unwrap_or(file).display();
     let mut findings = vec![ProbeFinding::ok(CHECK, "", format!("{name} is valid"))];
     findings.push(if enough.is_empty() {
-        ProbeFinding::missing("configuration.commands", "", "it suffices for no command")
-            .fix("`imglife config check` says what each lacks")
+        ProbeFinding::missing(
+            "configuration.commands",
+            "",
+            "it is not complete enough for any command",
+        )
+        .fix("run `imglife config check` to see which settings are missing")
     } else {
         ProbeFinding::ok(
             "configuration.commands",
             "",
-            format!("enough for {}", names(&enough)),
+            format!("complete enough for {}", names(&enough)),
         )
     });
     if !lacking.is_empty() && !enough.is_empty() {
         let finding = ProbeFinding::missing(
             "configuration.commands",
             "",
-            format!("not enough for {}", names(&lacking)),
+            format!("not complete enough for {}", names(&lacking)),
         )
         .optional();
-        findings.push(finding.fix("`imglife config check` says what each lacks"));
+        findings.push(finding.fix("run `imglife config check` to see which settings are missing"));
     }
     findings
 }
 
-/// Returns what is wrong with a configuration, which are unset variables too.
+/// Returns the errors of an invalid configuration as findings, unset variables included.
 fn invalid(errors: &ConfigErrors) -> Vec<ProbeFinding> {
     let findings = errors.findings.iter().map(|error| {
         let place = error
@@ -232,7 +216,7 @@ fn invalid(errors: &ConfigErrors) -> Vec<ProbeFinding> {
     let rest = ProbeFinding::unknown(
         "configuration.places",
         "",
-        "hosts and credentials are looked at once the configuration is valid",
+        "hosts and credentials are checked once the configuration is valid",
     );
     findings.chain(more).chain([rest]).collect()
 }

@@ -1,5 +1,5 @@
-//! What is looked at of the places that a configuration names: image hosts, the Package Registry,
-//! the source of end-of-life data.
+//! Checks of the configured services: registries, the record store, the source of end-of-life data,
+//! webhooks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
-use super::Task;
-use crate::app::configuration::tells_records;
-use crate::app::eol::{data_place, products, webhook};
+use super::task::DoctorTask;
+use crate::app::configuration::has_record_store;
+use crate::app::eol::{data_store, products, webhook};
 use crate::app::forge::base_repository;
-use crate::app::places::{client, login_host, service_client, settings};
+use crate::app::places::{client, credential_host, service_client, settings};
 use crate::app::records::{records, token_variable};
-use crate::app::{Mode, Surroundings};
+use crate::app::{CommandContext, Mode};
 use crate::command::SystemRunner;
 use crate::config::{Config, DEFAULT_NAME, EolProvider, EolTarget, RegistryProvider};
 use crate::credentials::{CredentialError, Credentials, StandardCredentials, check_collisions};
@@ -28,36 +28,42 @@ use crate::registry::remote::RemoteRegistries;
 use crate::steps::doctor::{Needs, needs};
 use crate::steps::eol::{self, ReadError};
 
-/// How long a host may say nothing.
-const STALL: Duration = Duration::from_secs(5);
+/// Time limit for a host to send data.
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// After how many days end-of-life data and an inventory are told to be old.
-const OLD: i64 = 14;
+/// Age from which end-of-life data and an inventory are reported as old, in days.
+const MAX_DATA_AGE: i64 = 14;
 
-/// Products that are asked for side by side.
-const IN_FLIGHT: usize = 4;
+/// Maximum number of products to request in parallel.
+const MAX_PRODUCTS_IN_PARALLEL: usize = 4;
 
+/// Host of the tag service of Docker Hub.
 const HUB: &str = "hub.docker.com";
 
-/// Returns what is looked at.
-pub(super) fn tasks<'a>(config: &'a Config, surroundings: &'a Surroundings) -> Vec<Task<'a>> {
-    let process = &surroundings.process;
+/// Returns the checks.
+pub(super) fn tasks<'a>(config: &'a Config, context: &'a CommandContext) -> Vec<DoctorTask<'a>> {
+    let process = &context.process;
     let Needs {
         hosts,
         layouts,
         dated,
     } = needs(config);
     let mut tasks = Vec::new();
-    let logins: BTreeSet<Host> = hosts.keys().map(|host| login_host(config, host)).collect();
-    if let Err(error) = check_collisions(&logins, &process.variables) {
+    let credential_hosts: BTreeSet<Host> = hosts
+        .keys()
+        .map(|host| credential_host(config, host))
+        .collect();
+    if let Err(error) = check_collisions(&credential_hosts, &process.variables) {
         let finding = of_credential_error("oci.credential", &error);
-        tasks.push(Task::new("Configuration", "oci.credential", async move {
-            vec![finding].into()
-        }));
+        tasks.push(DoctorTask::new(
+            "Configuration",
+            "oci.credential",
+            async move { vec![finding].into() },
+        ));
     }
     let settings = Settings {
-        stall: STALL,
-        ..settings(config, surroundings)
+        stall: STALL_TIMEOUT,
+        ..settings(config, context)
     };
     let http = Arc::new(client(settings, process));
     let credentials = Arc::new(StandardCredentials::new(
@@ -67,41 +73,41 @@ pub(super) fn tasks<'a>(config: &'a Config, surroundings: &'a Surroundings) -> V
     let registries = Arc::new(RemoteRegistries::new(Arc::clone(&http)));
     for (host, wanted) in hosts {
         let (registries, credentials) = (Arc::clone(&registries), Arc::clone(&credentials));
-        let login = login_host(config, &host);
+        let credential_host = credential_host(config, &host);
         let name = host.to_string();
-        tasks.push(Task::new(name, "oci.reachable", async move {
-            image_host(&host, &login, &wanted, &registries, &credentials).await
+        tasks.push(DoctorTask::new(name, "oci.reachable", async move {
+            image_host(&host, &credential_host, &wanted, &registries, &credentials).await
         }));
     }
     if !dated.is_empty() {
-        tasks.push(Task::new(HUB, "oci.dates", async move {
+        tasks.push(DoctorTask::new(HUB, "oci.dates", async move {
             dates(&http, &dated).await
         }));
     }
     for (repository, wanted) in layouts {
-        tasks.push(Task::new(
+        tasks.push(DoctorTask::new(
             "Directories of images",
             "layout.read",
             async move { layout(&repository, wanted).await },
         ));
     }
-    if tells_records(config) || config.registry.is_some() {
-        tasks.push(Task::new(
+    if has_record_store(config) || config.registry.is_some() {
+        tasks.push(DoctorTask::new(
             "Package Registry",
             "packages.reachable",
-            packages(config, surroundings),
+            packages(config, context),
         ));
     }
     if !eol::products(config).is_empty() {
-        tasks.push(Task::new(
+        tasks.push(DoctorTask::new(
             "End-of-life data",
             "eol.api",
-            end_of_life(config, surroundings),
+            end_of_life(config, context),
         ));
-        tasks.push(Task::new(
+        tasks.push(DoctorTask::new(
             "End-of-life data",
             "eol.file",
-            end_of_life_file(config, surroundings),
+            end_of_life_file(config, context),
         ));
     }
     let lifecycle = &config.lifecycle;
@@ -112,14 +118,14 @@ pub(super) fn tasks<'a>(config: &'a Config, surroundings: &'a Surroundings) -> V
     .into_iter()
     .flatten()
     {
-        tasks.push(Task::new("Webhooks", "webhook.address", async move {
+        tasks.push(DoctorTask::new("Webhooks", "webhook.address", async move {
             let is_set = process.variables.get_filled(variable).is_some();
             vec![match webhook(variable, config, process) {
                 Ok(url) => ProbeFinding::ok(
                     "webhook.address",
                     variable,
                     format!(
-                        "set, leads to {}; not called",
+                        "set, with the host {}; not called",
                         url.host_str().unwrap_or_default()
                     ),
                 ),
@@ -140,7 +146,7 @@ pub(super) fn tasks<'a>(config: &'a Config, surroundings: &'a Surroundings) -> V
 
 async fn image_host(
     host: &Host,
-    login: &Host,
+    credential_host: &Host,
     wanted: &BTreeMap<RepositoryPath, RequiredAccess>,
     registries: &RemoteRegistries,
     credentials: &StandardCredentials,
@@ -149,15 +155,15 @@ async fn image_host(
     let mut origins = BTreeSet::new();
     let mut problem = None;
     for path in wanted.keys() {
-        match credentials.source(login, Some(path)).await {
+        match credentials.source(credential_host, Some(path)).await {
             Ok(origin) => origins.extend(origin),
             Err(error) => problem = Some(error),
         }
     }
-    let about = if login == host {
+    let about = if credential_host == host {
         String::new()
     } else {
-        format!("for {login}")
+        format!("for {credential_host}")
     };
     let credential = match &problem {
         Some(error) => ProbeFinding {
@@ -178,17 +184,17 @@ async fn image_host(
             ),
         ),
     };
-    // Without a credential that can be used, every request would fail for the same reason.
+    // Without usable credentials, every request would fail for the same reason.
     let mut look = match problem {
         Some(_) => ProbeReport::default(),
         None => registries.probe(host, wanted, !origins.is_empty()).await,
     };
-    let place = look.findings.len().min(1);
-    look.findings.insert(place, credential);
+    let position = look.findings.len().min(1);
+    look.findings.insert(position, credential);
     look
 }
 
-/// Looks at the service that tells when tags were pushed to Docker Hub.
+/// Checks the tag service of Docker Hub, which has the push dates of tags.
 async fn dates(http: &http::Client, paths: &BTreeSet<RepositoryPath>) -> ProbeReport {
     let Ok(host) = HUB.parse::<Host>() else {
         return ProbeReport::default();
@@ -207,8 +213,8 @@ async fn dates(http: &http::Client, paths: &BTreeSet<RepositoryPath>) -> ProbeRe
         findings.push(match http.inspect(&host, &address).await {
             Ok(answer) => {
                 ahead = http.clock_offset(&answer);
-                if answer.status.is_success() { ProbeFinding::ok("oci.dates", path.as_str(), "told") } else { ProbeFinding::wrong("oci.dates", path.as_str(), format!("the tag service answers with {}", answer.status)).fix(
-                    "it tells dates of public repositories only, and not too often; without it, leave out `sort: date` and `min_age`",
+                if answer.status.is_success() { ProbeFinding::ok("oci.dates", path.as_str(), "available") } else { ProbeFinding::wrong("oci.dates", path.as_str(), format!("the tag service answers with {}", answer.status)).fix(
+                    "it has dates of public repositories only, and limits the rate of requests; or remove `sort: date` and `min_age`",
                 ) }
             }
             Err(error) => ProbeFinding::failed("oci.dates", path.as_str(), &error, error.hint()),
@@ -221,17 +227,18 @@ async fn layout(repository: &Repository, wanted: RequiredAccess) -> ProbeReport 
     Layouts::default().probe(repository, wanted).await
 }
 
-async fn packages(config: &Config, surroundings: &Surroundings) -> ProbeReport {
+/// Checks the record store, the inventory, and the base repository.
+async fn packages(config: &Config, context: &CommandContext) -> ProbeReport {
     const CHECK: &str = "packages.credential";
-    let process = &surroundings.process;
+    let process = &context.process;
     let records = match records(config, process, Mode::DryRun) {
         Ok(records) => records,
         Err(failure) => return vec![of_failure("packages.configuration", "", &failure)].into(),
     };
-    let place = ProbeFinding::ok("packages.place", "", records.store_name());
+    let store = ProbeFinding::ok("packages.place", "", records.store_name());
     let variable = match token_variable(config, process) {
         Ok(variable) => variable,
-        Err(failure) => return vec![place, of_failure(CHECK, "", &failure)].into(),
+        Err(failure) => return vec![store, of_failure(CHECK, "", &failure)].into(),
     };
     let provider = config.registry.as_ref().map(|registry| &registry.provider);
     let credential = match (provider, variable) {
@@ -239,7 +246,7 @@ async fn packages(config: &Config, surroundings: &Surroundings) -> ProbeReport {
         (Some(RegistryProvider::S3 { .. }), None) => Some(ProbeFinding::ok(
             CHECK,
             "",
-            "AWS_ACCESS_KEY_ID is not set; as the AWS SDK finds one",
+            "AWS_ACCESS_KEY_ID is not set; the AWS SDK searches its other sources",
         )),
         (Some(RegistryProvider::File { .. }) | None, None) => None,
         (Some(_), None) => Some(ProbeFinding::ok(CHECK, "", "none is set")),
@@ -250,7 +257,7 @@ async fn packages(config: &Config, surroundings: &Surroundings) -> ProbeReport {
         .iter()
         .any(|finding| finding.is_problem() && finding.check != "packages.write");
     look.findings
-        .splice(0..0, [Some(place), credential].into_iter().flatten());
+        .splice(0..0, [Some(store), credential].into_iter().flatten());
     if is_readable
         && config
             .build
@@ -263,9 +270,9 @@ async fn packages(config: &Config, surroundings: &Surroundings) -> ProbeReport {
     if is_readable && let Ok(Some(base)) = base_repository(config, process) {
         let about = format!("{DEFAULT_NAME} at {}", base.reference);
         look.findings.push(match base.forge.file(DEFAULT_NAME, &base.reference).await {
-            Ok(Some(_)) => ProbeFinding::ok("forge.file", about, "can be read, as `imglife check` does where there is no inventory"),
+            Ok(Some(_)) => ProbeFinding::ok("forge.file", about, "readable; `imglife check` uses it if there is no inventory"),
             Ok(None) => ProbeFinding::missing("forge.file", about, format!("not in {}", base.forge.name()))
-                .fix("`imglife check` looks there where there is no inventory: push it, or correct `registry.config_ref`")
+                .fix("push it, or correct `registry.config_ref`; `imglife check` uses it if there is no inventory")
                 .optional(),
             Err(error) => ProbeFinding::failed("forge.file", about, &error, error.hint()).optional(),
         });
@@ -273,15 +280,16 @@ async fn packages(config: &Config, surroundings: &Surroundings) -> ProbeReport {
     look
 }
 
+/// Checks the age of the inventory.
 async fn inventory(records: &Records, now: DateTime<Utc>) -> ProbeFinding {
     const CHECK: &str = "packages.inventory";
     match records.read_data(DataFileKind::Inventory).await {
         Ok(Some(data)) => {
             let days = (now - data.written_at).num_days();
             let finding = format!("{} days old", days.max(0));
-            if days > OLD {
+            if days > MAX_DATA_AGE {
                 ProbeFinding::wrong(CHECK, "", finding)
-                    .fix("`imglife status --publish` writes it anew: let the pipeline run it daily")
+                    .fix("run `imglife status --publish` daily in a pipeline")
                     .optional()
             } else {
                 ProbeFinding::ok(CHECK, "", finding)
@@ -290,18 +298,19 @@ async fn inventory(records: &Records, now: DateTime<Utc>) -> ProbeFinding {
         Ok(None) => ProbeFinding::missing(
             CHECK,
             "",
-            "not there yet: applications find no newest base in it",
+            "not published yet: `imglife check` cannot find the newest bases",
         )
-        .fix("`imglife status --publish` writes it")
+        .fix("run `imglife status --publish`")
         .optional(),
         Err(error) => ProbeFinding::failed(CHECK, "", &error, error.hint()).optional(),
     }
 }
 
-async fn end_of_life(config: &Config, surroundings: &Surroundings) -> ProbeReport {
+/// Checks the end-of-life API.
+async fn end_of_life(config: &Config, context: &CommandContext) -> ProbeReport {
     const CHECK: &str = "eol.api";
-    let asked = match products(config, surroundings, Mode::DryRun) {
-        Ok(Some(asked)) => asked,
+    let api = match products(config, context, Mode::DryRun) {
+        Ok(Some(api)) => api,
         Ok(None) => return ProbeReport::default(),
         Err(failure) => return vec![of_failure(CHECK, "", &failure)].into(),
     };
@@ -309,7 +318,7 @@ async fn end_of_life(config: &Config, surroundings: &Surroundings) -> ProbeRepor
     let Some(host) = http::host_of(address) else {
         return ProbeReport::default();
     };
-    let http = service_client(config, surroundings, &host, address);
+    let http = service_client(config, context, &host, address);
     let mut look = match http
         .inspect(
             &host,
@@ -318,25 +327,28 @@ async fn end_of_life(config: &Config, surroundings: &Surroundings) -> ProbeRepor
         .await
     {
         Ok(answer) => ProbeReport {
-            findings: vec![ProbeFinding::ok(CHECK, host.as_str(), "answers")],
+            findings: vec![ProbeFinding::ok(CHECK, host.as_str(), "reachable")],
             ahead: http.clock_offset(&answer),
         },
         Err(error) => {
-            let other = "name a copy by `lifecycle.api_url`, or keep the data file by hand with `eol_provider: local`";
+            let other = "set a mirror of the API with `lifecycle.api_url`, or maintain the data file by hand with `eol_provider: local`";
             let fix = error
                 .hint()
                 .map_or_else(|| other.to_owned(), |hint| format!("{hint}; or {other}"));
             return vec![ProbeFinding::wrong(CHECK, host.as_str(), chain(&error)).fix(fix)].into();
         }
     };
-    let asked = &asked;
+    let api = &api;
     let products = eol::products(config)
         .into_iter()
-        .map(|product| async move { (product, asked.cycles(product).await) });
-    let answers: Vec<_> = stream::iter(products).buffered(IN_FLIGHT).collect().await;
+        .map(|product| async move { (product, api.cycles(product).await) });
+    let answers: Vec<_> = stream::iter(products)
+        .buffered(MAX_PRODUCTS_IN_PARALLEL)
+        .collect()
+        .await;
     for (product, answer) in answers {
         look.findings.push(match answer {
-            Ok(_) => ProbeFinding::ok("eol.product", product.to_string(), "known"),
+            Ok(_) => ProbeFinding::ok("eol.product", product.to_string(), "available"),
             Err(error) if error.kind == ItemErrorKind::Untracked => ProbeFinding {
                 fix: error.hint(),
                 ..ProbeFinding::missing("eol.product", product.to_string(), chain(&error))
@@ -350,12 +362,12 @@ async fn end_of_life(config: &Config, surroundings: &Surroundings) -> ProbeRepor
     look
 }
 
-/// Looks at the data at hand.
-async fn end_of_life_file(config: &Config, surroundings: &Surroundings) -> ProbeReport {
+/// Checks the local end-of-life data.
+async fn end_of_life_file(config: &Config, context: &CommandContext) -> ProbeReport {
     const CHECK: &str = "eol.file";
-    let process = &surroundings.process;
-    let place = match data_place(config, None, process, Mode::DryRun) {
-        Ok(place) => place,
+    let process = &context.process;
+    let store = match data_store(config, None, process, Mode::DryRun) {
+        Ok(store) => store,
         Err(failure) => return vec![of_failure(CHECK, "", &failure)].into(),
     };
     let written: Option<DateTime<Utc>> = match config.lifecycle.target {
@@ -366,29 +378,29 @@ async fn end_of_life_file(config: &Config, surroundings: &Surroundings) -> Probe
         EolTarget::PackageRegistry => None,
     };
     let age = written.map(|written| (process.clock.now() - written).num_days().max(0));
-    vec![match eol::read(place.as_ref()).await {
+    vec![match eol::read(store.as_ref()).await {
         Ok(table) => {
-            let known = format!("{}: {} products", place.name(), table.products().count());
+            let content = format!("{}: {} products", store.name(), table.products().count());
             match age {
-                Some(days) if days > OLD => ProbeFinding::wrong(CHECK, "", format!("{known}, written {days} days ago"))
-                    .fix("`imglife eol update` brings it up to date: let the pipeline run it daily")
+                Some(days) if days > MAX_DATA_AGE => ProbeFinding::wrong(CHECK, "", format!("{content}, written {days} days ago"))
+                    .fix("run `imglife eol update` daily in a pipeline")
                     .optional(),
-                Some(days) => ProbeFinding::ok(CHECK, "", format!("{known}, written {days} days ago")),
-                None => ProbeFinding::ok(CHECK, "", known),
+                Some(days) => ProbeFinding::ok(CHECK, "", format!("{content}, written {days} days ago")),
+                None => ProbeFinding::ok(CHECK, "", content),
             }
         }
         Err(error @ ReadError::Missing { .. }) => {
             let finding = ProbeFinding::missing(CHECK, "", chain(&error));
             match config.lifecycle.provider {
-                EolProvider::Endoflife => finding.fix("`imglife eol update` writes it").optional(),
-                EolProvider::Local => finding.fix("write it by hand: a product, and below it its cycles with `eol` dates (docs/eol.md)"),
+                EolProvider::Endoflife => finding.fix("run `imglife eol update`").optional(),
+                EolProvider::Local => finding.fix("create it by hand, with the cycles of each product and their `eol` dates (docs/eol.md)"),
             }
         }
         Err(error @ ReadError::Data { .. }) => {
-            ProbeFinding::wrong(CHECK, "", chain(&error)).fix("repair it, or remove it and run `imglife eol update`")
+            ProbeFinding::wrong(CHECK, "", chain(&error)).fix("repair it, or delete it and run `imglife eol update`")
         }
         Err(error @ ReadError::Item(_)) => {
-            ProbeFinding::failed(CHECK, "", &error, Some("give this user the right to read it, or correct `lifecycle.eol_data_file`".to_owned()))
+            ProbeFinding::failed(CHECK, "", &error, Some("make it readable for this user, or correct `lifecycle.eol_data_file`".to_owned()))
         }
     }]
     .into()
@@ -401,7 +413,7 @@ fn of_credential_error(check: &'static str, error: &CredentialError) -> ProbeFin
     }
 }
 
-/// Returns a failure that a command would end with as a finding.
+/// Returns the failure of a command as a finding.
 pub(super) fn of_failure(check: &'static str, about: &str, failure: &Failure) -> ProbeFinding {
     let finding = ProbeFinding::wrong(check, about, chain(&*failure.error));
     if failure.hints.is_empty() {

@@ -1,8 +1,7 @@
-//! `init`: the files of a new repository of base images, written from templates that the program
-//! brings.
+//! `imglife init`: the files of a new base image repository, from templates in the program.
 //!
-//! Owns which files there are and what is said about them. Asks nobody but git, for the address of
-//! the remote.
+//! Owns the list of files and the next steps that it prints. Contacts no server; runs git to read
+//! the URL of the remote.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,46 +11,38 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::{Surroundings, runtime};
+use super::result::CommandResult;
+use super::{CommandContext, runtime};
 use crate::command::SystemRunner;
 use crate::error::{Exit, Failure};
 use crate::files;
 use crate::model::Repository;
 use crate::model::text::excerpt;
-use crate::report::text::{Style, draw};
 use crate::report::{Block, Document};
 use crate::template;
-use remote::{Checkout, Remote};
+pub use remote::InitForge;
+use remote::{GitCheckout, GitRemote};
 
 mod remote;
 
-/// What an init was asked to do.
+/// Options of `imglife init`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InitOptions {
-    /// Guessed from the remote when `None`.
+    /// `None`: detected from the remote.
     pub forge: Option<InitForge>,
-    /// Where the files go; relative to the working directory.
+    /// Directory for the files, relative to the working directory.
     pub directory: PathBuf,
-    /// What the names of mirrors and bases begin with; follows from the remote when `None`.
+    /// Prefix of the names of mirrors and bases; `None`: derived from the remote.
     pub registry: Option<String>,
-}
-
-/// Whose CI runs the pipeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum InitForge {
-    Gitlab,
-    /// Gitea or Forgejo.
-    Gitea,
 }
 
 #[derive(Debug, Error)]
 enum InitError {
-    #[error("{} {} there already", list(.0), if .0.len() == 1 { "is" } else { "are" })]
-    Occupied(Vec<PathBuf>),
-    #[error("{} cannot be written", .path.display())]
+    #[error("{} already {}", list(.0), if .0.len() == 1 { "exists" } else { "exist" })]
+    Exists(Vec<PathBuf>),
+    #[error("cannot write {}", .path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("`{0}` is not the beginning of an image's name")]
+    #[error("`{0}` is not a valid prefix for image names")]
     Registry(String),
 }
 
@@ -63,103 +54,104 @@ fn list(paths: &[PathBuf]) -> String {
         .join(", ")
 }
 
-/// A file to be: its path, and its text.
-type NewFile = (&'static str, String);
+/// File to create: its path and its text.
+type InitFile = (&'static str, String);
 
-/// What templates are rendered with.
+/// InitValues for the templates.
 #[derive(Debug, Serialize)]
-struct Values {
+struct InitValues {
     forge: InitForge,
-    /// The address of the forge, without a slash at its end.
+    /// URL of the forge, without a trailing slash.
     server: String,
-    /// `owner/repository`, or the path of a project.
+    /// `owner/repository`, or the path of a GitLab project.
     project: String,
     owner: String,
     repository: String,
     branch: String,
-    /// What the names of mirrors and bases begin with, as the configuration says it.
+    /// Prefix of the names of mirrors and bases in the configuration.
     images: String,
-    /// The same as Renovate sees it, which knows no variables.
+    /// The same prefix for Renovate, which does not expand variables.
     package: String,
-    /// Where the actions are.
+    /// URL of the repository with the actions.
     actions: String,
-    /// Where the workflow goes, in a repository for Gitea or Forgejo.
+    /// Path of the workflow in a repository on Gitea or Forgejo.
     #[serde(skip)]
     workflow: &'static str,
     version: &'static str,
 }
 
-/// Writes the files and says what comes next.
-pub(super) fn run(options: &InitOptions, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let directory = surroundings.process.directory.join(&options.directory);
-    runtime::run(surroundings.deadline, |_| async {
+/// Writes the files and returns the next steps.
+pub(super) fn run(
+    options: &InitOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    let directory = context.process.directory.join(&options.directory);
+    runtime::run(context.deadline, |_| async {
         let checkout =
-            Checkout::look(&SystemRunner, &surroundings.process.variables, &directory).await;
+            GitCheckout::read(&SystemRunner, &context.process.variables, &directory).await;
         let values = values(options, checkout, &directory)?;
         let written = write(&directory, files(&values)?)?;
         let document = Document {
-            blocks: told(&values, &written, &options.directory),
+            blocks: next_steps(&values, &written, &options.directory),
         };
-        surroundings.print(&draw(
-            &document,
-            Style {
-                color: surroundings.report_color,
-            },
-        ))?;
-        Ok(Exit::Done)
+        Ok(CommandResult::new(Exit::Done).and_document(document))
     })
 }
 
-fn values(options: &InitOptions, checkout: Checkout, directory: &Path) -> Result<Values, Failure> {
-    let Checkout { remote, branch } = checkout;
+fn values(
+    options: &InitOptions,
+    checkout: GitCheckout,
+    directory: &Path,
+) -> Result<InitValues, Failure> {
+    let GitCheckout { remote, branch } = checkout;
     let forge = options
         .forge
-        .or_else(|| remote.as_ref().and_then(Remote::forge))
+        .or_else(|| remote.as_ref().and_then(GitRemote::forge))
         .or_else(|| forge_of_files(directory));
     let forge = forge.ok_or_else(|| {
-        let known = remote
+        let remote_host = remote
             .as_ref()
-            .map(|remote| format!(": the remote is at {}", remote.host))
+            .map(|remote| format!(" from the remote host {}", remote.host))
             .unwrap_or_default();
         Failure::usage(format!(
-            "it cannot be told which forge this repository is for{known}"
+            "cannot detect the forge of this repository{remote_host}"
         ))
-        .hint("say `--forge gitlab`, or `--forge gitea` for Gitea and Forgejo")
+        .hint("set `--forge gitlab`, or `--forge gitea` for Gitea and Forgejo")
     })?;
-    let remote = remote.unwrap_or_else(|| Remote::example(forge));
+    let remote = remote.unwrap_or_else(|| GitRemote::example(forge));
     let (images, package) = match (&options.registry, forge) {
         (Some(registry), _) => {
             let registry = registry.trim_end_matches('/').to_owned();
             (registry.clone(), registry)
         }
         (None, InitForge::Gitlab) => {
-            let usual = format!(
+            let prefix = format!(
                 "registry.{}/{}",
                 remote.host_name(),
                 remote.project.to_lowercase()
             );
-            (format!("${{CI_REGISTRY_IMAGE:-{usual}}}"), usual)
+            (format!("${{CI_REGISTRY_IMAGE:-{prefix}}}"), prefix)
         }
         (None, InitForge::Gitea) => {
-            let usual = format!("{}/{}", remote.host, remote.owner().to_lowercase());
-            (usual.clone(), usual)
+            let prefix = format!("{}/{}", remote.host, remote.owner().to_lowercase());
+            (prefix.clone(), prefix)
         }
     };
-    // A name that can be written into a configuration, whatever stood on the command line.
+    // The prefix from the command line must be valid in a configuration.
     let base = format!("{package}/bases/alpine");
     if !base
         .parse::<Repository>()
         .is_ok_and(|repository| repository.host().is_some() && repository.to_string() == base)
     {
         return Err(Failure::usage(InitError::Registry(excerpt(&package, 200)))
-            .hint("name host and path in lower case, as in `--registry registry.example.com/platform`"));
+            .hint("use a host and a path in lower case, as in `--registry registry.example.com/platform`"));
     }
-    Ok(Values {
+    Ok(InitValues {
         forge,
         owner: remote.owner().to_owned(),
         repository: remote.repository().to_owned(),
         actions: format!("{}/platform/imglife/gitea-actions", remote.server),
-        // Forgejo reads one directory, and this before the other.
+        // Forgejo reads only one of the directories, `.forgejo` first.
         workflow: if directory.join(".forgejo/workflows").is_dir() {
             ".forgejo/workflows/lifecycle.yml"
         } else {
@@ -174,7 +166,7 @@ fn values(options: &InitOptions, checkout: Checkout, directory: &Path) -> Result
     })
 }
 
-/// Returns the forge that a repository without a telling remote has files of.
+/// Detects the forge from directories in the repository. Returns `None` if there are none.
 fn forge_of_files(directory: &Path) -> Option<InitForge> {
     let is_there = |name: &str| directory.join(name).is_dir();
     (is_there(".gitea") || is_there(".forgejo"))
@@ -182,7 +174,8 @@ fn forge_of_files(directory: &Path) -> Option<InitForge> {
         .or_else(|| is_there(".gitlab").then_some(InitForge::Gitlab))
 }
 
-fn files(values: &Values) -> Result<Vec<NewFile>, Failure> {
+/// Renders the files.
+fn files(values: &InitValues) -> Result<Vec<InitFile>, Failure> {
     let page = |name, text| template::page(name, text, values).map_err(Failure::failed);
     let pipeline = match values.forge {
         InitForge::Gitlab => (
@@ -208,7 +201,7 @@ fn files(values: &Values) -> Result<Vec<NewFile>, Failure> {
                 include_str!("../../../templates/init/imglife.yaml"),
             )?,
         ),
-        // A template of the user's, not one of ours.
+        // A template for `imglife build`, which is not rendered here.
         (
             "images/alpine/Dockerfile.tmpl",
             include_str!("../../../templates/init/Dockerfile.tmpl").to_owned(),
@@ -222,35 +215,35 @@ fn files(values: &Values) -> Result<Vec<NewFile>, Failure> {
             )?,
         ),
         (
-            IGNORED,
+            GITIGNORE,
             include_str!("../../../templates/init/gitignore").to_owned(),
         ),
     ])
 }
 
-/// Forges make one with a new repository; what stands in it is kept then.
-const IGNORED: &str = ".gitignore";
+/// File that forges create in a new repository. An existing one is kept.
+const GITIGNORE: &str = ".gitignore";
 
-/// Writes all files or none, each whole, and returns what was written.
-fn write(directory: &Path, files: Vec<NewFile>) -> Result<Vec<&'static str>, Failure> {
-    let is_there = |path: &str| fs::symlink_metadata(directory.join(path)).is_ok();
-    let files: Vec<NewFile> = files
+/// Writes all files or none, and returns the paths of the written ones.
+fn write(directory: &Path, files: Vec<InitFile>) -> Result<Vec<&'static str>, Failure> {
+    let exists = |path: &str| fs::symlink_metadata(directory.join(path)).is_ok();
+    let files: Vec<InitFile> = files
         .into_iter()
-        .filter(|(path, _)| *path != IGNORED || !is_there(path))
+        .filter(|(path, _)| *path != GITIGNORE || !exists(path))
         .collect();
-    let occupied: Vec<PathBuf> = files
+    let existing: Vec<PathBuf> = files
         .iter()
-        .filter(|(path, _)| is_there(path))
+        .filter(|(path, _)| exists(path))
         .map(|(path, _)| PathBuf::from(path))
         .collect();
-    if !occupied.is_empty() {
-        return Err(Failure::usage(InitError::Occupied(occupied))
-            .hint("nothing was written; choose another directory with `--dir`, or remove what is not needed"));
+    if !existing.is_empty() {
+        return Err(Failure::usage(InitError::Exists(existing))
+            .hint("choose another directory with `--dir`, or delete the existing files; nothing was written"));
     }
-    let mut made = Made::default();
+    let mut created = CreatedFiles::default();
     for (path, text) in &files {
-        if let Err(source) = made.file(&directory.join(path), text) {
-            made.undo();
+        if let Err(source) = created.create(&directory.join(path), text) {
+            created.undo();
             return Err(Failure::failed(InitError::Write {
                 path: PathBuf::from(path),
                 source,
@@ -260,16 +253,16 @@ fn write(directory: &Path, files: Vec<NewFile>) -> Result<Vec<&'static str>, Fai
     Ok(files.into_iter().map(|(path, _)| path).collect())
 }
 
-/// What was made so far.
+/// Files and directories created so far.
 #[derive(Default)]
-struct Made {
+struct CreatedFiles {
     files: Vec<PathBuf>,
-    /// Longer paths come later.
+    /// Sorted, so that parents precede their children.
     directories: BTreeSet<PathBuf>,
 }
 
-impl Made {
-    fn file(&mut self, path: &Path, text: &str) -> io::Result<()> {
+impl CreatedFiles {
+    fn create(&mut self, path: &Path, text: &str) -> io::Result<()> {
         let parent = path.parent().unwrap_or(path);
         self.directories.extend(
             parent
@@ -283,7 +276,7 @@ impl Made {
         Ok(())
     }
 
-    /// Removes it again, as far as that goes: the error that led here is the one to tell.
+    /// Removes everything again. Ignores errors: the error that caused this is reported.
     fn undo(self) {
         for file in &self.files {
             drop(fs::remove_file(file));
@@ -294,43 +287,43 @@ impl Made {
     }
 }
 
-fn told(values: &Values, written: &[&str], directory: &Path) -> Vec<Block> {
+fn next_steps(values: &InitValues, written: &[&str], directory: &Path) -> Vec<Block> {
     let mut lines = vec![format!("Written to {}:", directory.display())];
     lines.extend(written.iter().map(|path| format!("  {path}")));
     let images = &values.package;
     let mut next = vec![
-        "What to do first:".to_owned(),
-        format!("  1. Look at imglife.yaml: mirrors and bases go to {images}/mirrors and {images}/bases."),
-        "  2. `imglife eol update` writes eol-data.yaml, so that the first images say already when their support ends.".to_owned(),
+        "Next steps:".to_owned(),
+        format!("  1. Review imglife.yaml: mirrors and bases are pushed to {images}/mirrors and {images}/bases."),
+        "  2. Run `imglife eol update`, which writes eol-data.yaml with the end-of-life dates for the first images.".to_owned(),
     ];
     next.extend(match values.forge {
         InitForge::Gitlab => vec![
             "  3. Allow the pipeline to push its report: Settings > CI/CD > Job token permissions > Allow Git push requests to the"
                 .to_owned(),
-            "     repository. On servers before 18.4 store a token with the scope `api` as the masked variable GITLAB_TOKEN instead."
+            "     repository. On servers before 18.4, store a token with the scope `api` as the masked variable GITLAB_TOKEN instead."
                 .to_owned(),
-            "     `.gitlab-ci.yml` includes platform/imglife-components: correct the path if yours is another.".to_owned(),
+            "     `.gitlab-ci.yml` includes platform/imglife-components: correct the path if it differs on your server.".to_owned(),
             "  4. Commit, and push without a pipeline, since nothing is mirrored yet: `git push -o ci.skip`.".to_owned(),
-            "  5. Run a pipeline by hand (Build > Pipelines > New pipeline): it mirrors, builds and commits README.md; `git pull` fetches it."
+            "  5. Start a pipeline (Build > Pipelines > New pipeline): it mirrors, builds and commits README.md; `git pull` fetches it."
                 .to_owned(),
-            "     Then give it a schedule (Build > Pipeline schedules).".to_owned(),
+            "     Then add a schedule (Build > Pipeline schedules).".to_owned(),
         ],
         InitForge::Gitea => vec![
-            "  3. Make a token with the scopes write:package and write:repository (your settings > Applications), and store it as the"
+            "  3. Create a token with the scopes write:package and write:repository (your settings > Applications), and store it as the"
                 .to_owned(),
             "     secret IMGLIFE_GITEA_TOKEN (the repository's settings > Actions > Secrets).".to_owned(),
-            "  4. Let the runner have imglife: install it there, or set the variables IMGLIFE_URL and IMGLIFE_SHA256 (settings > Actions >"
+            "  4. Install imglife on the runner, or set the variables IMGLIFE_URL and IMGLIFE_SHA256 (settings > Actions > Variables)"
                 .to_owned(),
-            "     Variables) to the address and the checksum of the program of a release.".to_owned(),
-            format!("     The workflow uses the actions of {}: correct the path if yours is another.", values.actions),
+            "     to the URL and the checksum of the program in a release.".to_owned(),
+            format!("     The workflow uses the actions in {}: correct the path if it differs on your server.", values.actions),
             "  5. Commit with `[skip ci]` in the message, since nothing is mirrored yet, and push.".to_owned(),
-            "  6. Run the workflow `lifecycle` by hand (Actions): it mirrors, builds and commits README.md; `git pull` fetches it.".to_owned(),
-            "     From then on it runs every morning.".to_owned(),
+            "  6. Start the workflow `lifecycle` (Actions): it mirrors, builds and commits README.md; `git pull` fetches it.".to_owned(),
+            "     Then it runs every morning.".to_owned(),
         ],
     });
-    next.push("  Docker Hub limits anonymous pulls: IMGLIFE_DOCKER_IO_USERNAME and IMGLIFE_DOCKER_IO_PASSWORD raise the limit.".to_owned());
+    next.push("  Docker Hub limits anonymous pulls: set IMGLIFE_DOCKER_IO_USERNAME and IMGLIFE_DOCKER_IO_PASSWORD for a higher limit.".to_owned());
     next.push(
-        "  `imglife sync --list` and `imglife build --dry-run` show here what would be done."
+        "  Run `imglife sync --list` and `imglife build --dry-run` to see what would be done."
             .to_owned(),
     );
     vec![Block::Lines(lines), Block::Lines(next)]

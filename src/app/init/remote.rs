@@ -1,39 +1,51 @@
-//! What git knows of the directory: the address of its remote, and the branch.
+//! The git remote of a directory, and its branch.
 
 use std::path::Path;
 use std::time::Duration;
 
-use super::InitForge;
+use serde::Serialize;
+
 use crate::command::{ProgramCommand, ProgramStatus, Runner};
 use crate::model::{Host, Variables};
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit of a git command.
+const GIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A checkout, as far as it is one.
+/// Forge whose CI runs the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InitForge {
+    Gitlab,
+    /// Gitea or Forgejo.
+    Gitea,
+}
+
+/// GitRemote and branch of a checkout.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Checkout {
-    pub(super) remote: Option<Remote>,
+pub(super) struct GitCheckout {
+    pub(super) remote: Option<GitRemote>,
     pub(super) branch: Option<String>,
 }
 
-impl Checkout {
-    /// Returns what git says of `directory`; nothing where it is no repository or there is no git.
-    pub(super) async fn look(
+impl GitCheckout {
+    /// Reads the remote and branch of `directory`. Both are `None` outside a repository or without
+    /// git.
+    pub(super) async fn read(
         runner: &dyn Runner,
         variables: &Variables,
         directory: &Path,
-    ) -> Checkout {
+    ) -> GitCheckout {
         if !directory.is_dir() {
-            return Checkout::default();
+            return GitCheckout::default();
         }
-        let ask = |arguments: &[&str]| {
+        let git = |arguments: &[&str]| {
             let command = ProgramCommand {
                 program: "git".to_owned(),
                 arguments: arguments.iter().map(ToString::to_string).collect(),
                 environment: variables.clone(),
                 directory: Some(directory.to_owned()),
                 stdin: None,
-                timeout: TIMEOUT,
+                timeout: GIT_TIMEOUT,
             };
             async move {
                 let output = runner
@@ -44,42 +56,41 @@ impl Checkout {
                 Some(output.stdout.text().trim().to_owned())
             }
         };
-        let remote = ask(&["config", "--get", "remote.origin.url"])
+        let remote = git(&["config", "--get", "remote.origin.url"])
             .await
-            .and_then(|url| Remote::parse(&url));
-        // The remote's default branch; the one that is checked out only where there is no commit
-        // yet.
-        let default = ask(&["symbolic-ref", "--short", "refs/remotes/origin/HEAD"]).await;
+            .and_then(|url| GitRemote::parse(&url));
+        // The default branch of the remote. The current branch counts only before the first commit.
+        let default = git(&["symbolic-ref", "--short", "refs/remotes/origin/HEAD"]).await;
         let default = default.and_then(|branch| branch.strip_prefix("origin/").map(str::to_owned));
-        let is_new = ask(&["rev-parse", "--verify", "--quiet", "HEAD"])
+        let is_new = git(&["rev-parse", "--verify", "--quiet", "HEAD"])
             .await
             .is_none();
         let checked_out = if is_new {
-            ask(&["symbolic-ref", "--short", "HEAD"]).await
+            git(&["symbolic-ref", "--short", "HEAD"]).await
         } else {
             None
         };
         let branch = default.or(checked_out).filter(|branch| is_plain(branch));
-        Checkout { remote, branch }
+        GitCheckout { remote, branch }
     }
 }
 
-/// A repository at a forge. Its parts can be written into files as they are: they have no
-/// characters that mean something there.
+/// Repository on a forge. Its parts need no escaping in the created files: they contain no special
+/// characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Remote {
+pub(super) struct GitRemote {
     /// `https://gitea.example.com`, without a slash at its end.
     pub(super) server: String,
-    /// With its port.
+    /// Host with its port.
     pub(super) host: String,
-    /// `owner/repository`; at GitLab with as many groups as there are.
+    /// `owner/repository`; on GitLab with all groups.
     pub(super) project: String,
 }
 
-impl Remote {
-    /// Reads the address of a remote: that of a web server, of ssh, or `user@host:path`. Returns
-    /// `None` for anything else.
-    pub(super) fn parse(address: &str) -> Option<Remote> {
+impl GitRemote {
+    /// Parses the URL of a remote: `http`, `https`, `ssh`, or `user@host:path`. Returns `None` for
+    /// any other form, and for characters that need escaping.
+    pub(super) fn parse(address: &str) -> Option<GitRemote> {
         let (scheme, rest) = match address.split_once("://") {
             Some((scheme @ ("https" | "http"), rest)) => (scheme, rest),
             Some(("ssh" | "git+ssh", rest)) => ("ssh", rest),
@@ -91,45 +102,45 @@ impl Remote {
         } else {
             rest.split_once(':')?
         };
-        // A name, or even a password, may stand before the host.
+        // A user name or even a password may precede the host.
         let authority = authority
             .rsplit_once('@')
             .map_or(authority, |(_, host)| host);
-        // A port of ssh says nothing of the web server.
+        // The port of ssh is not that of the web server.
         let host = if scheme == "ssh" {
             authority.split(':').next()?
         } else {
             authority
         };
         let path = path.trim_matches('/').trim_end_matches(".git");
-        let is_whole = path.contains('/')
+        let is_valid = path.contains('/')
             && path
                 .split('/')
                 .all(|part| !part.is_empty() && !part.starts_with('.'))
             && is_plain(path);
-        let host: Host = host.parse().ok().filter(|_| is_whole)?;
+        let host: Host = host.parse().ok().filter(|_| is_valid)?;
         let scheme = if scheme == "http" { "http" } else { "https" };
-        Some(Remote {
+        Some(GitRemote {
             server: format!("{scheme}://{host}"),
             host: host.to_string(),
             project: path.to_owned(),
         })
     }
 
-    /// Returns what stands for a repository that has no remote yet.
-    pub(super) fn example(forge: InitForge) -> Remote {
+    /// Returns an example, for a repository that has no remote yet.
+    pub(super) fn example(forge: InitForge) -> GitRemote {
         let name = match forge {
             InitForge::Gitlab => "gitlab.example.com",
             InitForge::Gitea => "gitea.example.com",
         };
-        Remote {
+        GitRemote {
             server: format!("https://{name}"),
             host: name.to_owned(),
             project: "platform/base-images".to_owned(),
         }
     }
 
-    /// Returns the forge, where the name of the host tells it.
+    /// Detects the forge from the host name. Returns `None` if it matches none or several.
     pub(super) fn forge(&self) -> Option<InitForge> {
         let name = self.host_name();
         let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
@@ -158,6 +169,7 @@ impl Remote {
     }
 }
 
+/// Returns true if `text` needs no escaping in the created files.
 fn is_plain(text: &str) -> bool {
     !text.is_empty()
         && text
@@ -170,8 +182,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_remotes_are_understood() {
-        let parsed = |address| Remote::parse(address).map(|remote| (remote.server, remote.project));
+    fn remote_urls_are_parsed() {
+        let parsed =
+            |address| GitRemote::parse(address).map(|remote| (remote.server, remote.project));
         let is = |server: &str, project: &str| Some((server.to_owned(), project.to_owned()));
         assert_eq!(
             parsed("https://gitea.example.com/team/bases.git"),
@@ -196,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_or_means_something_in_files_is_none() {
+    fn remote_urls_with_special_characters_are_rejected() {
         for address in [
             "/srv/git/bases.git",
             "file:///srv/git/bases.git",
@@ -209,14 +222,14 @@ mod tests {
             "git@exa mple:team/bases",
             "",
         ] {
-            assert_eq!(Remote::parse(address), None, "{address}");
+            assert_eq!(GitRemote::parse(address), None, "{address}");
         }
     }
 
     #[test]
-    fn the_forge_is_told_by_the_host() {
+    fn the_forge_is_detected_from_the_host_name() {
         let forge = |host: &str| {
-            Remote::parse(&format!("https://{host}/a/b"))
+            GitRemote::parse(&format!("https://{host}/a/b"))
                 .expect("a remote")
                 .forge()
         };
@@ -227,18 +240,18 @@ mod tests {
     }
 
     #[test]
-    fn fuzzing_addresses_of_remotes() {
+    fn fuzzing_remote_urls() {
         let seeds = [
             "https://user:hunter2@git.example:8443/a/b/c.git",
             "git@git.example:team/base.git",
             "ssh://git@git.example:2222/team/base",
         ];
         crate::model::fuzz_tests::fuzz("addresses of remotes", &seeds, |input| {
-            if let Some(remote) = Remote::parse(&crate::model::fuzz_tests::text(input)) {
+            if let Some(remote) = GitRemote::parse(&crate::model::fuzz_tests::text(input)) {
                 remote.forge();
                 let parts = [remote.host_name(), remote.owner(), remote.repository()];
                 assert!(parts.iter().all(|part| !part.is_empty()), "{parts:?}");
-                // What stands before an @ is nobody's to see.
+                // User and password before an @ are secrets.
                 assert!(!remote.server.contains('@'), "{}", remote.server);
             }
         });

@@ -5,12 +5,13 @@ use regex::Regex;
 use super::*;
 use crate::config;
 use crate::model::Variables;
+use crate::report::text::{Style, draw};
 
 fn values_of(
     forge: Option<InitForge>,
     remote: Option<&str>,
     registry: Option<&str>,
-) -> Result<Values, Failure> {
+) -> Result<InitValues, Failure> {
     let options = InitOptions {
         forge,
         directory: PathBuf::from("."),
@@ -18,15 +19,15 @@ fn values_of(
     };
     values(
         &options,
-        Checkout {
-            remote: remote.and_then(Remote::parse),
+        GitCheckout {
+            remote: remote.and_then(GitRemote::parse),
             branch: None,
         },
         Path::new("/nonexistent"),
     )
 }
 
-fn text(values: &Values, path: &str) -> String {
+fn text(values: &InitValues, path: &str) -> String {
     let found = files(values)
         .expect("files")
         .into_iter()
@@ -35,7 +36,7 @@ fn text(values: &Values, path: &str) -> String {
 }
 
 #[test]
-fn what_is_written_is_a_valid_configuration_with_the_addresses_of_the_remote() {
+fn init_writes_a_valid_configuration_with_the_registry_of_the_remote() {
     let cases = [
         (
             Some(InitForge::Gitlab),
@@ -89,7 +90,7 @@ fn what_is_written_is_a_valid_configuration_with_the_addresses_of_the_remote() {
             format!("{expected}/mirrors/alpine")
         );
     }
-    // In CI the project's own registry is taken.
+    // In CI, the registry of the project is used.
     let values = values_of(Some(InitForge::Gitlab), None, None).expect("values");
     let source = config::SourceText {
         name: "imglife.yaml".to_owned(),
@@ -111,14 +112,14 @@ fn what_is_written_is_a_valid_configuration_with_the_addresses_of_the_remote() {
 }
 
 #[test]
-fn a_forge_that_cannot_be_told_and_a_registry_that_is_none_are_usage_errors() {
+fn an_unknown_forge_and_an_invalid_registry_are_usage_errors() {
     let failure =
         values_of(None, Some("https://git.example.com/team/bases"), None).expect_err("no forge");
     assert_eq!(
         (failure.exit, failure.error.to_string().as_str()),
         (
             Exit::Usage,
-            "it cannot be told which forge this repository is for: the remote is at git.example.com"
+            "cannot detect the forge of this repository from the remote host git.example.com"
         )
     );
     for registry in [
@@ -136,7 +137,7 @@ fn a_forge_that_cannot_be_told_and_a_registry_that_is_none_are_usage_errors() {
 }
 
 #[test]
-fn renovate_orders_the_tags_of_bases_and_keeps_to_their_variant() {
+fn renovate_preset_orders_tags_of_bases_within_a_variant() {
     let values = values_of(Some(InitForge::Gitea), None, None).expect("values");
     let preset: serde_json::Value =
         serde_json::from_str(&text(&values, "renovate-bases.json")).expect("JSON");
@@ -150,8 +151,7 @@ fn renovate_orders_the_tags_of_bases_and_keeps_to_their_variant() {
         .and_then(|versioning| versioning.strip_prefix("regex:"))
         .expect("a pattern");
     let pattern = Regex::new(pattern).expect("a pattern");
-    // As Renovate compares: these groups as numbers, one after the other, within one
-    // `compatibility`.
+    // Compares like Renovate: the groups as numbers, within the same `compatibility`.
     let read = |tag: &str| {
         let groups = pattern.captures(tag).unwrap_or_else(|| panic!("{tag}"));
         let number = |name| {
@@ -176,7 +176,7 @@ fn renovate_orders_the_tags_of_bases_and_keeps_to_their_variant() {
 }
 
 #[test]
-fn the_workflow_goes_where_forgejo_looks_and_what_to_do_first_works_in_that_order() {
+fn init_writes_the_workflow_where_forgejo_reads_it_and_lists_next_steps_in_order() {
     let at = tempfile::tempdir().expect("a directory");
     let values = || {
         let options = InitOptions {
@@ -186,7 +186,7 @@ fn the_workflow_goes_where_forgejo_looks_and_what_to_do_first_works_in_that_orde
         };
         values(
             &options,
-            Checkout {
+            GitCheckout {
                 remote: None,
                 branch: None,
             },
@@ -213,16 +213,16 @@ fn the_workflow_goes_where_forgejo_looks_and_what_to_do_first_works_in_that_orde
         "{files:?}"
     );
 
-    let said = |values: &Values| {
+    let steps_for = |values: &InitValues| {
         let document = Document {
-            blocks: told(values, &files, Path::new(".")),
+            blocks: next_steps(values, &files, Path::new(".")),
         };
         draw(&document, Style { color: false })
     };
     let gitlab = values_of(Some(InitForge::Gitlab), None, None).expect("values");
     for (text, steps) in [
         (
-            said(&gitlab),
+            steps_for(&gitlab),
             &[
                 "`imglife eol update`",
                 "Allow the pipeline to push",
@@ -232,44 +232,44 @@ fn the_workflow_goes_where_forgejo_looks_and_what_to_do_first_works_in_that_orde
             ][..],
         ),
         (
-            said(&values()),
+            steps_for(&values()),
             &[
                 "`imglife eol update`",
                 "IMGLIFE_GITEA_TOKEN",
                 "IMGLIFE_SHA256",
                 "`[skip ci]`",
-                "by hand",
+                "Start the workflow",
                 "`git pull`",
             ],
         ),
     ] {
-        let places: Vec<Option<usize>> = steps.iter().map(|step| text.find(step)).collect();
+        let positions: Vec<Option<usize>> = steps.iter().map(|step| text.find(step)).collect();
         assert!(
-            places.iter().all(Option::is_some) && places.is_sorted(),
-            "{places:?} in {text}"
+            positions.iter().all(Option::is_some) && positions.is_sorted(),
+            "{positions:?} in {text}"
         );
     }
 }
 
 #[test]
-fn nothing_is_overwritten_and_a_failure_leaves_nothing() {
+fn init_overwrites_no_file_and_a_failure_removes_all_files() {
     let directory = tempfile::tempdir().expect("a directory");
     let at = directory.path();
     let files =
         || files(&values_of(Some(InitForge::Gitea), None, None).expect("values")).expect("files");
     fs::write(at.join("imglife.yaml"), "mine").expect("a file");
     fs::write(at.join("renovate-bases.json"), "mine").expect("a file");
-    let failure = write(at, files()).expect_err("occupied");
+    let failure = write(at, files()).expect_err("files exist");
     assert_eq!(
         (failure.exit, failure.error.to_string().as_str()),
         (
             Exit::Usage,
-            "imglife.yaml, renovate-bases.json are there already"
+            "imglife.yaml, renovate-bases.json already exist"
         )
     );
     assert_eq!(fs::read_dir(at).expect("a directory").count(), 2);
 
-    // Somebody else's file in the way of a directory.
+    // A file with the name of a directory.
     let other = tempfile::tempdir().expect("a directory");
     fs::write(other.path().join(".gitea"), "a file").expect("a file");
     let failure = write(other.path(), files()).expect_err("no directory");

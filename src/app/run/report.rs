@@ -1,4 +1,4 @@
-//! What a run came to: a table at its end, JSON for programs, the exit code.
+//! Report on a run: a table at its end, JSON for programs, the exit code.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,9 +6,8 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::part::Told;
-use super::worst;
-use crate::ci::Event;
+use crate::app::result::CommandResult;
+use crate::ci::PipelineEvent;
 use crate::error::Exit;
 use crate::model::env;
 use crate::model::text::excerpt;
@@ -16,97 +15,112 @@ use crate::report::junit::{CaseFailure, CaseOutcome, TestCase, TestSuite};
 use crate::report::text::human_duration;
 use crate::report::{Block, Cell, Document, Table, Tone};
 
-/// How many characters of a reason the table shows.
-const REASON_WIDTH: usize = 120;
+/// Width to which the table shortens reasons, in characters.
+const MAX_REASON_WIDTH: usize = 120;
 
-/// How a step ended, or why it was not run.
+/// Result of a step, or the reason why it did not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum StepEnding {
     Done,
-    /// An item of it failed; its report says which.
+    /// An item failed; the report of the step has the details.
     ItemsFailed,
-    /// It failed as a whole, with this exit and for this reason.
+    /// The step failed as a whole, with this exit and for this reason.
     Failed(Exit, String),
-    /// A policy that was asked for is violated.
+    /// A policy that the user set is violated.
     Violated,
     /// Stopped by a signal.
     Stopped(Exit),
-    /// There was nothing to do, or it would have been wrong to.
+    /// The step had nothing to do, or must not run here; with the reason.
     Skipped(String),
-    /// The run was over before its turn.
+    /// The run ended before the step; with the reason.
     NotRun(String),
 }
 
-impl Ending {
-    pub(super) fn of(ended: Result<Exit, (Exit, String)>) -> Ending {
+impl StepEnding {
+    pub(super) fn of(ended: Result<Exit, (Exit, String)>) -> StepEnding {
         match ended {
-            Ok(Exit::Done) => Ending::Done,
-            Ok(Exit::PolicyViolated) => Ending::Violated,
-            Ok(Exit::Failed | Exit::Usage) => Ending::ItemsFailed,
+            Ok(Exit::Done) => StepEnding::Done,
+            Ok(Exit::PolicyViolated) => StepEnding::Violated,
+            Ok(Exit::Failed | Exit::Usage) => StepEnding::ItemsFailed,
             Ok(exit @ (Exit::Interrupted | Exit::Terminated))
-            | Err((exit @ (Exit::Interrupted | Exit::Terminated), _)) => Ending::Stopped(exit),
-            Err((exit, reason)) => Ending::Failed(exit, reason),
+            | Err((exit @ (Exit::Interrupted | Exit::Terminated), _)) => StepEnding::Stopped(exit),
+            Err((exit, reason)) => StepEnding::Failed(exit, reason),
         }
     }
 
-    /// Returns the result in one word, and how it is shown.
-    fn word(&self) -> (&'static str, Tone) {
+    /// Returns the name of the ending, and its tone in the table.
+    fn label(&self) -> (&'static str, Tone) {
         match self {
-            Ending::Done => ("done", Tone::Good),
-            Ending::ItemsFailed | Ending::Failed(..) => ("failed", Tone::Bad),
-            Ending::Violated => ("violated", Tone::Bad),
-            Ending::Stopped(_) => ("stopped", Tone::Bad),
-            Ending::Skipped(_) => ("skipped", Tone::Quiet),
-            Ending::NotRun(_) => ("not run", Tone::Warning),
+            StepEnding::Done => ("done", Tone::Good),
+            StepEnding::ItemsFailed | StepEnding::Failed(..) => ("failed", Tone::Bad),
+            StepEnding::Violated => ("violated", Tone::Bad),
+            StepEnding::Stopped(_) => ("stopped", Tone::Bad),
+            StepEnding::Skipped(_) => ("skipped", Tone::Quiet),
+            StepEnding::NotRun(_) => ("not run", Tone::Warning),
         }
     }
 
     fn reason(&self) -> Option<&str> {
         match self {
-            Ending::Failed(_, reason) | Ending::Skipped(reason) | Ending::NotRun(reason) => {
-                Some(reason)
-            }
-            Ending::ItemsFailed => Some("see its report above"),
-            Ending::Done | Ending::Violated | Ending::Stopped(_) => None,
+            StepEnding::Failed(_, reason)
+            | StepEnding::Skipped(reason)
+            | StepEnding::NotRun(reason) => Some(reason),
+            StepEnding::ItemsFailed => Some("see its report above"),
+            StepEnding::Done | StepEnding::Violated | StepEnding::Stopped(_) => None,
         }
     }
 
-    /// Returns the exit that the ending leads to. What is wrong with the configuration of one step
-    /// is a failure of the run.
+    /// Returns the exit of a run with this ending. An error in the usage of one step is a failure
+    /// of the run.
     fn exit(&self) -> Exit {
         match self {
-            Ending::Done | Ending::Skipped(_) => Exit::Done,
-            Ending::ItemsFailed | Ending::Failed(..) | Ending::NotRun(_) => Exit::Failed,
-            Ending::Violated => Exit::PolicyViolated,
-            Ending::Stopped(exit) => *exit,
+            StepEnding::Done | StepEnding::Skipped(_) => Exit::Done,
+            StepEnding::ItemsFailed | StepEnding::Failed(..) | StepEnding::NotRun(_) => {
+                Exit::Failed
+            }
+            StepEnding::Violated => Exit::PolicyViolated,
+            StepEnding::Stopped(exit) => *exit,
         }
     }
 }
 
-impl Serialize for Ending {
+impl Serialize for StepEnding {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.word().0.replace(' ', "-"))
+        serializer.serialize_str(&self.label().0.replace(' ', "-"))
     }
 }
 
-/// What became of a step.
+/// Returns the more severe of two exits.
+pub(super) fn worst(one: Exit, other: Exit) -> Exit {
+    let rank = |exit| match exit {
+        Exit::Done => 0,
+        Exit::PolicyViolated => 1,
+        Exit::Usage => 2,
+        Exit::Failed => 3,
+        Exit::Interrupted | Exit::Terminated => 4,
+    };
+    if rank(other) > rank(one) { other } else { one }
+}
+
+/// Report on a step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StepReport {
     pub(super) step: &'static str,
     #[serde(rename = "result")]
-    ending: Ending,
+    ending: StepEnding,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(rename = "durationSeconds", serialize_with = "crate::steps::seconds")]
     duration: Duration,
-    /// Whether it changed anything anywhere.
+    /// True if the step changed anything: images, records or files.
     changed: bool,
-    /// Its own reports, by their names.
+    /// Reports of the commands of the step, by name.
     reports: BTreeMap<String, Value>,
+    /// Values for later CI jobs, by the name of a variable.
     #[serde(skip)]
     pub(super) outputs: Vec<(&'static str, String)>,
-    /// What it printed.
+    /// Text that the step printed.
     #[serde(skip)]
     pub(super) text: String,
 }
@@ -114,52 +128,66 @@ pub(super) struct StepReport {
 impl StepReport {
     pub(super) fn new(
         step: &'static str,
-        ending: Ending,
+        ending: StepEnding,
         duration: Duration,
-        told: Told,
+        results: Vec<CommandResult>,
         text: String,
     ) -> StepReport {
+        let changed = results.iter().any(|result| result.changed);
+        let mut violations = Vec::new();
+        let mut outputs = Vec::new();
+        let mut reports = BTreeMap::new();
+        for result in results {
+            violations.extend(result.violations);
+            outputs.extend(result.outputs);
+            reports.extend(
+                result
+                    .report
+                    .map(|report| (report.name.to_owned(), report.value)),
+            );
+        }
         let reason = match ending {
-            Ending::Violated => Some(told.violations.join("; ")),
+            StepEnding::Violated => Some(violations.join("; ")),
             _ => ending.reason().map(str::to_owned),
         };
-        let reason = reason.filter(|reason| !reason.is_empty());
-        let reports = told.reports.into_iter().collect();
         StepReport {
             step,
             ending,
-            reason,
+            reason: reason.filter(|reason| !reason.is_empty()),
             duration,
-            changed: told.changed,
+            changed,
             reports,
-            outputs: told.outputs,
+            outputs,
             text,
         }
     }
 
-    /// Returns the report of a step that was not run.
-    pub(super) fn without(step: &'static str, ending: Ending) -> StepReport {
-        StepReport::new(step, ending, Duration::ZERO, Told::default(), String::new())
+    /// Returns the report on a step that did not run.
+    pub(super) fn not_run(step: &'static str, ending: StepEnding) -> StepReport {
+        StepReport::new(step, ending, Duration::ZERO, Vec::new(), String::new())
     }
 
     pub(super) fn has_failed(&self) -> bool {
-        matches!(self.ending, Ending::ItemsFailed | Ending::Failed(..))
+        matches!(
+            self.ending,
+            StepEnding::ItemsFailed | StepEnding::Failed(..)
+        )
     }
 
     pub(super) fn was_stopped(&self) -> bool {
-        matches!(self.ending, Ending::Stopped(_))
+        matches!(self.ending, StepEnding::Stopped(_))
     }
 
     pub(super) fn was_run(&self) -> bool {
-        !matches!(self.ending, Ending::Skipped(_) | Ending::NotRun(_))
+        !matches!(self.ending, StepEnding::Skipped(_) | StepEnding::NotRun(_))
     }
 }
 
-/// What a run came to.
+/// Report on a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RunReport {
-    event: Event,
+    event: PipelineEvent,
     result: &'static str,
     changed: bool,
     #[serde(rename = "durationSeconds", serialize_with = "crate::steps::seconds")]
@@ -171,16 +199,16 @@ pub(super) struct RunReport {
 
 impl RunReport {
     pub(super) fn new(
-        event: Event,
+        event: PipelineEvent,
         steps: Vec<StepReport>,
         signal: Option<Exit>,
         duration: Duration,
     ) -> RunReport {
         let exit = match steps.as_slice() {
-            // A single step ends as its own command does.
+            // A run of a single step has the exit of its command.
             [
                 StepReport {
-                    ending: Ending::Failed(exit, _),
+                    ending: StepEnding::Failed(exit, _),
                     ..
                 },
             ] => *exit,
@@ -210,15 +238,15 @@ impl RunReport {
         self.exit
     }
 
-    /// Returns whether the table says more than the report of the one step that was run.
-    pub(super) fn has_more_to_say(&self) -> bool {
+    /// Returns true if the table adds anything to the report of a single step that ran.
+    pub(super) fn adds_to_the_step_report(&self) -> bool {
         !matches!(self.steps.as_slice(), [step] if step.was_run())
     }
 
     /// Returns the table for people.
     pub(super) fn document(&self) -> Document {
         let rows = self.steps.iter().map(|step| {
-            let (word, tone) = step.ending.word();
+            let (label, tone) = step.ending.label();
             let time = if step.was_run() {
                 human_duration(step.duration)
             } else {
@@ -227,11 +255,11 @@ impl RunReport {
             let reason = step
                 .reason
                 .as_deref()
-                .map(|reason| excerpt(reason, REASON_WIDTH))
+                .map(|reason| excerpt(reason, MAX_REASON_WIDTH))
                 .unwrap_or_default();
             vec![
                 Cell::plain(step.step),
-                Cell::toned(word, tone),
+                Cell::toned(label, tone),
                 Cell::plain(time),
                 Cell::toned(reason, Tone::Quiet),
             ]
@@ -252,16 +280,16 @@ impl RunReport {
         }
     }
 
-    /// Returns the run as a list of cases, one for each step.
+    /// Returns the run as JUnit test cases, one for each step.
     pub(super) fn test_suite(&self) -> TestSuite {
         let cases = self.steps.iter().map(|step| {
             let message = step
                 .reason
                 .clone()
-                .unwrap_or_else(|| step.ending.word().0.to_owned());
+                .unwrap_or_else(|| step.ending.label().0.to_owned());
             let outcome = match step.ending {
                 _ if !step.was_run() => CaseOutcome::Skipped(message),
-                Ending::Done => CaseOutcome::Passed,
+                StepEnding::Done => CaseOutcome::Passed,
                 _ => CaseOutcome::Failed(CaseFailure {
                     text: message.clone(),
                     message,
@@ -280,7 +308,7 @@ impl RunReport {
         }
     }
 
-    /// Returns what later jobs may want to know, by the names of variables.
+    /// Returns the values for later CI jobs, by the names of variables.
     pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
         let own = [
             (env::IMGLIFE_RESULT, self.result.to_owned()),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::World;
 use super::compare::{Comparison, compare};
 use super::known::BaseSource;
-use crate::ci::annotations::{Annotation, Level};
+use crate::ci::annotations::{Annotation, AnnotationLevel};
 use crate::error::Exit;
 use crate::model::env;
 use crate::model::eol::{EolAssessment, EolStatus};
@@ -449,16 +449,18 @@ impl BaseCheckReport {
         let findings = self.findings();
         let findings = findings.into_iter().map(|finding| {
             let level = match finding.severity {
-                Severity::Info => Level::Notice,
-                _ if finding.violates && self.exit() == Exit::PolicyViolated => Level::Error,
-                _ => Level::Warning,
+                Severity::Info => AnnotationLevel::Notice,
+                _ if finding.violates && self.exit() == Exit::PolicyViolated => {
+                    AnnotationLevel::Error
+                }
+                _ => AnnotationLevel::Warning,
             };
             annotation(level, finding.title, finding.message)
         });
         let warnings = self
             .warnings
             .iter()
-            .map(|warning| annotation(Level::Notice, "imglife check", warning.clone()));
+            .map(|warning| annotation(AnnotationLevel::Notice, "imglife check", warning.clone()));
         findings.chain(warnings).collect()
     }
 

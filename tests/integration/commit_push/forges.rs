@@ -394,7 +394,7 @@ fn the_default_branch_is_not_pushed_to_from_other_pipelines() {
         push(&job(""), &["README.md"])
             .exits(2)
             .stderr
-            .contains("this pipeline is of no branch")
+            .contains("this pipeline does not run for a branch")
     );
     for branch in ["feature", ""] {
         let said = push(&job(branch), &["--branch", "main", "README.md"]).exits(2);
@@ -461,7 +461,7 @@ fn a_merge_request_is_opened_once_and_kept_up_to_date() {
     assert_eq!(
         again,
         format!(
-            "{side} is up to date\nthe merge request is open already: https://gitlab.example/team/base/-/merge_requests/1\n"
+            "{side} is up to date\nthe merge request is already open: https://gitlab.example/team/base/-/merge_requests/1\n"
         )
     );
     let world = world.file("README.md", "newer\n");
@@ -538,7 +538,7 @@ fn a_job_of_gitea_pushes_and_opens_a_pull_request() {
     let world = job("GITHUB_TOKEN", "refs/heads/main").file("README.md", "newer\n");
     for said in [
         "opened a merge request: https://gitea.example/platform/base-images/pulls/1",
-        "the merge request is open already: https://gitea.example/platform/base-images/pulls/1",
+        "the merge request is already open: https://gitea.example/platform/base-images/pulls/1",
     ] {
         assert_eq!(
             push(&world, &["--merge-request", "README.md"])

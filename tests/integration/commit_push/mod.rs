@@ -229,14 +229,17 @@ fn what_cannot_be_committed_is_told_before_anything_is_done() {
     for (arguments, words) in [
         (["-m", "", "README.md"], "the message is empty"),
         (["-m", "a\u{7}b", "README.md"], "control characters"),
-        (["-mx", "--author=A\nB <a@b>", "README.md"], "is no author"),
+        (
+            ["-mx", "--author=A\nB <a@b>", "README.md"],
+            "is not an author",
+        ),
         (
             ["-mx", "--branch=a..b", "README.md"],
-            "is no name of a branch",
+            "is not a valid branch name",
         ),
         (
             ["-mx", "--remote=--upload-pack=touch pwned", "README.md"],
-            "is no address",
+            "is not the URL of a repository",
         ),
         (["-mx", "--merge-request", "README.md"], "works in jobs"),
     ] {

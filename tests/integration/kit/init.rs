@@ -48,7 +48,7 @@ fn what_is_written_is_valid_for_both_forges_and_nothing_is_overwritten() {
         assert_eq!(files, expected);
         assert!(
             outcome.stdout.contains("Written to new/bases:")
-                && outcome.stdout.contains("What to do first:"),
+                && outcome.stdout.contains("Next steps:"),
             "{}",
             outcome.stdout
         );

@@ -350,16 +350,16 @@ async fn what_cannot_be_recorded_is_refused_and_nothing_is_written() {
         ),
         (
             vec!["--image", &plain, "--field", "team"],
-            "`--field team` is no field",
+            "`--field team` is not a field",
         ),
-        (vec!["--image", &plain, "--field", "=x"], "is no field"),
+        (vec!["--image", &plain, "--field", "=x"], "is not a field"),
         (
             vec!["--image", &plain, "--field", "a=1", "--field", "a=2"],
-            "is given twice",
+            "is set twice",
         ),
         (
             vec!["--image", &plain, "--platform", "pdp11"],
-            "names no platforms",
+            "is not a list of platforms",
         ),
         (vec!["--image", "A:b:c"], "invalid value"),
     ] {

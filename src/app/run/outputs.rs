@@ -1,5 +1,5 @@
-//! What a run writes for others: report files in one directory, and what the runners of Actions
-//! read from their jobs.
+//! Output of a run for the CI server: report files in one directory, and the files that runners of
+//! GitHub, Gitea and Forgejo Actions read.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -11,38 +11,42 @@ use super::report::RunReport;
 use crate::app::report_files::ReportFile;
 use crate::error::{Failure, chain};
 use crate::model::env;
-use crate::process::{Process, Stream};
+use crate::process::Process;
 use crate::report::text::{Style, draw};
 use crate::report::{dotenv, json, junit};
 
 #[derive(Debug, Error)]
-enum ReportsError {
-    #[error("the directory {} for reports cannot be made", .path.display())]
+enum RunOutputsError {
+    #[error("cannot create the report directory {}", .path.display())]
     Directory { path: PathBuf, source: io::Error },
-    #[error("the outputs of the job cannot be written to {}", .path.display())]
+    #[error("cannot write the job outputs to {}", .path.display())]
     Outputs { path: PathBuf, source: io::Error },
-    #[error("the report cannot be turned into JSON")]
+    #[error("cannot convert the report to JSON")]
     Json(#[source] serde_json::Error),
 }
 
-/// Where a run's reports go.
-pub(super) struct Reports {
-    /// Made already.
+/// Files that a run writes for the CI server.
+pub(super) struct RunOutputs {
+    /// Existing directory for report files; `None` if the user wants none.
     directory: Option<PathBuf>,
-    /// What later steps of the job read (`GITHUB_OUTPUT`).
+    /// File with outputs for later steps of the job (`GITHUB_OUTPUT`).
     outputs: Option<PathBuf>,
-    /// What people see on the page of the job (`GITHUB_STEP_SUMMARY`).
+    /// File with the summary on the page of the job (`GITHUB_STEP_SUMMARY`).
     summary: Option<PathBuf>,
-    base: PathBuf,
+    working_directory: PathBuf,
 }
 
-impl Reports {
-    /// Returns the places, the directory having been made. Fails when it cannot be.
-    pub(super) fn prepare(directory: Option<&Path>, process: &Process) -> Result<Reports, Failure> {
+impl RunOutputs {
+    /// Creates the directory for report files and returns the files. Fails when the directory
+    /// cannot be created.
+    pub(super) fn prepare(
+        directory: Option<&Path>,
+        process: &Process,
+    ) -> Result<RunOutputs, Failure> {
         let directory = directory.map(|directory| process.directory.join(directory));
         if let Some(path) = &directory {
             fs::create_dir_all(path).map_err(|source| {
-                Failure::usage(ReportsError::Directory {
+                Failure::usage(RunOutputsError::Directory {
                     path: path.clone(),
                     source,
                 })
@@ -54,34 +58,34 @@ impl Reports {
                 .get_filled(name)
                 .map(|path| process.directory.join(path))
         };
-        Ok(Reports {
+        Ok(RunOutputs {
             directory,
             outputs: named(env::GITHUB_OUTPUT),
             summary: named(env::GITHUB_STEP_SUMMARY),
-            base: process.directory.clone(),
+            working_directory: process.directory.clone(),
         })
     }
 
-    /// Returns the path of a report, `None` when none are wanted.
+    /// Returns the path of a report file, or `None` if the user wants none.
     pub(super) fn file(&self, name: &str) -> Option<PathBuf> {
         self.directory
             .as_ref()
             .map(|directory| directory.join(name))
     }
 
-    /// Writes what is told of the whole run.
+    /// Writes the report on the whole run to all files. A missing summary is only logged.
     pub(super) fn write(&self, report: &RunReport) -> Result<(), Failure> {
         let variables = report.variables();
         let as_json = json::versioned("run", report)
-            .map_err(|error| Failure::failed(ReportsError::Json(error)))?;
+            .map_err(|error| Failure::failed(RunOutputsError::Json(error)))?;
         let files = [
             ("run.env", dotenv::draw(&variables)),
             ("run.json", as_json),
             ("run.xml", junit::draw(&report.test_suite())),
         ];
-        // All are tried: a full disk under one is no reason to lose the others.
+        // All are tried, so that a full disk under one does not lose the others.
         let files = files.into_iter().map(|(name, text)| match self.file(name) {
-            Some(path) => ReportFile::prepare(&path, &self.base)?.write(&text),
+            Some(path) => ReportFile::prepare(&path, &self.working_directory)?.write(&text),
             None => Ok(()),
         });
         let mut written: Vec<Result<(), Failure>> = files.collect();
@@ -93,7 +97,7 @@ impl Reports {
                 .map(|(name, value)| format!("{name}={}\n", crate::model::text::printable(&value)))
                 .collect();
             written.push(append(path, &text).map_err(|source| {
-                Failure::failed(ReportsError::Outputs {
+                Failure::failed(RunOutputsError::Outputs {
                     path: path.clone(),
                     source,
                 })
@@ -102,13 +106,13 @@ impl Reports {
         if let Some(path) = &self.summary
             && let Err(error) = append(path, &summary(report))
         {
-            tracing::warn!("the job gets no summary: {}", chain(&error));
+            tracing::warn!("cannot write the job summary: {}", chain(&error));
         }
         written.into_iter().collect()
     }
 }
 
-/// Returns the name of a job's output for that of a variable.
+/// Returns the name of a job output for the name of a variable.
 fn output_name(variable: &str) -> String {
     variable
         .trim_start_matches(env::PREFIX)
@@ -116,8 +120,8 @@ fn output_name(variable: &str) -> String {
         .replace('_', "-")
 }
 
-/// Returns a run in Markdown. What steps print is shown as it is: lines that are indented are code,
-/// whatever stands in them (CommonMark 0.31, 4.4).
+/// Returns the report on a run in Markdown. Output of the steps is shown literally: indented lines
+/// are a code block whatever they contain (CommonMark 0.31, 4.4).
 fn summary(report: &RunReport) -> String {
     let plain = |text: &str| {
         text.lines()
@@ -129,7 +133,7 @@ fn summary(report: &RunReport) -> String {
         plain(&draw(&report.document(), Style { color: false }))
     );
     for step in &report.steps {
-        // Annotations are shown elsewhere.
+        // The server shows annotations elsewhere.
         let text: String = step
             .text
             .lines()
@@ -149,24 +153,4 @@ fn append(path: &Path, text: &str) -> io::Result<()> {
         .create(true)
         .open(path)?
         .write_all(text.as_bytes())
-}
-
-/// Returns a stream whose text goes to both.
-pub(super) fn tee(one: &Stream, other: Stream) -> Stream {
-    Stream::new(Tee(one.clone(), other), one.is_terminal)
-}
-
-struct Tee(Stream, Stream);
-
-impl Write for Tee {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(bytes);
-        self.0.write(&text)?;
-        self.1.write(&text)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -1,14 +1,15 @@
-//! Variables that were meant to be options of `run` or its steps, and are none.
+//! Environment variables that look like misspelt options of `imglife run` or its steps.
 
-use crate::app::UnheardOf;
+use crate::app::UnknownVariable;
 use crate::model::Variables;
 use crate::model::env;
 use crate::model::text::closest;
 
-/// How the names of variables end that hold the login of a host, whose name is a part of them.
-const OF_LOGINS: [&str; 3] = ["_USERNAME", "_PASSWORD", "_TOKEN"];
+/// Suffixes of the variables that hold the credentials of a host, as in
+/// `IMGLIFE_QUAY_IO_PASSWORD`.
+const CREDENTIAL_SUFFIXES: [&str; 3] = ["_USERNAME", "_PASSWORD", "_TOKEN"];
 
-/// The steps that options are of.
+/// Steps with options.
 pub(super) const STEPS: [&str; 8] = [
     "run",
     "sync",
@@ -28,33 +29,33 @@ fn is_in_table(name: &str) -> bool {
         .any(|variable| variable.name == name)
 }
 
-/// Returns those of `variables` that are named almost as one of `options` is, or as an option of a
-/// step that has none of that name.
-pub(super) fn misspelt(options: &[String], variables: &Variables) -> Vec<UnheardOf> {
-    let beginnings = STEPS.map(|step| env::option(step, ""));
-    let known: Vec<String> = options
+/// Returns the `variables` that have almost the name of one of `options`, and those with the prefix
+/// of a step that has no such option.
+pub(super) fn typos(options: &[String], variables: &Variables) -> Vec<UnknownVariable> {
+    let step_prefixes = STEPS.map(|step| env::option(step, ""));
+    let option_names: Vec<String> = options
         .iter()
         .filter_map(|option| Some(option.strip_prefix(env::PREFIX)?.to_ascii_lowercase()))
         .collect();
-    let strangers = variables.iter().filter_map(|(name, _)| {
+    let unknown = variables.iter().filter_map(|(name, _)| {
         let rest = name.strip_prefix(env::PREFIX)?;
-        let is_heard_of = options.iter().any(|option| option == name)
+        let is_defined = options.iter().any(|option| option == name)
             || is_in_table(name)
-            || OF_LOGINS.iter().any(|end| name.ends_with(end));
-        (!is_heard_of).then_some((name, rest))
+            || CREDENTIAL_SUFFIXES
+                .iter()
+                .any(|suffix| name.ends_with(suffix));
+        (!is_defined).then_some((name, rest))
     });
-    let told = strangers.filter_map(|(name, rest)| {
-        let meant = closest(rest, known.iter().map(String::as_str))
-            .map(|meant| format!("{}{}", env::PREFIX, meant.to_ascii_uppercase()));
-        let is_an_option = beginnings
-            .iter()
-            .any(|beginning| name.starts_with(beginning));
-        (meant.is_some() || is_an_option).then(|| UnheardOf {
+    let typos = unknown.filter_map(|(name, rest)| {
+        let suggestion = closest(rest, option_names.iter().map(String::as_str))
+            .map(|option| format!("{}{}", env::PREFIX, option.to_ascii_uppercase()));
+        let is_like_an_option = step_prefixes.iter().any(|prefix| name.starts_with(prefix));
+        (suggestion.is_some() || is_like_an_option).then(|| UnknownVariable {
             name: name.to_owned(),
-            meant,
+            suggestion,
         })
     });
-    told.collect()
+    typos.collect()
 }
 
 #[cfg(test)]
@@ -67,18 +68,20 @@ mod tests {
     use super::super::run::option_variables;
     use super::*;
 
-    fn told(names: &[&str]) -> Vec<String> {
+    fn typos_in(names: &[&str]) -> Vec<String> {
         let variables = names.iter().map(|name| (*name, "x")).collect();
-        let show = |found: UnheardOf| format!("{} {}", found.name, found.meant.unwrap_or_default());
-        misspelt(&option_variables(), &variables)
+        let show = |found: UnknownVariable| {
+            format!("{} {}", found.name, found.suggestion.unwrap_or_default())
+        };
+        typos(&option_variables(), &variables)
             .into_iter()
             .map(show)
             .collect()
     }
 
     #[test]
-    fn what_is_almost_an_option_is_found_with_its_name() {
-        for (written, meant) in [
+    fn a_misspelt_option_is_found_with_a_suggestion() {
+        for (misspelt, suggestion) in [
             ("IMGLIFE_CHECK_STRCT", "IMGLIFE_CHECK_STRICT"),
             ("IMGLIFE_CHEK_STRICT", "IMGLIFE_CHECK_STRICT"),
             ("IMGLIFE_CHECK_MAXDAYS", "IMGLIFE_CHECK_MAX_DAYS"),
@@ -93,20 +96,20 @@ mod tests {
             ),
             ("IMGLIFE_STATUS_FORMATTING_OF_PAGE", ""),
         ] {
-            assert_eq!(told(&[written]), [format!("{written} {meant}")]);
+            assert_eq!(typos_in(&[misspelt]), [format!("{misspelt} {suggestion}")]);
         }
     }
 
     #[test]
-    fn logins_of_hosts_and_what_is_not_like_an_option_are_no_mistakes() {
-        let logins = [
+    fn credentials_and_unrelated_variables_are_no_typos() {
+        let credentials = [
             "IMGLIFE_STATUS_EXAMPLE_COM_PASSWORD",
             "IMGLIFE_RUN_IO_USERNAME",
             "IMGLIFE_REGISTRY_5000_TOKEN",
         ];
-        assert_eq!(told(&logins), Vec::<String>::new());
+        assert_eq!(typos_in(&credentials), Vec::<String>::new());
         assert_eq!(
-            told(&[
+            typos_in(&[
                 "IMGLIFE_SLACK_WEBHOOK",
                 "IMGLIFE_MIRROR",
                 "IMGLIFE_",
@@ -129,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_project_itself_names_is_no_mistake() {
+    fn variables_in_files_of_the_project_are_no_typos() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut files = vec![
             root.join(".gitlab-ci.yml"),
@@ -150,25 +153,25 @@ mod tests {
             files_below(&root.join(directory), &mut files);
         }
         let name = Regex::new(r"IMGLIFE_[A-Z0-9_]*[A-Z0-9]").expect("a pattern");
-        let mut seen = 0;
+        let mut count = 0;
         for file in files {
             let text = String::from_utf8_lossy(&fs::read(&file).expect("a file")).into_owned();
             for found in name.find_iter(&text) {
-                // Beginnings of names, and an example of what this warns of.
+                // Prefixes of names, and the example of a typing error in the documentation.
                 if text[found.end()..].starts_with(['_', '<'])
                     || found.as_str() == "IMGLIFE_CHECK_STRCT"
                 {
                     continue;
                 }
                 assert_eq!(
-                    told(&[found.as_str()]),
+                    typos_in(&[found.as_str()]),
                     Vec::<String>::new(),
                     "{}",
                     file.display()
                 );
-                seen += 1;
+                count += 1;
             }
         }
-        assert!(seen > 100, "{seen}");
+        assert!(count > 100, "{count}");
     }
 }
