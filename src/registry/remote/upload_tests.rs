@@ -683,7 +683,7 @@ async fn a_blob_is_tried_five_times_in_all_and_then_cancelled() {
             .expect_err("it always breaks"),
     );
     assert!(
-        error.contains("PATCH") && error.contains("(tried 5 times)"),
+        error.contains("(PATCH ") && error.ends_with(", tried 5 times)"),
         "{error}"
     );
     let requests = server.lines();

@@ -231,7 +231,8 @@ async fn failed_page_fails_the_listing() {
             .expect_err("an incomplete listing");
         assert_eq!(error.kind, ItemErrorKind::ServerError);
         assert!(
-            chain(&error).contains("500 Internal Server Error (tried 5 times)"),
+            chain(&error).contains(": 500 Internal Server Error (GET ")
+                && chain(&error).ends_with(", tried 5 times)"),
             "{}",
             chain(&error)
         );
