@@ -595,7 +595,7 @@ mod tests {
     #[test]
     fn malformed_names_say_what_is_wrong() {
         assert!(repository("https://quay.io/a").contains("scheme"));
-        assert!(repository("quay.io/a:1").contains("without a tag"));
+        assert!(repository("quay.io/a:1").contains("must not include a tag"));
         for directory in [
             "ocidir:mirrors",
             "./mirrors",
@@ -604,7 +604,7 @@ mod tests {
             "~/mirrors",
         ] {
             assert!(
-                repository(directory).contains("named with `ocidir://` before it"),
+                repository(directory).contains("write a directory as `ocidir://<path>`"),
                 "{directory}"
             );
         }

@@ -324,7 +324,7 @@ async fn check_uses_the_base_repository_without_an_inventory() {
         (Some(true), Some(10), Exit::Done)
     );
     assert!(
-        report.warnings[0].contains("the variable `ODD` is not set"),
+        report.warnings[0].contains("the environment variable `ODD` is not set"),
         "{:?}",
         report.warnings
     );
