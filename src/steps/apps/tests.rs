@@ -295,7 +295,7 @@ async fn records_of_images_that_were_registered_or_pushed_again_are_kept() {
     assert_eq!(
         (report.removed, report.failed),
         (
-            vec![purge::RecordRemoval {
+            vec![RecordRemoval {
                 image: gone.image,
                 reason: PurgeReason::Orphan
             }],
