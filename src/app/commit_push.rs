@@ -354,8 +354,8 @@ fn forge_credentials(job: Option<&JobRepository>, variables: &Variables) -> Forg
         _ => {}
     }
     let forge = match job.map(|job| job.server) {
-        Some(JobServer::Gitea) => credentials::Forge::Gitea,
-        Some(JobServer::Gitlab) | None => credentials::Forge::Gitlab,
+        Some(JobServer::Gitea) => credentials::ForgeKind::Gitea,
+        Some(JobServer::Gitlab) | None => credentials::ForgeKind::Gitlab,
     };
     ForgeCredentials::new(forge, variables)
 }

@@ -39,7 +39,10 @@ pub(super) fn base_repository(
                 project_id: Some(project),
                 config_ref,
             }) => {
-                let server = server(credentials::Forge::Gitlab, api_url.as_ref().unwrap_or(url))?;
+                let server = server(
+                    credentials::ForgeKind::Gitlab,
+                    api_url.as_ref().unwrap_or(url),
+                )?;
                 (
                     Box::new(GitLab {
                         server,
@@ -55,7 +58,10 @@ pub(super) fn base_repository(
                 repo: Some(repository),
                 config_ref,
             }) => {
-                let server = server(credentials::Forge::Gitea, api_url.as_ref().unwrap_or(url))?;
+                let server = server(
+                    credentials::ForgeKind::Gitea,
+                    api_url.as_ref().unwrap_or(url),
+                )?;
                 (
                     Box::new(Gitea {
                         server,

@@ -7,7 +7,7 @@ use super::configuration::missing_setting;
 use super::places::rules;
 use crate::cache::Cache;
 use crate::config::{Config, DEFAULT_NAME, RegistryConfig, RegistryProvider};
-use crate::credentials::{Credentials, Forge, ForgeCredentials};
+use crate::credentials::{Credentials, ForgeCredentials, ForgeKind};
 use crate::error::{Failure, ItemError};
 use crate::http::{Client, Settings, Url, host_of};
 use crate::model::Host;
@@ -54,7 +54,7 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
                 .or(url.as_ref())
                 .ok_or_else(|| missing("url"))?;
             let project = project_id.ok_or_else(|| missing("project_id"))?;
-            let http = forge_client(Forge::Gitlab, &[url], config, process)?;
+            let http = forge_client(ForgeKind::Gitlab, &[url], config, process)?;
             Arc::new(
                 GitlabPackages::new(http, url, project, token_variable(config, process)?)
                     .map_err(usage_failure)?,
@@ -79,7 +79,7 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
                 ))
                 .hint("correct `registry.owner` or `registry.repo`"));
             }
-            let http = forge_client(Forge::Gitea, &[url, api_url], config, process)?;
+            let http = forge_client(ForgeKind::Gitea, &[url, api_url], config, process)?;
             let place = GiteaLocation {
                 url: url.clone(),
                 api_url: api_url.clone(),
@@ -116,10 +116,10 @@ pub(super) fn token_variable(
 ) -> Result<Option<&'static str>, Failure> {
     let (forge, url) = match config.registry.as_ref().map(|registry| &registry.provider) {
         Some(RegistryProvider::Gitlab { url, api_url, .. }) => {
-            (Forge::Gitlab, api_url.as_ref().or(url.as_ref()))
+            (ForgeKind::Gitlab, api_url.as_ref().or(url.as_ref()))
         }
         Some(RegistryProvider::Gitea { url, api_url, .. }) => {
-            (Forge::Gitea, api_url.as_ref().or(url.as_ref()))
+            (ForgeKind::Gitea, api_url.as_ref().or(url.as_ref()))
         }
         Some(RegistryProvider::S3 { .. }) => {
             return Ok(process
@@ -145,7 +145,7 @@ pub(super) fn token_variable(
 
 /// Returns a client for the API at `urls`. Fails when the token may not be sent there.
 pub(super) fn forge_client(
-    forge: Forge,
+    forge: ForgeKind,
     urls: &[&Url],
     config: &Config,
     process: &Process,
@@ -377,7 +377,7 @@ mod tests {
                 let refused = store_name(yaml, variables);
                 assert!(
                     refused.contains("credentials for evil.example: ")
-                        && refused.contains("is not sent there"),
+                        && refused.contains("is not sent to this host"),
                     "{refused}"
                 );
                 assert!(
@@ -405,7 +405,7 @@ mod tests {
             "registry: { provider: gitea, url: 'https://gitea.example', api_url: 'https://evil.example', owner: a }",
         ] {
             assert!(
-                store_name(yaml, &gitea).contains("GITEA_TOKEN is not sent there"),
+                store_name(yaml, &gitea).contains("GITEA_TOKEN is not sent to this host"),
                 "{yaml}"
             );
         }

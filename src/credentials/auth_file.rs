@@ -1,5 +1,4 @@
-//! The credential files of docker and podman: what they say, and which entry is for which
-//! repository.
+//! Credential files of docker and podman: their format, and the lookup of entries.
 
 use std::collections::BTreeMap;
 
@@ -11,26 +10,25 @@ use serde::Deserialize;
 use super::Credential;
 use crate::model::{Host, RepositoryPath, Secret};
 
-/// Padding is left out by some writers.
+/// Base64 without required padding, which some programs omit.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A file such as `~/.docker/config.json`, as far as it is about credentials. Has no `Debug`: it
-/// holds secrets.
+/// Credentials in a file such as `~/.docker/config.json`. Has no `Debug`, since it holds secrets.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AuthFile {
     #[serde(default, deserialize_with = "null_is_default")]
-    auths: BTreeMap<String, Option<Entry>>,
+    auths: BTreeMap<String, Option<AuthEntry>>,
     #[serde(default, deserialize_with = "null_is_default")]
     cred_helpers: BTreeMap<String, String>,
     creds_store: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct AuthEntry {
     auth: Option<String>,
     username: Option<String>,
     password: Option<String>,
@@ -45,19 +43,18 @@ fn null_is_default<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Defau
 }
 
 impl AuthFile {
-    /// Returns the file with these bytes, or where they are not of its form. The message quotes
-    /// nothing of the content.
+    /// Parses a file. The error has the position of the problem and quotes nothing.
     pub(super) fn parse(bytes: &[u8]) -> Result<AuthFile, String> {
         serde_json::from_slice(bytes).map_err(|error| {
             format!(
-                "it is not of docker's form (JSON) at line {}, column {}",
+                "invalid docker configuration (JSON) at line {}, column {}",
                 error.line(),
                 error.column()
             )
         })
     }
 
-    /// Returns the name of the helper that is set for this very host or a path on it.
+    /// Returns the name of the helper for `host` or a path on it.
     pub(super) fn helper(&self, host: &Host, path: Option<&RepositoryPath>) -> Option<&str> {
         longest_match(&self.cred_helpers, host, path)
             .map(String::as_str)
@@ -69,8 +66,8 @@ impl AuthFile {
         self.creds_store.as_deref().filter(|name| !name.is_empty())
     }
 
-    /// Returns the credential written in the file itself: that of the longest key that is `host` or
-    /// a path on it. An error says what is wrong with the entry.
+    /// Returns the credential in the file itself: that of the longest key that is `host` or a path
+    /// on it. Fails if the entry is invalid.
     pub(super) fn credential(
         &self,
         host: &Host,
@@ -95,8 +92,9 @@ impl AuthFile {
     }
 }
 
-impl Entry {
-    /// Docker leaves empty entries behind for hosts whose credentials are in a store.
+impl AuthEntry {
+    /// Returns true if the entry has a credential. Docker leaves empty entries for hosts whose
+    /// credentials are in a store.
     fn is_filled(&self) -> bool {
         [
             &self.auth,
@@ -129,8 +127,8 @@ impl Entry {
                 let (username, password) = decoded
                     .as_deref()
                     .and_then(|text| text.split_once(':'))
-                    .ok_or("has an `auth` that is not the base64 form of a user name, a colon and a password")?;
-                // Docker pads with NUL.
+                    .ok_or("has an invalid `auth`: it is not base64 of `username:password`")?;
+                // Docker pads passwords with NUL.
                 (
                     username.to_owned(),
                     password.trim_end_matches('\0').to_owned(),
@@ -170,9 +168,9 @@ fn longest_match<'a, T>(
         .map(|(_, value)| value)
 }
 
-/// Returns how many characters of a path a key names when it is for `host` and `path`: 0 for the
-/// whole host, `None` when it is for something else. Schemes and the `/v1/`, `/v2/` of old keys do
-/// not count.
+/// Returns the length of the path in a key that matches `host` and `path`: 0 for a key of the whole
+/// host, `None` if the key does not match. Schemes and the `/v1/` and `/v2/` of old keys are
+/// ignored.
 fn match_length(key: &str, host: &Host, path: Option<&RepositoryPath>) -> Option<usize> {
     let key = key.trim();
     let key = key
@@ -214,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_match_with_schemes_and_versions() {
+    fn keys_match_with_schemes_and_api_versions() {
         // alice:s3cret
         let entry = r#"{"auth":"YWxpY2U6czNjcmV0"}"#;
         for (key, host) in [
@@ -236,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_path_wins_and_ends_at_a_slash() {
+    fn longest_matching_path_wins_and_ends_at_a_slash() {
         let file = r#"{"auths":{
             "r.example":{"username":"host","password":"p"},
             "r.example/team":{"username":"team","password":"p"},
@@ -264,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_win_over_names() {
+    fn tokens_take_precedence_over_user_names() {
         let file = r#"{"auths":{"a.example":{"auth":"YWxpY2U6czNjcmV0","identitytoken":"id"},"b.example":{"registrytoken":"r"}}}"#;
         assert_eq!(
             found(file, "a.example", "x"),
@@ -281,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn helpers_are_found_by_host_and_empty_or_null_parts_are_nothing() {
+    fn helpers_are_found_by_host_and_empty_or_null_fields_are_ignored() {
         let file = r#"{"auths":null,"credHelpers":{"r.example":"one","s.example":""},"credsStore":"all","HttpHeaders":{}}"#;
         let file = AuthFile::parse(file.as_bytes()).expect("a file");
         let helper = |host: &str| file.helper(&host.parse().expect("a host"), None);
@@ -297,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_entries_are_named_and_never_quoted() {
+    fn invalid_entries_are_named_and_never_quoted() {
         // "hunter2" without a colon; a user without a password
         for auth in ["aHVudGVyMg==", "*hunter2*", "YWxpY2U6"] {
             let error = found(
@@ -305,7 +303,7 @@ mod tests {
                 "r.example",
                 "x",
             )
-            .expect_err("broken");
+            .expect_err("an invalid entry");
             assert!(
                 error.contains("`r.example`")
                     && !error.contains("hunter2")
@@ -315,14 +313,14 @@ mod tests {
         }
         let error = AuthFile::parse(br#"{"auths":{"r.example":{"auth": hunter2"#)
             .err()
-            .expect("no JSON");
+            .expect("invalid JSON");
         assert_eq!(
             error,
-            "it is not of docker's form (JSON) at line 1, column 32"
+            "invalid docker configuration (JSON) at line 1, column 32"
         );
         let error = AuthFile::parse(br#"{"auths":"hunter2"}"#)
             .err()
-            .expect("not the form");
+            .expect("invalid fields");
         assert!(!error.contains("hunter2"), "{error}");
     }
 
@@ -335,13 +333,13 @@ mod tests {
     }
 
     #[test]
-    fn fuzzing_files_of_credentials() {
+    fn fuzzing_credential_files() {
         let seed = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"YWxpY2U6aHVudGVyMg=="},"r.example/team":{"username":"a","password":"b","identitytoken":"c","registrytoken":null},"x":null},"credHelpers":{"r.example":"pass"},"credsStore":"desktop"}"#;
         let (host, path) = (
             "r.example".parse().expect("a host"),
             "team/app".parse().expect("a path"),
         );
-        crate::model::fuzz_tests::fuzz("files of credentials", &[seed], |input| {
+        crate::model::fuzz_tests::fuzz("credential files", &[seed], |input| {
             let Ok(file) = AuthFile::parse(input) else {
                 return;
             };

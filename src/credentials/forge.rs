@@ -1,7 +1,7 @@
-//! The tokens of GitLab and Gitea, for their package registries and repository files.
+//! Tokens of GitLab and Gitea, for their package registries and repository files.
 //!
-//! What a configuration names is decided by who may edit it, which in CI is everybody who may open
-//! a merge request. There a token goes only where the CI system itself says that it belongs.
+//! In CI, everybody who can open a merge request can edit the configuration. A token is therefore
+//! sent only to hosts that the CI system itself names, not to any host in the configuration.
 
 use std::fmt;
 
@@ -12,52 +12,52 @@ use super::{Credential, CredentialError, Credentials};
 use crate::model::env;
 use crate::model::{Host, RepositoryPath, Secret, Variables};
 
-/// What kind of server a token is for.
+/// Kind of server that a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forge {
+pub enum ForgeKind {
     Gitlab,
     /// Gitea or Forgejo.
     Gitea,
 }
 
-/// The token for a server: `GITLAB_TOKEN`, else `CI_JOB_TOKEN`; `GITEA_TOKEN`. One that may not go
-/// to a server is not sent to it.
+/// Token for a server: `GITLAB_TOKEN` or `CI_JOB_TOKEN` for GitLab, `GITEA_TOKEN` for Gitea. A
+/// token is not sent to a server that it is not allowed for.
 pub struct ForgeCredentials {
-    forge: Forge,
+    kind: ForgeKind,
     variables: Variables,
 }
 
-/// A host of the CI system's own.
+/// Host of the CI system.
 #[derive(Clone, PartialEq, Eq)]
-enum Own {
-    /// The host with its port.
+enum CiHost {
+    /// Host with its port.
     Host(Host),
-    /// The host on whatever port: its port is not told.
+    /// Host on any port: the CI system does not report the port.
     Name(Host),
 }
 
-impl Own {
-    fn of(text: &str) -> Option<Own> {
+impl CiHost {
+    fn of(text: &str) -> Option<CiHost> {
         let host: Host = text.parse().ok()?;
         Some(if has_port(&host) {
-            Own::Host(host)
+            CiHost::Host(host)
         } else {
-            Own::Name(host)
+            CiHost::Name(host)
         })
     }
 
     fn is(&self, host: &Host) -> bool {
         match self {
-            Own::Host(own) => own == host,
-            Own::Name(own) => own.name() == host.name(),
+            CiHost::Host(own) => own == host,
+            CiHost::Name(own) => own.name() == host.name(),
         }
     }
 }
 
-impl fmt::Display for Own {
+impl fmt::Display for CiHost {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Own::Host(host) | Own::Name(host) => host.fmt(formatter),
+            CiHost::Host(host) | CiHost::Name(host) => host.fmt(formatter),
         }
     }
 }
@@ -67,18 +67,18 @@ fn has_port(host: &Host) -> bool {
 }
 
 impl ForgeCredentials {
-    pub fn new(forge: Forge, variables: Variables) -> ForgeCredentials {
-        ForgeCredentials { forge, variables }
+    pub fn new(kind: ForgeKind, variables: Variables) -> ForgeCredentials {
+        ForgeCredentials { kind, variables }
     }
 
-    /// Returns the variable that holds what is presented to `host`, `None` when no token is set.
-    /// Fails as [`find`](Self::find) does.
+    /// Returns the variable with the token that is sent to `host`; `None` if no token is set. Fails
+    /// like [`find`](Self::find).
     pub fn variable(&self, host: &Host) -> Result<Option<&'static str>, CredentialError> {
         Ok(match self.find(host)? {
             Credential::Header {
                 name: "job-token", ..
             } => Some(env::CI_JOB_TOKEN),
-            Credential::Header { .. } => Some(if self.forge == Forge::Gitlab {
+            Credential::Header { .. } => Some(if self.kind == ForgeKind::Gitlab {
                 env::GITLAB_TOKEN
             } else {
                 env::GITEA_TOKEN
@@ -87,18 +87,18 @@ impl ForgeCredentials {
         })
     }
 
-    /// Returns what is presented to `host`: `Anonymous` when no token is set. Fails when none of
-    /// those that are set may go there.
+    /// Returns the credential for `host`; `Anonymous` if no token is set. Fails if none of the
+    /// tokens that are set is allowed for the host.
     pub fn find(&self, host: &Host) -> Result<Credential, CredentialError> {
-        let (variable, header) = match self.forge {
-            Forge::Gitlab => (env::GITLAB_TOKEN, "private-token"),
-            Forge::Gitea => (env::GITEA_TOKEN, "authorization"),
+        let (variable, header) = match self.kind {
+            ForgeKind::Gitlab => (env::GITLAB_TOKEN, "private-token"),
+            ForgeKind::Gitea => (env::GITEA_TOKEN, "authorization"),
         };
         let mut problem = None;
         if let Some(token) = self.get(variable) {
             match self.refusal(variable, host) {
                 None => {
-                    let value = if self.forge == Forge::Gitea {
+                    let value = if self.kind == ForgeKind::Gitea {
                         format!("token {token}")
                     } else {
                         token.to_owned()
@@ -113,7 +113,7 @@ impl ForgeCredentials {
         }
         if let Some(token) = self
             .get(env::CI_JOB_TOKEN)
-            .filter(|_| self.forge == Forge::Gitlab)
+            .filter(|_| self.kind == ForgeKind::Gitlab)
         {
             if self.job_hosts().iter().any(|own| own.is(host)) {
                 return Ok(Credential::Header {
@@ -126,9 +126,9 @@ impl ForgeCredentials {
         problem.map_or(Ok(Credential::Anonymous), Err)
     }
 
-    /// Returns Gitea's token as a login at the container registry of `host`, where it may go there.
-    /// Gitea looks at the password only.
-    pub(super) fn login(&self, host: &Host) -> Option<Credential> {
+    /// Returns Gitea's token as a credential for the container registry of `host`; `None` if it is
+    /// not allowed for the host. Gitea checks only the password.
+    pub(super) fn registry_credential(&self, host: &Host) -> Option<Credential> {
         let token = self
             .get(env::GITEA_TOKEN)
             .filter(|_| self.refusal(env::GITEA_TOKEN, host).is_none())?;
@@ -142,12 +142,12 @@ impl ForgeCredentials {
         self.variables.get_filled(name)
     }
 
-    /// Returns why the token that somebody set may not go to `host`; `None` when it may.
+    /// Returns the reason why the token in `variable` is not allowed for `host`; `None` if it is.
     fn refusal(&self, variable: &str, host: &Host) -> Option<CredentialError> {
         let refused = |problem: String| {
             let hint = format!(
-                "if {host} is to have the token, set IMGLIFE_TOKEN_HOST={host} in the settings of the CI system, where a merge request cannot \
-                 change it; if not, look at who changed `registry.url`, `registry.api_url` or `hosts`"
+                "to send the token to {host}, set IMGLIFE_TOKEN_HOST={host} in the CI settings, where a merge request cannot change it; otherwise \
+                 check who changed `registry.url`, `registry.api_url` or `hosts`"
             );
             Some(CredentialError {
                 host: host.clone(),
@@ -157,13 +157,13 @@ impl ForgeCredentials {
             })
         };
         if let Some(named) = self.get(env::IMGLIFE_TOKEN_HOST) {
-            return match Own::of(named) {
+            return match CiHost::of(named) {
                 Some(own) if own.is(host) => None,
                 Some(own) => refused(format!(
-                    "{variable} is not sent there: IMGLIFE_TOKEN_HOST says that it is for {own}"
+                    "{variable} is not sent to this host: IMGLIFE_TOKEN_HOST allows only {own}"
                 )),
                 None => refused(format!(
-                    "{variable} is not sent there: IMGLIFE_TOKEN_HOST is no host"
+                    "{variable} is not sent to this host: IMGLIFE_TOKEN_HOST is not a valid host"
                 )),
             };
         }
@@ -173,11 +173,11 @@ impl ForgeCredentials {
         match self.server() {
             Some(own) if own.is(host) => None,
             Some(own) => refused(format!(
-                "{variable} is not sent there: in CI it goes only to the server that the job runs for, {own}"
+                "{variable} is not sent to this host: in CI it is sent only to the job's server, {own}"
             )),
             None => refused(format!(
-                "{variable} is not sent there: in CI it goes only to the server that the job runs for, which neither CI_SERVER_HOST nor \
-                 GITHUB_SERVER_URL names"
+                "{variable} is not sent to this host: in CI it is sent only to the job's server, and neither CI_SERVER_HOST nor \
+                 GITHUB_SERVER_URL is set"
             )),
         }
     }
@@ -196,10 +196,12 @@ impl ForgeCredentials {
         };
         CredentialError {
             host: host.clone(),
-            problem: format!("CI_JOB_TOKEN is not sent there: a job's token goes only to {own}"),
+            problem: format!(
+                "CI_JOB_TOKEN is not sent to this host: a job token is sent only to {own}"
+            ),
             hint: Some(format!(
-                "if the records are to be at {host}, set GITLAB_TOKEN to a token of that server and IMGLIFE_TOKEN_HOST={host}, both in the settings \
-                 of the CI system; if not, look at who changed `registry.url`, `registry.api_url` or `hosts`"
+                "to keep the records on {host}, set GITLAB_TOKEN to a token of that server and IMGLIFE_TOKEN_HOST={host}, both in the CI settings; \
+                 otherwise check who changed `registry.url`, `registry.api_url` or `hosts`"
             )),
             source: None,
         }
@@ -220,16 +222,18 @@ impl ForgeCredentials {
         })
     }
 
-    /// Returns the server that a job runs for.
-    fn server(&self) -> Option<Own> {
+    /// Returns the server of the job.
+    fn server(&self) -> Option<CiHost> {
         if let Some(name) = self.get(env::CI_SERVER_HOST) {
             return match self.get(env::CI_SERVER_PORT) {
-                // Addresses do not name these.
-                Some("443" | "80") => name.parse().ok().map(Own::Host),
-                Some(port) if Own::of(name).is_some_and(|own| matches!(own, Own::Name(_))) => {
-                    format!("{name}:{port}").parse().ok().map(Own::Host)
+                // URLs omit these default ports.
+                Some("443" | "80") => name.parse().ok().map(CiHost::Host),
+                Some(port)
+                    if CiHost::of(name).is_some_and(|own| matches!(own, CiHost::Name(_))) =>
+                {
+                    format!("{name}:{port}").parse().ok().map(CiHost::Host)
                 }
-                _ => Own::of(name),
+                _ => CiHost::of(name),
             };
         }
         let url = Url::parse(self.get(env::GITHUB_SERVER_URL)?).ok()?;
@@ -238,16 +242,16 @@ impl ForgeCredentials {
             .map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"))
             .parse()
             .ok()
-            .map(Own::Host)
+            .map(CiHost::Host)
     }
 
-    /// Returns where a GitLab job's own token may go.
-    fn job_hosts(&self) -> Vec<Own> {
+    /// Returns the hosts that a GitLab job's own token may be sent to.
+    fn job_hosts(&self) -> Vec<CiHost> {
         let server = self.get(env::CI_SERVER_HOST).and_then(|_| self.server());
         let registry = self
             .get(env::CI_REGISTRY)
             .and_then(|registry| registry.parse().ok())
-            .map(Own::Host);
+            .map(CiHost::Host);
         server.into_iter().chain(registry).collect()
     }
 }
@@ -288,13 +292,13 @@ mod tests {
         ("GITHUB_SERVER_URL", "https://gitea.example:3000/git"),
     ];
 
-    /// Returns the header that is sent, or why there is none.
-    fn sent(forge: Forge, variables: &[&[(&str, &str)]], host: &str) -> String {
+    /// Returns the header that is sent, or the error.
+    fn sent(kind: ForgeKind, variables: &[&[(&str, &str)]], host: &str) -> String {
         let variables: Variables = variables
             .iter()
             .flat_map(|part| part.iter().copied())
             .collect();
-        match ForgeCredentials::new(forge, variables).find(&host.parse().expect("a host")) {
+        match ForgeCredentials::new(kind, variables).find(&host.parse().expect("a host")) {
             Ok(Credential::Header { name, value }) => format!("{name}: {}", value.expose()),
             Ok(Credential::Anonymous) => "nothing".to_owned(),
             Ok(other) => panic!("{other:?}"),
@@ -310,39 +314,43 @@ mod tests {
     }
 
     #[test]
-    fn outside_ci_a_token_goes_where_the_configuration_says() {
+    fn token_outside_ci_is_sent_to_any_configured_host() {
         let tokens = [("GITLAB_TOKEN", "hunter2"), ("GITEA_TOKEN", "hunter22")];
         assert_eq!(
-            sent(Forge::Gitlab, &[&tokens], "any.example"),
+            sent(ForgeKind::Gitlab, &[&tokens], "any.example"),
             "private-token: hunter2"
         );
         assert_eq!(
-            sent(Forge::Gitlab, &[&tokens, &[("CI", "false")]], "any.example"),
+            sent(
+                ForgeKind::Gitlab,
+                &[&tokens, &[("CI", "false")]],
+                "any.example"
+            ),
             "private-token: hunter2"
         );
         assert_eq!(
-            sent(Forge::Gitea, &[&tokens], "any.example:3000"),
+            sent(ForgeKind::Gitea, &[&tokens], "any.example:3000"),
             "authorization: token hunter22"
         );
-        assert_eq!(sent(Forge::Gitlab, &[], "any.example"), "nothing");
+        assert_eq!(sent(ForgeKind::Gitlab, &[], "any.example"), "nothing");
         assert_eq!(
-            sent(Forge::Gitlab, &[&[("GITLAB_TOKEN", "")]], "any.example"),
+            sent(ForgeKind::Gitlab, &[&[("GITLAB_TOKEN", "")]], "any.example"),
             "nothing"
         );
     }
 
     #[test]
-    fn a_merge_request_that_edits_the_address_carries_no_token_away() {
+    fn token_in_ci_is_sent_only_to_the_jobs_server() {
         let token = [("GITLAB_TOKEN", "hunter2")];
         assert_eq!(
-            sent(Forge::Gitlab, &[&GITLAB_JOB, &token], "gitlab.example"),
+            sent(ForgeKind::Gitlab, &[&GITLAB_JOB, &token], "gitlab.example"),
             "private-token: hunter2"
         );
         assert_eq!(
-            sent(Forge::Gitlab, &[&GITLAB_JOB, &token], "evil.example"),
-            "credentials for evil.example: GITLAB_TOKEN is not sent there: in CI it goes only to the server that the job runs for, \
-             gitlab.example (if evil.example is to have the token, set IMGLIFE_TOKEN_HOST=evil.example in the settings of the CI system, \
-             where a merge request cannot change it; if not, look at who changed `registry.url`, `registry.api_url` or `hosts`)"
+            sent(ForgeKind::Gitlab, &[&GITLAB_JOB, &token], "evil.example"),
+            "credentials for evil.example: GITLAB_TOKEN is not sent to this host: in CI it is sent only to the job's server, gitlab.example \
+             (to send the token to evil.example, set IMGLIFE_TOKEN_HOST=evil.example in the CI settings, where a merge request cannot \
+             change it; otherwise check who changed `registry.url`, `registry.api_url` or `hosts`)"
         );
         for host in [
             "gitlab.example:8443",
@@ -350,37 +358,41 @@ mod tests {
             "registry.gitlab.example:5050",
         ] {
             assert!(
-                sent(Forge::Gitlab, &[&GITLAB_JOB, &token], host)
-                    .contains("GITLAB_TOKEN is not sent there"),
+                sent(ForgeKind::Gitlab, &[&GITLAB_JOB, &token], host)
+                    .contains("GITLAB_TOKEN is not sent to this host"),
                 "{host}"
             );
         }
         let token = [("GITEA_TOKEN", "hunter2")];
         assert_eq!(
-            sent(Forge::Gitea, &[&GITEA_JOB, &token], "gitea.example:3000"),
+            sent(
+                ForgeKind::Gitea,
+                &[&GITEA_JOB, &token],
+                "gitea.example:3000"
+            ),
             "authorization: token hunter2"
         );
         for host in ["evil.example", "gitea.example", "gitea.example:3001"] {
             assert!(
-                sent(Forge::Gitea, &[&GITEA_JOB, &token], host)
-                    .contains("runs for, gitea.example:3000"),
+                sent(ForgeKind::Gitea, &[&GITEA_JOB, &token], host)
+                    .contains("the job's server, gitea.example:3000"),
                 "{host}"
             );
         }
     }
 
     #[test]
-    fn a_jobs_token_goes_to_its_own_server_and_registry_only() {
+    fn job_token_is_sent_only_to_its_server_and_registry() {
         let token = [("CI_JOB_TOKEN", "hunter2")];
         for host in ["gitlab.example", "registry.gitlab.example:5050"] {
             assert_eq!(
-                sent(Forge::Gitlab, &[&GITLAB_JOB, &token], host),
+                sent(ForgeKind::Gitlab, &[&GITLAB_JOB, &token], host),
                 "job-token: hunter2"
             );
         }
-        let refused = sent(Forge::Gitlab, &[&GITLAB_JOB, &token], "evil.example");
+        let refused = sent(ForgeKind::Gitlab, &[&GITLAB_JOB, &token], "evil.example");
         assert!(
-            refused.contains("CI_JOB_TOKEN is not sent there: a job's token goes only to gitlab.example and registry.gitlab.example:5050"),
+            refused.contains("CI_JOB_TOKEN is not sent to this host: a job token is sent only to gitlab.example and registry.gitlab.example:5050"),
             "{refused}"
         );
         assert!(
@@ -389,37 +401,37 @@ mod tests {
             ),
             "{refused}"
         );
-        // Naming the host is not enough: the token is of no use elsewhere.
+        // Allowing the host is not enough: the job token is not valid elsewhere.
         let named = [("IMGLIFE_TOKEN_HOST", "evil.example")];
         assert!(
             sent(
-                Forge::Gitlab,
+                ForgeKind::Gitlab,
                 &[&GITLAB_JOB, &token, &named],
                 "evil.example"
             )
-            .contains("CI_JOB_TOKEN is not sent there")
+            .contains("CI_JOB_TOKEN is not sent to this host")
         );
         assert!(
-            sent(Forge::Gitlab, &[&token], "gitlab.example")
+            sent(ForgeKind::Gitlab, &[&token], "gitlab.example")
                 .contains("CI_SERVER_HOST, which is not set")
         );
         assert_eq!(
-            sent(Forge::Gitea, &[&GITLAB_JOB, &token], "gitlab.example"),
+            sent(ForgeKind::Gitea, &[&GITLAB_JOB, &token], "gitlab.example"),
             "nothing"
         );
     }
 
     #[test]
-    fn a_token_that_was_set_wins_over_the_jobs_where_it_may_go() {
+    fn configured_token_takes_precedence_over_the_job_token() {
         let tokens = [("GITLAB_TOKEN", "hunter2"), ("CI_JOB_TOKEN", "hunter22")];
         assert_eq!(
-            sent(Forge::Gitlab, &[&GITLAB_JOB, &tokens], "gitlab.example"),
+            sent(ForgeKind::Gitlab, &[&GITLAB_JOB, &tokens], "gitlab.example"),
             "private-token: hunter2"
         );
         let named = [("IMGLIFE_TOKEN_HOST", "other.example")];
         assert_eq!(
             sent(
-                Forge::Gitlab,
+                ForgeKind::Gitlab,
                 &[&GITLAB_JOB, &tokens, &named],
                 "other.example"
             ),
@@ -427,7 +439,7 @@ mod tests {
         );
         assert_eq!(
             sent(
-                Forge::Gitlab,
+                ForgeKind::Gitlab,
                 &[&GITLAB_JOB, &tokens, &named],
                 "gitlab.example"
             ),
@@ -435,20 +447,20 @@ mod tests {
         );
         assert!(
             sent(
-                Forge::Gitlab,
+                ForgeKind::Gitlab,
                 &[&GITLAB_JOB, &tokens, &named],
                 "evil.example"
             )
-            .contains("GITLAB_TOKEN is not sent there")
+            .contains("GITLAB_TOKEN is not sent to this host")
         );
     }
 
     #[test]
-    fn a_host_that_is_named_takes_the_place_of_the_jobs_server() {
+    fn token_host_replaces_the_jobs_server() {
         let token = [("GITEA_TOKEN", "hunter2")];
         let at = |named: &'static str, host: &str| {
             sent(
-                Forge::Gitea,
+                ForgeKind::Gitea,
                 &[&GITEA_JOB, &token, &[("IMGLIFE_TOKEN_HOST", named)]],
                 host,
             )
@@ -461,43 +473,52 @@ mod tests {
             at("forge.example", "forge.example:3000"),
             "authorization: token hunter2"
         );
-        assert!(at("forge.example:3000", "forge.example").contains("it is for forge.example:3000"));
+        assert!(
+            at("forge.example:3000", "forge.example").contains("allows only forge.example:3000")
+        );
         assert!(
             at("forge.example", "gitea.example:3000")
-                .contains("IMGLIFE_TOKEN_HOST says that it is for forge.example")
+                .contains("IMGLIFE_TOKEN_HOST allows only forge.example")
         );
         assert!(
-            at("https://forge.example", "forge.example").contains("IMGLIFE_TOKEN_HOST is no host")
+            at("https://forge.example", "forge.example")
+                .contains("IMGLIFE_TOKEN_HOST is not a valid host")
         );
-        // Outside CI as well: whoever sets it wants it.
+        // Also outside CI.
         let named = [("IMGLIFE_TOKEN_HOST", "forge.example")];
         assert!(
-            sent(Forge::Gitea, &[&token, &named], "other.example")
-                .contains("it is for forge.example")
+            sent(ForgeKind::Gitea, &[&token, &named], "other.example")
+                .contains("allows only forge.example")
         );
     }
 
     #[test]
-    fn where_no_server_is_known_the_host_must_be_named() {
+    fn unknown_server_requires_the_token_host() {
         let token = [("GITLAB_TOKEN", "hunter2")];
         assert!(
             sent(
-                Forge::Gitlab,
+                ForgeKind::Gitlab,
                 &[&[("CI", "true")], &token],
                 "gitlab.example"
             )
-            .contains("which neither CI_SERVER_HOST nor")
+            .contains("neither CI_SERVER_HOST nor")
         );
         let job = [("GITLAB_CI", "true"), ("CI_SERVER_HOST", "gitlab.example")];
         assert_eq!(
-            sent(Forge::Gitlab, &[&job, &token], "gitlab.example:8443"),
+            sent(ForgeKind::Gitlab, &[&job, &token], "gitlab.example:8443"),
             "private-token: hunter2"
         );
         let port = [("CI_SERVER_PORT", "8443")];
         assert_eq!(
-            sent(Forge::Gitlab, &[&job, &port, &token], "gitlab.example:8443"),
+            sent(
+                ForgeKind::Gitlab,
+                &[&job, &port, &token],
+                "gitlab.example:8443"
+            ),
             "private-token: hunter2"
         );
-        assert!(sent(Forge::Gitlab, &[&job, &port, &token], "gitlab.example").contains("not sent"));
+        assert!(
+            sent(ForgeKind::Gitlab, &[&job, &port, &token], "gitlab.example").contains("not sent")
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Credential helpers: programs named `docker-credential-<name>`, spoken to in docker's protocol.
+//! Credential helpers: programs named `docker-credential-<name>`, called by docker's protocol.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use crate::model::{Secret, Variables};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The user name by which a helper says that the secret is an identity token.
+/// User name with which a helper marks the secret as an identity token.
 const IDENTITY_TOKEN: &str = "<token>";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct HelperResponse {
     #[serde(default)]
     username: String,
     #[serde(default)]
     secret: String,
 }
 
-/// Returns what the helper `name` knows for `server`, or `None` when it knows nothing. An error
-/// says what is wrong; it shows nothing of the helper's output but its error stream, masked.
-pub(super) async fn ask(
+/// Returns the credential that the helper `name` has for `server`; `None` if it has none. The error
+/// quotes only the helper's standard error, with secrets masked.
+pub(super) async fn credential(
     runner: &dyn Runner,
     variables: &Variables,
     name: &str,
@@ -38,7 +38,7 @@ pub(super) async fn ask(
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
     {
         return Err(format!(
-            "the name of the credential helper `{}` is no plain name",
+            "invalid name of a credential helper: `{}`",
             excerpt(name, 80)
         ));
     }
@@ -52,40 +52,43 @@ pub(super) async fn ask(
         timeout: TIMEOUT,
     };
     let output = runner.run(command).await.map_err(|error| chain(&error))?;
-    let said = |ending: &str| {
+    let failure = |problem: &str| {
         let stderr = excerpt(&variables.masker().mask(&output.stderr.text()), 300);
         if stderr.is_empty() {
-            format!("`{program}` {ending}")
+            format!("`{program}` {problem}")
         } else {
-            format!("`{program}` {ending}: {stderr}")
+            format!("`{program}` {problem}: {stderr}")
         }
     };
     match output.status {
         ProgramStatus::Exited(0) => {}
-        // Helpers report their errors on standard output, and this one is not an error.
+        // Helpers report errors on standard output. This one means that there is no credential.
         ProgramStatus::Exited(_) if output.stdout.text().contains("credentials not found") => {
             return Ok(None);
         }
-        ProgramStatus::Exited(code) => return Err(said(&format!("ended with exit code {code}"))),
-        ProgramStatus::Signalled => return Err(said("was killed")),
+        ProgramStatus::Exited(code) => {
+            return Err(failure(&format!("failed with exit code {code}")));
+        }
+        ProgramStatus::Signalled => return Err(failure("was killed by a signal")),
         ProgramStatus::TimedOut => {
-            return Err(said(&format!(
+            return Err(failure(&format!(
                 "did not answer within {} seconds",
                 TIMEOUT.as_secs()
             )));
         }
     }
-    let answer: Answer = serde_json::from_slice(&output.stdout.bytes)
-        .map_err(|_| said("gave no answer in docker's form"))?;
-    match (answer.username.as_str(), answer.secret) {
+    let response: HelperResponse = serde_json::from_slice(&output.stdout.bytes).map_err(|_| {
+        failure("returned an invalid response (docker's protocol for credential helpers)")
+    })?;
+    match (response.username.as_str(), response.secret) {
         ("", secret) if secret.is_empty() => Ok(None),
-        (_, secret) if secret.is_empty() => Err(said("gave a user name without a secret")),
+        (_, secret) if secret.is_empty() => Err(failure("returned a user name without a secret")),
         (IDENTITY_TOKEN, secret) => Ok(Some(Credential::RefreshToken {
             token: Secret::new(secret),
         })),
-        ("", _) => Err(said("gave a secret without a user name")),
+        ("", _) => Err(failure("returned a secret without a user name")),
         (_, secret) => Ok(Some(Credential::Basic {
-            username: answer.username,
+            username: response.username,
             password: Secret::new(secret),
         })),
     }

@@ -1,4 +1,4 @@
-//! The order in which credentials are looked for.
+//! Lookup order of credentials.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,42 +12,48 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::OnceCell;
 
 use super::auth_file::AuthFile;
-use super::forge::{Forge, ForgeCredentials};
+use super::forge::{ForgeCredentials, ForgeKind};
 use super::{Credential, CredentialError, Credentials, helper};
 use crate::command::Runner;
 use crate::model::env;
 use crate::model::lock::lock;
 use crate::model::{Host, RepositoryPath, Secret, Variables};
 
-/// The largest credential file that is read, in bytes.
-const LARGEST_FILE: u64 = 1024 * 1024;
+/// Largest credential file that is read, in bytes.
+const MAX_FILE_SIZE: u64 = 1024 * 1024;
 
-/// The name that docker's files and helpers know Docker Hub by.
+/// Name of Docker Hub in docker's files and helpers.
 const DOCKER_HUB_SERVER: &str = "https://index.docker.io/v1/";
 
-/// Credentials from where people and CI systems keep them, first found: imglife's own variables,
-/// the GitLab CI job, docker's configuration (variable, file, helpers), podman's file, the token of
-/// a Gitea job; else anonymous. Files are read and helpers asked once.
+/// Credentials from the environment. The first one found is used, in this order:
+///
+/// 1. imglife's own variables
+/// 2. the GitLab CI job
+/// 3. docker's configuration: variable, file, helpers
+/// 4. podman's file
+/// 5. the token of a Gitea job
+///
+/// Files are read once, and each helper is called once for a server.
 pub struct StandardCredentials {
     variables: Variables,
     runner: Arc<dyn Runner>,
-    files: OnceCell<Vec<Named<Result<AuthFile, String>>>>,
-    helpers: Mutex<HashMap<HelperQuestion, HelperAnswer>>,
+    files: OnceCell<Vec<Sourced<Result<AuthFile, String>>>>,
+    helpers: Mutex<HashMap<HelperKey, HelperResult>>,
 }
 
-/// A helper's name, and the server it is asked for.
-type HelperQuestion = (String, String);
-type HelperAnswer = Arc<OnceCell<Result<Option<Credential>, String>>>;
+/// Name of a helper, and the server that a credential is needed for.
+type HelperKey = (String, String);
+type HelperResult = Arc<OnceCell<Result<Option<Credential>, String>>>;
 
-/// Something with the place it was read from.
-struct Named<T> {
-    origin: String,
-    content: T,
+/// Value with its source: variables, a file or a helper.
+struct Sourced<T> {
+    source: String,
+    value: T,
 }
 
 impl StandardCredentials {
-    /// Returns credentials as `variables` lead to them. Helpers are run by `runner`; that is
-    /// reading, so dry modes need a real one too.
+    /// Returns the credentials that `variables` lead to. `runner` calls the helpers. That only
+    /// reads, so dry modes need a real runner too.
     pub fn new(variables: Variables, runner: Arc<dyn Runner>) -> StandardCredentials {
         StandardCredentials {
             variables,
@@ -61,7 +67,7 @@ impl StandardCredentials {
         &self,
         host: &Host,
         path: Option<&RepositoryPath>,
-    ) -> Result<Option<Named<Credential>>, CredentialError> {
+    ) -> Result<Option<Sourced<Credential>>, CredentialError> {
         if let Some(found) = self.in_own_variables(host)? {
             return Ok(Some(found));
         }
@@ -74,19 +80,22 @@ impl StandardCredentials {
             .or_else(|| self.in_gitea_job(host)))
     }
 
-    fn in_own_variables(&self, host: &Host) -> Result<Option<Named<Credential>>, CredentialError> {
+    fn in_own_variables(
+        &self,
+        host: &Host,
+    ) -> Result<Option<Sourced<Credential>>, CredentialError> {
         let prefix = variable_prefix(host);
         let pair = |second: &str| format!("{prefix}_USERNAME and {prefix}_{second}");
         let get = |name: &str| self.variables.get_filled(&format!("{prefix}_{name}"));
         match (get("USERNAME"), get("PASSWORD"), get("TOKEN")) {
             (Some(username), Some(password), _) => {
-                let content = Credential::Basic {
+                let value = Credential::Basic {
                     username: username.to_owned(),
                     password: Secret::new(password),
                 };
-                Ok(Some(Named {
-                    origin: pair("PASSWORD"),
-                    content,
+                Ok(Some(Sourced {
+                    source: pair("PASSWORD"),
+                    value,
                 }))
             }
             (None, Some(_), _) => Err(problem(
@@ -94,22 +103,22 @@ impl StandardCredentials {
                 format!("{prefix}_PASSWORD is set, {prefix}_USERNAME is not"),
                 None,
             )),
-            (_, None, Some(token)) if is_access_token(token) => Ok(Some(Named {
-                origin: format!("{prefix}_TOKEN"),
-                content: Credential::Bearer {
+            (_, None, Some(token)) if is_access_token(token) => Ok(Some(Sourced {
+                source: format!("{prefix}_TOKEN"),
+                value: Credential::Bearer {
                     token: Secret::new(token),
                 },
             })),
             (username, None, Some(token)) => {
-                let origin = if username.is_some() {
+                let source = if username.is_some() {
                     pair("TOKEN")
                 } else {
                     format!("{prefix}_TOKEN")
                 };
                 let username = username.unwrap_or("token").to_owned();
-                Ok(Some(Named {
-                    origin,
-                    content: Credential::RefreshTokenOrPassword {
+                Ok(Some(Sourced {
+                    source,
+                    value: Credential::RefreshTokenOrPassword {
                         username,
                         token: Secret::new(token),
                     },
@@ -119,7 +128,7 @@ impl StandardCredentials {
                 host,
                 format!("{prefix}_USERNAME is set, {prefix}_PASSWORD is not"),
                 Some(
-                    "a protected or masked CI variable is empty in jobs that may not see it"
+                    "a protected or masked CI variable is empty in jobs without access to it"
                         .to_owned(),
                 ),
             )),
@@ -127,15 +136,15 @@ impl StandardCredentials {
         }
     }
 
-    /// A job's own credential goes to the registry that belongs to its CI server, and nowhere else.
-    fn in_gitlab_job(&self, host: &Host) -> Option<Named<Credential>> {
+    /// Returns the credential of a GitLab job. It is sent only to the registry of the job's server.
+    fn in_gitlab_job(&self, host: &Host) -> Option<Sourced<Credential>> {
         let get = |name| self.variables.get_filled(name);
         if get(env::GITLAB_CI) != Some("true")
             || get(env::CI_REGISTRY)?.parse::<Host>().ok()? != *host
         {
             return None;
         }
-        let (username, password, origin) =
+        let (username, password, source) =
             match (get(env::CI_REGISTRY_USER), get(env::CI_REGISTRY_PASSWORD)) {
                 (Some(username), Some(password)) => (
                     username,
@@ -148,29 +157,32 @@ impl StandardCredentials {
                     env::CI_JOB_TOKEN,
                 ),
             };
-        let content = Credential::Basic {
+        let value = Credential::Basic {
             username: username.to_owned(),
             password: Secret::new(password),
         };
-        Some(Named {
-            origin: origin.to_owned(),
-            content,
+        Some(Sourced {
+            source: source.to_owned(),
+            value,
         })
     }
 
-    /// At Gitea the registry is the server itself, and the token that its actions are given is a
-    /// login there. It comes last: a login that somebody made for the registry is better than a
-    /// token that may be meant for packages only.
-    fn in_gitea_job(&self, host: &Host) -> Option<Named<Credential>> {
+    /// Returns the token of a Gitea job as a credential. At Gitea the registry is the server
+    /// itself, and accepts the token of its actions as a password. It comes last: a credential that
+    /// was set for the registry takes precedence over a token that may be meant for packages only.
+    fn in_gitea_job(&self, host: &Host) -> Option<Sourced<Credential>> {
         let is_job = [env::GITEA_ACTIONS, env::FORGEJO_ACTIONS]
             .iter()
             .any(|name| self.variables.get_filled(name).is_some());
-        let content = is_job
-            .then(|| ForgeCredentials::new(Forge::Gitea, self.variables.clone()).login(host))
+        let value = is_job
+            .then(|| {
+                ForgeCredentials::new(ForgeKind::Gitea, self.variables.clone())
+                    .registry_credential(host)
+            })
             .flatten()?;
-        Some(Named {
-            origin: env::GITEA_TOKEN.to_owned(),
-            content,
+        Some(Sourced {
+            source: env::GITEA_TOKEN.to_owned(),
+            value,
         })
     }
 
@@ -178,38 +190,42 @@ impl StandardCredentials {
         &self,
         host: &Host,
         path: Option<&RepositoryPath>,
-    ) -> Result<Option<Named<Credential>>, CredentialError> {
-        for Named { origin, content } in self.files.get_or_init(|| self.read_files()).await {
-            let refused = |what: &String| problem(host, format!("{origin}: {what}"), None);
-            let file = content.as_ref().map_err(refused)?;
+    ) -> Result<Option<Sourced<Credential>>, CredentialError> {
+        for Sourced {
+            source,
+            value: file,
+        } in self.files.get_or_init(|| self.read_files()).await
+        {
+            let invalid = |what: &String| problem(host, format!("{source}: {what}"), None);
+            let file = file.as_ref().map_err(invalid)?;
             if let Some(name) = file.helper(host, path) {
-                if let Some(content) = self
+                if let Some(value) = self
                     .in_helper(name, host)
                     .await
-                    .map_err(|what| refused(&what))?
+                    .map_err(|what| invalid(&what))?
                 {
-                    return Ok(Some(Named {
-                        origin: of_helper(name, origin),
-                        content,
+                    return Ok(Some(Sourced {
+                        source: helper_source(name, source),
+                        value,
                     }));
                 }
                 continue;
             }
-            if let Some(content) = file.credential(host, path).map_err(|what| refused(&what))? {
-                return Ok(Some(Named {
-                    origin: origin.clone(),
-                    content,
+            if let Some(value) = file.credential(host, path).map_err(|what| invalid(&what))? {
+                return Ok(Some(Sourced {
+                    source: source.clone(),
+                    value,
                 }));
             }
             if let Some(name) = file.store()
-                && let Some(content) = self
+                && let Some(value) = self
                     .in_helper(name, host)
                     .await
-                    .map_err(|what| refused(&what))?
+                    .map_err(|what| invalid(&what))?
             {
-                return Ok(Some(Named {
-                    origin: of_helper(name, origin),
-                    content,
+                return Ok(Some(Sourced {
+                    source: helper_source(name, source),
+                    value,
                 }));
             }
         }
@@ -230,24 +246,24 @@ impl StandardCredentials {
                 .clone()
         };
         answer
-            .get_or_init(|| helper::ask(&*self.runner, &self.variables, name, server))
+            .get_or_init(|| helper::credential(&*self.runner, &self.variables, name, server))
             .await
             .clone()
     }
 
-    async fn read_files(&self) -> Vec<Named<Result<AuthFile, String>>> {
+    async fn read_files(&self) -> Vec<Sourced<Result<AuthFile, String>>> {
         let mut files = Vec::new();
         if let Some(text) = self.variables.get_filled(env::DOCKER_AUTH_CONFIG) {
-            files.push(Named {
-                origin: "$DOCKER_AUTH_CONFIG".to_owned(),
-                content: AuthFile::parse(text.as_bytes()),
+            files.push(Sourced {
+                source: "$DOCKER_AUTH_CONFIG".to_owned(),
+                value: AuthFile::parse(text.as_bytes()),
             });
         }
         for path in self.file_paths() {
             match read(&path).await {
-                Ok(bytes) => files.push(Named {
-                    origin: path.display().to_string(),
-                    content: AuthFile::parse(&bytes),
+                Ok(bytes) => files.push(Sourced {
+                    source: path.display().to_string(),
+                    value: AuthFile::parse(&bytes),
                 }),
                 Err(error)
                     if matches!(
@@ -255,9 +271,9 @@ impl StandardCredentials {
                         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
                     ) => {}
                 Err(error) => {
-                    files.push(Named {
-                        origin: path.display().to_string(),
-                        content: Err(format!("it cannot be read: {error}")),
+                    files.push(Sourced {
+                        source: path.display().to_string(),
+                        value: Err(format!("cannot be read: {error}")),
                     });
                 }
             }
@@ -298,7 +314,7 @@ impl Credentials for StandardCredentials {
         Ok(self
             .find(host, path)
             .await?
-            .map_or(Credential::Anonymous, |found| found.content))
+            .map_or(Credential::Anonymous, |found| found.value))
     }
 
     async fn source(
@@ -306,17 +322,17 @@ impl Credentials for StandardCredentials {
         host: &Host,
         path: Option<&RepositoryPath>,
     ) -> Result<Option<String>, CredentialError> {
-        Ok(self.find(host, path).await?.map(|found| found.origin))
+        Ok(self.find(host, path).await?.map(|found| found.source))
     }
 }
 
-/// Returns what a credential is said to come from that a helper gave.
-fn of_helper(name: &str, origin: &str) -> String {
-    format!("docker-credential-{name}, which {origin} names")
+/// Returns the source of a credential that a helper returned.
+fn helper_source(name: &str, file: &str) -> String {
+    format!("docker-credential-{name} (set in {file})")
 }
 
-/// Returns the beginning of the names of the variables that hold a host's credential:
-/// `IMGLIFE_REGISTRY_5000` for `registry:5000`.
+/// Returns the prefix of the variables that hold a host's credential: `IMGLIFE_REGISTRY_5000` for
+/// `registry:5000`.
 pub fn variable_prefix(host: &Host) -> String {
     let name: String = host
         .as_str()
@@ -332,16 +348,16 @@ pub fn variable_prefix(host: &Host) -> String {
     format!("{}{name}", env::PREFIX)
 }
 
-/// Checks that no variable that is set stands for two of `hosts`: its secret would go to a host
-/// that it was not meant for.
+/// Checks that no variable that is set applies to two of `hosts`: its secret would be sent to a
+/// host that it was not meant for.
 pub fn check_collisions<'a>(
     hosts: impl IntoIterator<Item = &'a Host>,
     variables: &Variables,
 ) -> Result<(), CredentialError> {
-    let mut known: HashMap<String, &Host> = HashMap::new();
+    let mut prefixes: HashMap<String, &Host> = HashMap::new();
     for host in hosts {
         let prefix = variable_prefix(host);
-        let other = *known.entry(prefix.clone()).or_insert(host);
+        let other = *prefixes.entry(prefix.clone()).or_insert(host);
         if other == host {
             continue;
         }
@@ -349,7 +365,7 @@ pub fn check_collisions<'a>(
         if let Some(variable) = set.iter().find(|name| variables.get_filled(name).is_some()) {
             return Err(problem(
                 host,
-                format!("{variable} stands for {other} as well"),
+                format!("{variable} also applies to {other}"),
                 Some("use docker's configuration file for hosts whose names differ only in punctuation".to_owned()),
             ));
         }
@@ -357,9 +373,9 @@ pub fn check_collisions<'a>(
     Ok(())
 }
 
-/// Returns whether `token` is an access token of a registry's token server: a JSON Web Token with
+/// Returns true if `token` is an access token of a registry's token server: a JSON Web Token with
 /// the claim `access` (token authentication specification of CNCF distribution). Refresh tokens can
-/// be JSON Web Tokens too (Azure's are), without it.
+/// be JSON Web Tokens too (Azure's are), without that claim.
 fn is_access_token(token: &str) -> bool {
     let mut parts = token.split('.');
     let (Some(header), Some(claims), Some(_), None) =
@@ -378,13 +394,13 @@ async fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     tokio::fs::File::open(path)
         .await?
-        .take(LARGEST_FILE + 1)
+        .take(MAX_FILE_SIZE + 1)
         .read_to_end(&mut bytes)
         .await?;
-    if bytes.len() as u64 > LARGEST_FILE {
+    if bytes.len() as u64 > MAX_FILE_SIZE {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
-            format!("it is larger than {LARGEST_FILE} bytes"),
+            format!("larger than {MAX_FILE_SIZE} bytes"),
         ));
     }
     Ok(bytes)
@@ -408,18 +424,18 @@ mod tests {
         CapturedOutput, CommandError, ProgramCommand, ProgramOutput, ProgramStatus, RefusingRunner,
     };
 
-    type Answers = fn(&ProgramCommand) -> (i32, &'static str, &'static str);
+    type HelperOutput = fn(&ProgramCommand) -> (i32, &'static str, &'static str);
 
-    struct Helpers {
-        answers: Answers,
+    struct FakeHelpers {
+        output: HelperOutput,
         runs: AtomicUsize,
     }
 
     #[async_trait]
-    impl Runner for Helpers {
+    impl Runner for FakeHelpers {
         async fn run(&self, command: ProgramCommand) -> Result<ProgramOutput, CommandError> {
             self.runs.fetch_add(1, Ordering::Relaxed);
-            let (code, stdout, stderr) = (self.answers)(&command);
+            let (code, stdout, stderr) = (self.output)(&command);
             let captured = |text: &str| CapturedOutput {
                 bytes: text.as_bytes().to_vec(),
                 omitted: 0,
@@ -463,7 +479,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn own_variables_win_in_their_order() {
+    async fn own_variables_come_first_and_in_order() {
         let user = ("IMGLIFE_REGISTRY_5000_USERNAME", "alice");
         let password = ("IMGLIFE_REGISTRY_5000_PASSWORD", "s3cret");
         let token = ("IMGLIFE_REGISTRY_5000_TOKEN", "glpat-1");
@@ -477,17 +493,17 @@ mod tests {
             found(&with_job(&[user, password, token]), "registry:5000").await,
             basic("alice", "s3cret")
         );
-        let kind_unknown = |username: &str| Credential::RefreshTokenOrPassword {
+        let unknown_kind = |username: &str| Credential::RefreshTokenOrPassword {
             username: username.to_owned(),
             token: Secret::new("glpat-1"),
         };
         assert_eq!(
             found(&with_job(&[user, token]), "registry:5000").await,
-            kind_unknown("alice")
+            unknown_kind("alice")
         );
         assert_eq!(
             found(&with_job(&[token]), "registry:5000").await,
-            kind_unknown("token")
+            unknown_kind("token")
         );
         assert_eq!(
             found(&with_job(&[]), "registry:5000").await,
@@ -500,7 +516,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_a_pair_is_an_error() {
+    async fn incomplete_pair_of_variables_is_an_error() {
         for pairs in [
             &[("IMGLIFE_R_EXAMPLE_USERNAME", "alice")][..],
             &[
@@ -513,7 +529,9 @@ mod tests {
                 ("IMGLIFE_R_EXAMPLE_TOKEN", "s3cret"),
             ],
         ] {
-            let error = find(pairs, "r.example").await.expect_err("half a pair");
+            let error = find(pairs, "r.example")
+                .await
+                .expect_err("an incomplete pair");
             assert!(
                 error.contains("IMGLIFE_R_EXAMPLE_") && !error.contains("s3cret"),
                 "{error}"
@@ -522,7 +540,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_access_token_is_known_by_its_form() {
+    async fn access_token_is_recognised_by_its_claims() {
         let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
         let token = |claims: &str| {
             format!(
@@ -547,7 +565,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_jobs_credential_goes_to_its_own_registry_only() {
+    async fn gitlab_job_credential_is_sent_only_to_its_registry() {
         let ci = [
             ("GITLAB_CI", "true"),
             ("CI_REGISTRY", "registry.example"),
@@ -568,7 +586,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_token_of_a_gitea_job_is_a_login_at_its_own_server_only() {
+    async fn gitea_job_token_is_sent_only_to_its_server() {
         let ci = [
             ("CI", "true"),
             ("GITEA_ACTIONS", "true"),
@@ -599,7 +617,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_are_read_in_their_order() {
+    async fn files_are_read_in_order() {
         let directory = tempfile::tempdir().expect("a directory");
         let entry = |user: &str| {
             format!(
@@ -642,7 +660,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broken_file_is_named_and_not_quoted() {
+    async fn invalid_file_is_named_and_not_quoted() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("config.json");
         std::fs::write(&file, r#"{"auths": {"r.example": hunter2"#).expect("a file");
@@ -651,14 +669,14 @@ mod tests {
             "r.example",
         )
         .await
-        .expect_err("broken");
+        .expect_err("an invalid file");
         assert!(
             error.contains("config.json") && !error.contains("hunter2"),
             "{error}"
         );
         let error = find(&[("DOCKER_AUTH_CONFIG", "hunter2")], "r.example")
             .await
-            .expect_err("broken");
+            .expect_err("an invalid file");
         assert!(
             error.contains("$DOCKER_AUTH_CONFIG") && !error.contains("hunter2"),
             "{error}"
@@ -668,10 +686,10 @@ mod tests {
     async fn from_helper(
         config: &str,
         on: &str,
-        answers: Answers,
+        output: HelperOutput,
     ) -> (Result<Credential, String>, usize) {
-        let helpers = Arc::new(Helpers {
-            answers,
+        let helpers = Arc::new(FakeHelpers {
+            output,
             runs: AtomicUsize::new(0),
         });
         let pairs = [("DOCKER_AUTH_CONFIG", config), ("MY_TOKEN", "hunter2")];
@@ -690,7 +708,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_helper_is_asked_once_and_by_dockers_protocol() {
+    async fn helper_is_called_once_by_dockers_protocol() {
         let (found, runs) = from_helper(r#"{"credsStore":"desk-top"}"#, "docker.io", |command| {
             assert_eq!(
                 (command.program.as_str(), command.arguments.as_slice()),
@@ -728,7 +746,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_helper_does_not_know_is_anonymous_and_its_failures_are_errors() {
+    async fn helper_without_credential_is_anonymous_and_its_failures_are_errors() {
         let config = r#"{"credsStore":"x"}"#;
         let (found, _) = from_helper(config, "r.example", |_| {
             (1, "credentials not found in native keychain\n", "")
@@ -741,7 +759,7 @@ mod tests {
         .await;
         let error = error.expect_err("it failed");
         assert!(
-            error.contains(r"`docker-credential-x` ended with exit code 1: locked\u{1b}[0m ***"),
+            error.contains(r"`docker-credential-x` failed with exit code 1: locked\u{1b}[0m ***"),
             "{error}"
         );
         assert!(
@@ -758,14 +776,14 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_fall_together_are_an_error_only_when_the_variable_is_set() {
+    fn hosts_with_the_same_variables_are_an_error_only_when_one_is_set() {
         let hosts = [host("a-b.example"), host("a.b.example"), host("c.example")];
         assert!(check_collisions(&hosts, &variables(&[("IMGLIFE_C_EXAMPLE_TOKEN", "t")])).is_ok());
         let error = check_collisions(&hosts, &variables(&[("IMGLIFE_A_B_EXAMPLE_TOKEN", "t")]))
-            .expect_err("they fall together");
+            .expect_err("the same variable");
         assert_eq!(
             error.to_string(),
-            "credentials for a.b.example: IMGLIFE_A_B_EXAMPLE_TOKEN stands for a-b.example as well"
+            "credentials for a.b.example: IMGLIFE_A_B_EXAMPLE_TOKEN also applies to a-b.example"
         );
         assert!(
             check_collisions(

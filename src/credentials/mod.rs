@@ -1,8 +1,8 @@
-//! Which credential goes to which host.
+//! Credentials for hosts.
 //!
-//! Owns the order in which variables, docker's and podman's files and credential helpers are asked,
-//! the tokens of GitLab and Gitea, and the rule that a credential goes only to the host it was set
-//! for. Knows neither configuration nor HTTP.
+//! Owns the lookup order of variables, docker's and podman's files and credential helpers, the
+//! tokens of GitLab and Gitea, and the rule that a credential is sent only to the host that it was
+//! set for. Depends on neither configuration nor HTTP.
 
 use async_trait::async_trait;
 
@@ -11,55 +11,55 @@ mod forge;
 mod helper;
 mod lookup;
 
-pub use forge::{Forge, ForgeCredentials};
+pub use forge::{ForgeCredentials, ForgeKind};
 pub use lookup::{StandardCredentials, check_collisions, variable_prefix};
 
 use crate::model::{Host, RepositoryPath, Secret};
 
-/// What to present to a registry.
+/// Credential for a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
     Anonymous,
-    /// A user name and a password (or access token), for Basic or to get a bearer token with.
+    /// User name and password (or access token), for Basic authentication or to request a bearer
+    /// token.
     Basic {
         username: String,
         password: Secret,
     },
-    /// An identity token, exchanged by `OAuth2` for a bearer token.
+    /// Identity token, exchanged by `OAuth2` for a bearer token.
     RefreshToken {
         token: Secret,
     },
-    /// A token of `IMGLIFE_<HOST>_TOKEN` whose kind is not known: tried as a refresh token where
-    /// the token server answers to that, else as the password of a Basic login with `username`.
+    /// Token of unknown kind from `IMGLIFE_<HOST>_TOKEN`: tried as a refresh token if the token
+    /// server accepts it, otherwise as the password of `username`.
     RefreshTokenOrPassword {
         username: String,
         token: Secret,
     },
-    /// A ready bearer token.
+    /// Bearer token, sent unchanged.
     Bearer {
         token: Secret,
     },
-    /// A header that is sent as it is, for interfaces with a login of their own.
+    /// Header that is sent unchanged, for APIs with their own authentication.
     Header {
         name: &'static str,
         value: Secret,
     },
 }
 
-/// Finds the credential for a host. Answers are cached by the implementation.
+/// Finds the credential for a host. Implementations cache their results.
 #[async_trait]
 pub trait Credentials: Send + Sync {
-    /// Returns the credential for `path` on `host`. An error means that one was set but cannot be
-    /// used (half a pair, an unreadable file, a helper that fails); no credential at all is
-    /// `Anonymous`.
+    /// Returns the credential for `path` on `host`; `Anonymous` if none is set. Fails if one is set
+    /// but cannot be used: a user name without a password, an unreadable file, a failing helper.
     async fn credential(
         &self,
         host: &Host,
         path: Option<&RepositoryPath>,
     ) -> Result<Credential, CredentialError>;
 
-    /// Returns where that credential comes from, in words that show nothing of it: variables, a
-    /// file, a helper. `None` when there is none.
+    /// Returns where that credential comes from (variables, a file, a helper), without showing it.
+    /// `None` if there is none.
     async fn source(
         &self,
         host: &Host,
@@ -67,7 +67,7 @@ pub trait Credentials: Send + Sync {
     ) -> Result<Option<String>, CredentialError>;
 }
 
-/// No credential for any host.
+/// Credentials without an entry for any host.
 pub struct NoCredentials;
 
 #[async_trait]
@@ -89,7 +89,7 @@ impl Credentials for NoCredentials {
     }
 }
 
-/// Why a credential that was set cannot be used. Names the variable, file or helper; never shows a
+/// Failure to use a credential that is set. Names the variable, file or helper; never shows a
 /// secret.
 #[derive(Debug, thiserror::Error)]
 #[error("credentials for {host}: {problem}")]

@@ -5,11 +5,11 @@
 //! that never sent one are not.
 //!
 //! Credentials are sent to the registry itself, and to the token server ("realm") that it names.
-//! Token servers are commonly on another host (Docker Hub's, GitLab's), so the first one that a host
-//! names in a run is trusted: the connection was verified as the host's, unless the user disabled
-//! that. It must be https unless the registry itself is plain HTTP. A later response that names
-//! another token server is rejected. Otherwise anybody who can make a registry send one header could
-//! collect credentials.
+//! Token servers are commonly on another host (Docker Hub's, GitLab's), so the first one that a
+//! host names in a run is trusted: the connection was verified as the host's, unless the user
+//! disabled that. It must be https unless the registry itself is plain HTTP. A later response that
+//! names another token server is rejected. Otherwise anybody who can make a registry send one
+//! header could collect credentials.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -106,8 +106,8 @@ impl Authorization {
         }
     }
 
-    /// Returns true if another try would send the same header, so that a rejection is final. A token
-    /// that was fetched before `began`, the start of the request, can be replaced.
+    /// Returns true if another try would send the same header, so that a rejection is final. A
+    /// token that was fetched before `began`, the start of the request, can be replaced.
     pub(super) fn is_final(&self, began: Instant) -> bool {
         match self {
             Authorization::None => false,
@@ -137,8 +137,8 @@ impl Auth {
         self.token_permits.acquire().await.ok()
     }
 
-    /// Waits until the scheme is known. Returns a guard if the caller sends the first request to the
-    /// host.
+    /// Waits until the scheme is known. Returns a guard if the caller sends the first request to
+    /// the host.
     pub(super) async fn first_request(&self) -> Option<AsyncMutexGuard<'_, ()>> {
         if self.is_known() {
             return None;
@@ -171,7 +171,7 @@ impl Auth {
             return match self.scheme() {
                 AuthScheme::Unknown | AuthScheme::None => Err(Error::Unauthorized {
                     host: origin.credential_host.clone(),
-                    detail: "it asks for a login without saying how".to_owned(),
+                    detail: "it requires authentication but offers no supported scheme".to_owned(),
                     credential_source: None,
                 }),
                 AuthScheme::Basic | AuthScheme::Bearer(_) => Ok(()),
@@ -184,10 +184,9 @@ impl Auth {
                 if let AuthScheme::Bearer(known) = &*self.locked_scheme()
                     && known.url.origin() != url.origin()
                 {
-                    return Err(origin.misled(
-                        &url,
-                        "it is not the token server that the host named before",
-                    ));
+                    return Err(
+                        origin.misled(&url, "it is not the token server that the host named first")
+                    );
                 }
                 AuthScheme::Bearer(Arc::new(Realm { url, service }))
             }
@@ -235,11 +234,11 @@ impl Auth {
 /// is plain HTTP.
 fn realm_url(realm: &str, origin: &HostOrigin) -> Result<Url, Error> {
     let url = Url::parse(realm)
-        .map_err(|_| origin.misled(&origin.base, "its token server's address is no address"))?;
+        .map_err(|_| origin.misled(&origin.base, "the URL of the token server is invalid"))?;
     match url.scheme() {
         "https" => Ok(url),
         "http" if origin.base.scheme() == "http" => Ok(url),
-        _ => Err(origin.misled(&url, "a token server must be https")),
+        _ => Err(origin.misled(&url, "a token server must use https")),
     }
 }
 

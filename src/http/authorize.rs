@@ -69,8 +69,8 @@ impl Client {
         }
     }
 
-    /// Returns the header with user name and password for `host`, regardless of its scheme; no header
-    /// if they are not known. Fails if the host rejected them too often.
+    /// Returns the header with user name and password for `host`, regardless of its scheme; no
+    /// header if they are not known. Fails if the host rejected them too often.
     pub(super) async fn basic(
         &self,
         host: &HostState,
@@ -350,9 +350,9 @@ impl Client {
         let credential = self.credential(host, access).await?;
         let credential_source = self.credential_source(host, &credential, access).await;
         let mut detail = if credential_source.is_some() {
-            "it does not take the login that is set, or not for this"
+            "the configured credentials were rejected, or they lack permission"
         } else {
-            "it asks for a login, and none is set"
+            "credentials are required, and none are configured"
         }
         .to_owned();
         if !reasons.is_empty() {
@@ -388,7 +388,7 @@ impl Client {
 fn unsendable(host: &HostState) -> Error {
     Error::Unauthorized {
         host: host.origin.credential_host.clone(),
-        detail: "the credential that is set has characters that cannot be sent".to_owned(),
-        credential_source: Some("the variable or file that it is set in".to_owned()),
+        detail: "the configured credentials have characters that cannot be sent".to_owned(),
+        credential_source: Some("the variable or file that sets them".to_owned()),
     }
 }

@@ -16,8 +16,8 @@ pub(super) enum Challenge {
     },
 }
 
-/// Returns the challenge in the headers of a response; `Bearer` if there is a choice. `None` when no
-/// challenge is supported.
+/// Returns the challenge in the headers of a response; `Bearer` if there is a choice. `None` when
+/// no challenge is supported.
 pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let mut basic = false;
     for value in headers.get_all(WWW_AUTHENTICATE) {

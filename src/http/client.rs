@@ -134,8 +134,8 @@ impl Client {
         }
     }
 
-    /// Reopens a download that broke, with its permit, without retries. The caller must have dropped
-    /// the content of the broken one.
+    /// Reopens a download that broke, with its permit, without retries. The caller must have
+    /// dropped the content of the broken one.
     pub async fn reopen(
         &self,
         mut request: Request,
@@ -161,7 +161,7 @@ impl Client {
             kind,
             limit,
         } = request;
-        let name = host_of(&url).ok_or_else(|| malformed(&url, "the address names no host"))?;
+        let name = host_of(&url).ok_or_else(|| malformed(&url, "the URL has no valid host"))?;
         let host = self.host(&name)?;
         let mut retries = self.retries_on(&host, kind);
         loop {
@@ -359,7 +359,7 @@ impl Client {
                 .get(LOCATION)
                 .and_then(|value| value.to_str().ok());
             let Some(next) = location.and_then(|text| join(&url, text)) else {
-                return Err(malformed(&url, "a redirect that says no address"));
+                return Err(malformed(&url, "the redirect has no valid `Location`"));
             };
             if next.origin() != url.origin() {
                 self.check_redirect(host, &url, &next)?;
@@ -369,7 +369,7 @@ impl Client {
             drop(self.read_body(method, response, MAX_ERROR_BODY).await);
             url = next;
         }
-        Err(host.origin.misled(&url, "there are too many redirects"))
+        Err(host.origin.misled(&url, "too many redirects"))
     }
 
     /// Sends a request once and returns the response of any status.

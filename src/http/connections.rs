@@ -89,7 +89,7 @@ fn build(setup: &ConnectionSetup, host: &Host) -> Result<reqwest::Client, Error>
                 let certificates = Certificate::from_pem_bundle(&read_pem(host, file)?)
                     .map_err(|error| invalid_file(host, file, error))?;
                 if certificates.is_empty() {
-                    return Err(invalid_file(host, file, "it has no certificate"));
+                    return Err(invalid_file(host, file, "the file has no certificate"));
                 }
                 builder = builder.tls_certs_merge(certificates);
             }

@@ -78,8 +78,8 @@ impl CredentialChecks {
         self.is_shared(self.hasher.hash_one(credential)).err()
     }
 
-    /// Returns true if parallel requests may send the credential. Fails with the host's reasons when
-    /// it was rejected too often.
+    /// Returns true if parallel requests may send the credential. Fails with the host's reasons
+    /// when it was rejected too often.
     fn is_shared(&self, credential: u64) -> Result<bool, String> {
         match self.states().get(&credential) {
             Some(CredentialState::Rejected { times, reasons }) if *times >= MAX_REJECTIONS => {

@@ -28,7 +28,7 @@ pub enum Error {
         tries: u32,
         source: Fault,
     },
-    #[error("{method} {url}: nothing happened for {} seconds{}", limit.as_secs(), after(*tries))]
+    #[error("{method} {url}: no data for {} seconds{}", limit.as_secs(), after(*tries))]
     Stalled {
         method: Method,
         url: SafeUrl,
@@ -36,16 +36,16 @@ pub enum Error {
         tries: u32,
     },
     /// The host rejected the request's credential, or needs one and none is configured.
-    #[error("{host} refused access: {detail}")]
+    #[error("{host} denied access: {detail}")]
     Unauthorized {
         host: Host,
         detail: String,
-        /// Where the credential comes from (variables, file, helper); `None` if there is none.
+        /// Source of the credential (variables, file, helper); `None` if there is none.
         credential_source: Option<String>,
     },
     /// The host rejected a token during an upload. The caller can send the content again, with a
     /// new token.
-    #[error("{host} refused a token that it had taken before")]
+    #[error("{host} rejected a token that it had accepted before")]
     StaleToken { host: Host },
     /// The token server failed after all tries. Its response concerns the token, not the request
     /// that needed it. All requests that waited for the token fail with the same error.
@@ -53,21 +53,21 @@ pub enum Error {
     TokenServer(Arc<Error>),
     #[error(transparent)]
     Credential(#[from] CredentialError),
-    #[error("{host} leads to {url}, which is not followed: {reason}")]
+    #[error("{host} refers to {url}, which is not followed: {reason}")]
     Misled {
         host: Host,
         url: SafeUrl,
         reason: &'static str,
     },
-    #[error("{url}: the answer has more than {limit} bytes")]
+    #[error("{url}: the response has more than {limit} bytes")]
     TooLarge { url: SafeUrl, limit: usize },
     #[error("{url}: {problem}")]
     Malformed { url: SafeUrl, problem: String },
-    #[error("the address of {host} is no http or https address")]
+    #[error("the configured address of {host} is not an http or https URL")]
     Address { host: Host },
     #[error("cannot set up TLS for {host}")]
     Setup { host: Host, source: reqwest::Error },
-    #[error("cannot read {}, which is set for {host}", .file.display())]
+    #[error("cannot read the certificates in {} (configured for {host})", .file.display())]
     Certificate {
         host: Host,
         file: PathBuf,
@@ -124,26 +124,26 @@ impl Error {
     /// Returns what the user can do about it, `None` when nothing can be suggested.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Unauthorized { host, credential_source: Some(origin), .. } => {
-                Some(format!("check the login for {host}, which is from {origin}: is it right, has it run out, may it do this?"))
+            Error::Unauthorized { host, credential_source: Some(source), .. } => {
+                Some(format!("check the credentials for {host} from {source}: they may be wrong, expired, or lack permission"))
             }
             Error::Unauthorized { host, credential_source: None, .. } => {
                 let prefix = variable_prefix(host);
                 Some(format!(
-                    "set {prefix}_USERNAME and {prefix}_PASSWORD (or {prefix}_TOKEN) to a login that may do this, or use `docker login {host}`"
+                    "set {prefix}_USERNAME and {prefix}_PASSWORD (or {prefix}_TOKEN), or run `docker login {host}`"
                 ))
             }
             Error::Credential(error) => error.hint.clone(),
             Error::TokenServer(error) => error.hint(),
             Error::Connection { url, source, .. } => Some(source.hint(&url.authority())),
             Error::Stalled { url, .. } => Some(unreachable(&url.authority())),
-            Error::Certificate { host, .. } => Some(format!("`hosts.\"{host}\"` names it; it holds certificates, or a key, as PEM")),
+            Error::Certificate { host, .. } => Some(format!("check `hosts.\"{host}\"`: the file must exist and hold certificates, or a key, in PEM format")),
             Error::Refused(response) if response.excerpt.contains(TO_TLS_PORT) => Some(format!(
-                "{0} speaks TLS: take it out of `registry.insecure_registries`, or write `https:` in its address",
+                "{0} uses TLS: remove it from `registry.insecure_registries`, or write `https:` in its URL",
                 response.url.authority()
             )),
             Error::Misled { reason: PLAIN_HTTP, url, .. } => {
-                Some(format!("name {} in `registry.insecure_registries` if it may be spoken to over plain HTTP", url.authority()))
+                Some(format!("if plain HTTP is acceptable for {0}, add {0} to `registry.insecure_registries`", url.authority()))
             }
             Error::Setup { .. } => Some("install the package ca-certificates, or set SSL_CERT_FILE to a file of certificates".to_owned()),
             _ => None,
@@ -220,7 +220,7 @@ impl fmt::Display for ErrorResponse {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "{} {} was answered with {}",
+            "{} {} failed with {}",
             self.method, self.url, self.status
         )?;
         let reasons = self.reasons();
@@ -229,11 +229,11 @@ impl fmt::Display for ErrorResponse {
         }
         if let Some(wait) = self.retry_after {
             let beyond = if self.beyond_deadline {
-                ", which is beyond the run's time limit"
+                ", which exceeds the time limit of the run"
             } else {
                 ""
             };
-            write!(formatter, " (try again in {} s{beyond})", wait.as_secs())?;
+            write!(formatter, " (retry after {} s{beyond})", wait.as_secs())?;
         }
         formatter.write_str(&after(self.tries))
     }
@@ -286,8 +286,8 @@ fn after(tries: u32) -> String {
 }
 
 /// Redacted URL: without user information, and without query values except those of
-/// [`HARMLESS_PARAMETERS`]. The queries of storage URLs carry signatures, those of upload URLs their
-/// state.
+/// [`HARMLESS_PARAMETERS`]. The queries of storage URLs carry signatures, those of upload URLs
+/// their state.
 #[derive(Clone)]
 pub struct SafeUrl(Box<Url>);
 

@@ -1,33 +1,35 @@
-//! Connections that could not be made or broke: why, in words, and what to do.
+//! Connection faults: their causes, and hints for the user.
 
 use std::error::Error as StdError;
 use std::fmt;
 
-/// What came between. The library's own chain of causes says in many words what its last one says;
-/// the types of what TLS and the resolver say are not reachable through it, so their texts are
-/// looked at.
+/// Fault of a connection that could not be made or broke.
+///
+/// The library's chain of causes repeats the last cause in many words, so only that is shown. The
+/// error types of TLS and the resolver are not reachable through the chain; their texts are matched
+/// instead.
 #[derive(Debug)]
 pub struct Fault(reqwest::Error);
 
-/// What kind of fault it is, where that matters.
+/// Kind of a connection fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FaultKind {
-    /// There is no host of that name.
+    /// The host name does not exist.
     NoSuchName,
-    /// Who knows the names did not answer, or could not say.
+    /// Name resolution failed: the resolver did not answer, or has a problem.
     NoNames,
-    /// The other side did not speak TLS.
+    /// The server does not speak TLS.
     NoTls,
-    /// Its certificate is not trusted.
+    /// The server's certificate is not trusted.
     Certificate,
-    /// The request could not even be written.
+    /// The request is invalid and was not sent.
     Request,
     Other,
 }
 
 impl Fault {
     pub(super) fn new(error: reqwest::Error) -> Fault {
-        // The address is told by who knows what of it is safe.
+        // Strip the URL; the caller prints a redacted one.
         Fault(error.without_url())
     }
 
@@ -49,14 +51,14 @@ impl Fault {
         causes
     }
 
-    /// Returns what the user can do about `host`.
+    /// Returns a hint for the user about the fault at `host`.
     pub(super) fn hint(&self, host: &str) -> String {
         match self.kind() {
             FaultKind::NoSuchName => format!(
-                "is there a host called {host}? Where it is reached by a proxy, set HTTPS_PROXY"
+                "check the host name {host}; if the host is reached through a proxy, set HTTPS_PROXY"
             ),
             FaultKind::NoTls => {
-                format!("if {host} speaks plain HTTP, name it in `registry.insecure_registries`")
+                format!("if {host} uses plain HTTP, add it to `registry.insecure_registries`")
             }
             FaultKind::Certificate => certificate_hint(host, &self.causes()),
             FaultKind::NoNames | FaultKind::Request | FaultKind::Other => unreachable(host),
@@ -64,27 +66,27 @@ impl Fault {
     }
 }
 
-/// Returns what to look at when a host is not reached.
+/// Returns a hint for a host that cannot be reached.
 pub(super) fn unreachable(host: &str) -> String {
     format!(
-        "see that {host} is the right name and is up, and that this machine may reach it (DNS, firewall, HTTPS_PROXY, NO_PROXY)"
+        "check that {host} is correct and running, and that this machine can reach it (DNS, firewall, HTTPS_PROXY, NO_PROXY)"
     )
 }
 
 fn kind_of(causes: &[String]) -> FaultKind {
-    // As glibc, musl and the BSDs say it.
+    // Messages of glibc, musl and the BSDs.
     const UNKNOWN: [&str; 4] = [
         "Name or service not known",
         "No address associated with hostname",
         "Name does not resolve",
         "nodename nor servname provided",
     ];
-    let said = |text: &str| causes.iter().any(|cause| cause.contains(text));
+    let has = |text: &str| causes.iter().any(|cause| cause.contains(text));
     match () {
-        () if said("InvalidContentType") => FaultKind::NoTls,
-        () if said(CERTIFICATE) => FaultKind::Certificate,
-        () if said("dns error") && UNKNOWN.into_iter().any(said) => FaultKind::NoSuchName,
-        () if said("dns error") => FaultKind::NoNames,
+        () if has("InvalidContentType") => FaultKind::NoTls,
+        () if has(CERTIFICATE) => FaultKind::Certificate,
+        () if has("dns error") && UNKNOWN.into_iter().any(has) => FaultKind::NoSuchName,
+        () if has("dns error") => FaultKind::NoNames,
         () => FaultKind::Other,
     }
 }
@@ -92,34 +94,34 @@ fn kind_of(causes: &[String]) -> FaultKind {
 const CERTIFICATE: &str = "invalid peer certificate";
 
 fn certificate_hint(host: &str, causes: &[String]) -> String {
-    let said = |text: &str| causes.iter().any(|cause| cause.contains(text));
-    if said("not valid for name") {
-        format!("write the host as its certificate names it, instead of {host}")
-    } else if said("expired") || said("not valid yet") {
-        format!("the certificate of {host} has to be renewed, or this machine's clock is wrong")
+    let has = |text: &str| causes.iter().any(|cause| cause.contains(text));
+    if has("not valid for name") {
+        format!("use a host name in the certificate instead of {host}")
+    } else if has("expired") || has("not valid yet") {
+        format!("renew the certificate of {host}, or correct this machine's clock")
     } else {
         format!(
-            "if its certificate is signed by your own authority, set `hosts.\"{host}\".ca_file` or SSL_CERT_FILE"
+            "if a private authority signed the certificate, set `hosts.\"{host}\".ca_file` or SSL_CERT_FILE"
         )
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&words(&self.causes()).unwrap_or_else(|| self.0.to_string()))
+        formatter.write_str(&describe(&self.causes()).unwrap_or_else(|| self.0.to_string()))
     }
 }
 
-/// Returns what the causes come to; `None` when there are none.
-fn words(causes: &[String]) -> Option<String> {
+/// Returns the description of a chain of causes; `None` if it is empty.
+fn describe(causes: &[String]) -> Option<String> {
     let last = causes.last()?;
     let reason = last
         .split_once(": ")
         .map_or(last.as_str(), |(_, reason)| reason);
     Some(match kind_of(causes) {
-        FaultKind::NoSuchName => format!("no host has this name ({reason})"),
-        FaultKind::NoNames => format!("the name could not be looked up ({reason})"),
-        FaultKind::NoTls => format!("what answers does not speak TLS ({last})"),
+        FaultKind::NoSuchName => format!("no such host ({reason})"),
+        FaultKind::NoNames => format!("name resolution failed ({reason})"),
+        FaultKind::NoTls => format!("the server does not speak TLS ({last})"),
         FaultKind::Certificate => format!("the certificate is not trusted ({reason})"),
         FaultKind::Request | FaultKind::Other => last.clone(),
     })
@@ -132,15 +134,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_came_between_is_told_in_few_words() {
+    fn fault_is_described_by_its_last_cause() {
         let of = |causes: &[&str]| {
-            words(
+            describe(
                 &causes
                     .iter()
                     .map(|cause| (*cause).to_owned())
                     .collect::<Vec<_>>(),
             )
-            .expect("words")
+            .expect("a description")
         };
         let lookup = |what: &str| {
             of(&[
@@ -151,20 +153,20 @@ mod tests {
         };
         assert_eq!(
             lookup("Name or service not known"),
-            "no host has this name (Name or service not known)"
+            "no such host (Name or service not known)"
         );
         assert_eq!(
             lookup("Name does not resolve"),
-            "no host has this name (Name does not resolve)"
+            "no such host (Name does not resolve)"
         );
         assert_eq!(
             lookup("Temporary failure in name resolution"),
-            "the name could not be looked up (Temporary failure in name resolution)"
+            "name resolution failed (Temporary failure in name resolution)"
         );
         let tls = |what: &str| of(&["client error (Connect)", what]);
         assert_eq!(
             tls("received corrupt message of type InvalidContentType"),
-            "what answers does not speak TLS (received corrupt message of type InvalidContentType)"
+            "the server does not speak TLS (received corrupt message of type InvalidContentType)"
         );
         assert_eq!(
             tls("invalid peer certificate: UnknownIssuer"),
@@ -176,17 +178,17 @@ mod tests {
             "Connection refused (os error 111)",
         ]);
         assert_eq!(refused, "Connection refused (os error 111)");
-        assert_eq!(words(&[]), None);
+        assert_eq!(describe(&[]), None);
     }
 
     #[test]
-    fn what_to_do_about_a_certificate_depends_on_what_is_wrong_with_it() {
+    fn certificate_hint_depends_on_the_problem() {
         let of = |what: &str| certificate_hint("r.example", &[format!("{CERTIFICATE}: {what}")]);
         assert!(of("UnknownIssuer").contains("ca_file"));
-        assert!(of("certificate expired: verification time 2 (UNIX), but certificate is not valid after 1").contains("renewed"));
+        assert!(of("certificate expired: verification time 2 (UNIX), but certificate is not valid after 1").contains("renew"));
         assert!(
             of("certificate not valid for name \"r.example\"")
-                .contains("as its certificate names it")
+                .contains("in the certificate instead of r.example")
         );
     }
 }

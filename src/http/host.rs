@@ -44,7 +44,7 @@ impl HostState {
         let rules = settings.hosts.get(name).cloned().unwrap_or_default();
         let origin = HostOrigin::new(name, &rules, settings)?;
         if rules.tls.insecure_skip_verify {
-            tracing::warn!(host = %name, "certificates are not verified (insecure_skip_verify): anybody in between can read and change what is sent");
+            tracing::warn!(host = %name, "certificates are not verified (insecure_skip_verify): anybody on the network can read and change the traffic");
         }
         let connections = rules.max_connections.unwrap_or(settings.connections);
         Ok(HostState {
@@ -81,8 +81,8 @@ impl HostState {
         *latest = (*latest).max(end);
     }
 
-    /// Waits for pause and rate limit, for a request of `kind` that has a connection permit or needs
-    /// none.
+    /// Waits for pause and rate limit, for a request of `kind` that has a connection permit or
+    /// needs none.
     pub(super) async fn wait_to_send(&self, kind: RequestKind) {
         self.wait_for_pause(kind).await;
         if let Some(limiter) = &self.limiter {
@@ -142,7 +142,7 @@ impl HostState {
                 host = %self.origin.name,
                 remaining = status.remaining,
                 limit = status.limit,
-                "the host lets few more manifests be read, so that is done slowly from here on; log in ({prefix}_USERNAME, {prefix}_PASSWORD) for a higher limit, or run less often",
+                "the host's quota is low, so manifests are read slowly from now on; set {prefix}_USERNAME and {prefix}_PASSWORD for a higher quota, or run less often",
             );
         }
     }

@@ -19,19 +19,19 @@ pub fn next_page(response: &Response, visited: &HashSet<Url>) -> Result<Option<U
     let url = response
         .url
         .join(link)
-        .map_err(|error| format!("the next page's address is none ({error})"))?;
+        .map_err(|error| format!("the URL of the next page is invalid ({error})"))?;
     if url.origin() != response.url.origin() {
         let host = url
             .host_str()
             .map(|host| excerpt(host, 100))
             .unwrap_or_default();
         return Err(format!(
-            "the next page is said to be at another place ({}://{host})",
+            "the next page is on another host ({}://{host})",
             url.scheme()
         ));
     }
     if visited.contains(&url) {
-        return Err("its pages lead back to one that was read".to_owned());
+        return Err("the next page was read already".to_owned());
     }
     Ok(Some(url))
 }

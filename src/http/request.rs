@@ -26,8 +26,8 @@ pub struct Request {
     pub access: RequestAccess,
     pub auth_mode: AuthMode,
     pub kind: RequestKind,
-    /// True if hosts commonly count the request against a quota. Such requests are slowed down while
-    /// the quota is low.
+    /// True if hosts commonly count the request against a quota. Such requests are slowed down
+    /// while the quota is low.
     pub uses_quota: bool,
     /// Largest response body that is read, in bytes.
     pub limit: usize,

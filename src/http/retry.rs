@@ -77,8 +77,8 @@ fn until(now: DateTime<Utc>, time: DateTime<Utc>) -> Duration {
 /// Server that a request is sent to.
 #[derive(Clone, Copy)]
 enum RetriedServer {
-    /// The host itself. It is down when no response arrives: a failed request says nothing of other
-    /// requests.
+    /// The host itself. It is down when no response arrives: a request may fail while
+    /// others succeed.
     Host,
     /// The host's token server. It serves one purpose, so it is down on any transient failure.
     Tokens,
@@ -99,7 +99,8 @@ pub struct Retries {
 }
 
 impl Retries {
-    /// Returns the state of the first try. `first_delay` is the longest delay before the second try.
+    /// Returns the state of the first try. `first_delay` is the longest delay before the second
+    /// try.
     pub(super) fn new(
         host: Arc<HostState>,
         kind: RequestKind,
@@ -166,9 +167,9 @@ impl Retries {
         let seconds = next.saturating_duration_since(Instant::now()).as_secs();
         if seconds >= LONG_WAIT {
             // Without a message the run would seem to hang.
-            tracing::warn!(%host, seconds, %error, "waiting, as the host asks");
+            tracing::warn!(%host, seconds, %error, "waiting before the next try");
         } else {
-            tracing::debug!(%host, kind = self.kind.0, tries = self.tries, %error, "trying again");
+            tracing::debug!(%host, kind = self.kind.0, tries = self.tries, %error, "retrying");
         }
         self.wait_until(next).await;
         Ok(())

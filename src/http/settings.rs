@@ -43,8 +43,8 @@ impl Default for Settings {
 /// Settings of one host.
 #[derive(Clone, Debug, Default)]
 pub struct HostRules {
-    /// URL that the host's requests go to instead; its path is put before theirs. `http://` needs no
-    /// further permission.
+    /// URL that the host's requests go to instead; its path is put before theirs. `http://` needs
+    /// no further permission.
     pub endpoint: Option<Url>,
     pub tls: Tls,
     pub max_connections: Option<usize>,
@@ -52,8 +52,8 @@ pub struct HostRules {
 }
 
 impl HostRules {
-    /// Returns the host whose credentials are used for the host `name`: that of the endpoint, if one
-    /// is set.
+    /// Returns the host whose credentials are used for the host `name`: that of the endpoint, if
+    /// one is set.
     pub fn credential_host(&self, name: &Host) -> Host {
         self.endpoint
             .as_ref()

@@ -33,14 +33,15 @@ struct TokenResponse {
 impl Token {
     /// Returns the token in a token server's response. The error quotes nothing of it.
     pub(super) fn parse(body: &[u8], obtained: Instant) -> Result<Token, &'static str> {
-        let response: TokenResponse = serde_json::from_slice(body)
-            .map_err(|_| "the token server's answer is not of the known form")?;
+        let response: TokenResponse =
+            serde_json::from_slice(body).map_err(|_| "the token server's response is invalid")?;
         let token = response
             .token
             .or(response.access_token)
             .filter(|token| !token.is_empty())
-            .ok_or("the token server's answer has no token")?;
-        let header = bearer(&token).ok_or("the token server's token cannot be sent")?;
+            .ok_or("the token server's response has no token")?;
+        let header =
+            bearer(&token).ok_or("the token server's token has characters that cannot be sent")?;
         let lifetime =
             Duration::from_secs(response.expires_in.unwrap_or_default().max(MIN_LIFETIME));
         Ok(Token {

@@ -402,7 +402,7 @@ fn a_host_that_says_nothing_does_not_hold_up_the_others() {
         outcome.elapsed
     );
     assert!(
-        outcome.stdout.contains("nothing happened for 5 seconds")
+        outcome.stdout.contains("no data for 5 seconds")
             && outcome.stdout.contains("answers by http"),
         "{}",
         outcome.stdout
@@ -640,7 +640,7 @@ fn a_job_of_gitlab_has_its_token_and_the_allowlist() {
     assert!(
         Report::of(&elsewhere)
             .text
-            .contains("CI_JOB_TOKEN is not sent there")
+            .contains("CI_JOB_TOKEN is not sent to this host")
     );
 }
 

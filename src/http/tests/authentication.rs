@@ -48,7 +48,7 @@ async fn token_is_cached_per_scopes() {
     for scopes in [&["x"][..], &["x", "y"], &["x"]] {
         let mut request = get(&host, "/a");
         request.access.scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
-        client.send(request).await.expect("an answer");
+        client.send(request).await.expect("a response");
     }
     let tokens: Vec<String> = fake
         .lines()
@@ -68,7 +68,7 @@ async fn token_is_cached_per_scopes() {
 async fn token_is_replaced_before_it_expires() {
     let fake = registry_with_tokens(100).await;
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
-    send(&client, &host, "/a").await.expect("an answer");
+    send(&client, &host, "/a").await.expect("a response");
     let slot = client
         .host(&host)
         .expect("a host")
@@ -78,7 +78,7 @@ async fn token_is_replaced_before_it_expires() {
         TokenSlot::Token(token) => token.obtained -= Duration::from_secs(76),
         _ => panic!("there is no token"),
     }
-    send(&client, &host, "/b").await.expect("an answer");
+    send(&client, &host, "/b").await.expect("a response");
     assert_eq!(
         (fake.count("/token"), fake.count("/b")),
         (2, 1),
@@ -90,8 +90,8 @@ async fn token_is_replaced_before_it_expires() {
 async fn revoked_token_is_replaced_once() {
     let fake = registry_with_tokens(300).await;
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
-    send(&client, &host, "/revoke").await.expect("an answer");
-    send(&client, &host, "/b").await.expect("an answer");
+    send(&client, &host, "/revoke").await.expect("a response");
+    send(&client, &host, "/b").await.expect("a response");
     assert_eq!(fake.count("/b"), 2);
 }
 
@@ -110,14 +110,14 @@ async fn second_rejection_is_final_and_names_host_and_source() {
     assert_eq!(
         shown(&error),
         format!(
-            "{host} refused access: it does not take the login that is set, or not for this (UNAUTHORIZED: no)"
+            "{host} denied access: the configured credentials were rejected, or they lack permission (UNAUTHORIZED: no)"
         )
     );
     assert!(
         error
             .hint()
             .expect("a hint")
-            .contains("which is from the test: is it right"),
+            .contains("from the test: they may be wrong"),
         "{error:?}"
     );
     assert_eq!((fake.count("/a"), fake.count("/token")), (2, 1));
@@ -132,7 +132,7 @@ async fn basic_is_sent_at_once_after_the_first_challenge() {
     .await;
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
     for _ in 0..3 {
-        send(&client, &host, "/a").await.expect("an answer");
+        send(&client, &host, "/a").await.expect("a response");
     }
     assert_eq!(fake.seen().len(), 4);
 }
@@ -143,7 +143,7 @@ async fn basic_challenge_without_credential_is_an_error() {
     let (host, client) = (fake.host(), client([&fake.host()], Credential::Anonymous));
     let error = fail(&client, &host, "/a").await;
     assert!(
-        shown(&error).contains("it asks for a login, and none is set"),
+        shown(&error).contains("credentials are required, and none are configured"),
         "{}",
         shown(&error)
     );
@@ -162,7 +162,7 @@ async fn bearer_credential_is_sent_unchanged() {
             },
         ),
     );
-    send(&client, &host, "/a").await.expect("an answer");
+    send(&client, &host, "/a").await.expect("a response");
     assert_eq!((fake.count("/token"), fake.count("/a")), (0, 2));
 }
 
@@ -213,7 +213,7 @@ async fn header_credential_is_sent_at_once_and_only_to_its_host() {
                 ..get(&server.host(), path)
             })
             .await
-            .expect("an answer");
+            .expect("a response");
         assert_eq!(&answer.body[..], b"content");
     }
     let sent: Vec<(String, bool)> = server
@@ -239,7 +239,7 @@ async fn header_credential_is_sent_at_once_and_only_to_its_host() {
             .iter()
             .all(|seen| !format!("{:?}", seen.headers).contains(SECRET))
     );
-    // An address that the server gave is no other: a page on another host gets nothing.
+    // A URL from the server on another host gets no credential.
     let target = RequestTarget::Url(
         format!("http://{}/page", storage.address)
             .parse()
@@ -252,7 +252,7 @@ async fn header_credential_is_sent_at_once_and_only_to_its_host() {
             ..get(&server.host(), "/")
         })
         .await
-        .expect("an answer");
+        .expect("a response");
     assert!(
         storage
             .seen()
@@ -271,5 +271,5 @@ async fn header_credential_is_sent_at_once_and_only_to_its_host() {
         })
         .await
         .expect_err("it cannot be sent");
-    assert!(shown(&error).contains("has characters that cannot be sent"));
+    assert!(shown(&error).contains("have characters that cannot be sent"));
 }

@@ -33,7 +33,7 @@ async fn rate_limit_holds_for_requests_that_wait_for_a_permit() {
         fake.host(),
         client_with(settings, [&fake.host()], Credential::Anonymous),
     );
-    send(&client, &host, "/a").await.expect("an answer");
+    send(&client, &host, "/a").await.expect("a response");
     join_all((0..8).map(|_| send(&client, &host, "/a"))).await;
     let times = times.lock().expect("times").clone();
     let closest = times
@@ -67,7 +67,7 @@ async fn low_quota_slows_down_requests_that_use_it() {
         for _ in 0..4 {
             let mut request = get(&host, path);
             request.uses_quota = uses_quota;
-            client.send(request).await.expect("an answer");
+            client.send(request).await.expect("a response");
         }
         began.elapsed()
     };

@@ -31,12 +31,18 @@ async fn redirect_to_another_host_carries_no_credential() {
         client([&fake.host(), &storage.host()], basic()),
     );
     assert_eq!(
-        send(&client, &host, "/away").await.expect("an answer").body,
+        send(&client, &host, "/away")
+            .await
+            .expect("a response")
+            .body,
         "content"
     );
     assert!(storage.seen()[0].authorization().is_none());
     assert_eq!(
-        send(&client, &host, "/here").await.expect("an answer").body,
+        send(&client, &host, "/here")
+            .await
+            .expect("a response")
+            .body,
         "here"
     );
     assert_eq!(fake.lines().last().map(String::as_str), Some("GET /b"));
@@ -71,13 +77,13 @@ async fn looping_and_plain_http_redirects_are_rejected() {
         error
             .hint()
             .expect("a hint")
-            .starts_with(&format!("name {address} in `registry.insecure_registries`"))
+            .contains(&format!("add {address} to `registry.insecure_registries`"))
     );
     assert_eq!(storage.seen().len(), 0);
     assert!(shown(&fail(&client, &host, "/file").await).contains("neither http nor https"));
     assert!(shown(&fail(&client, &host, "/loop").await).contains("too many redirects"));
     assert_eq!(fake.count("/loop"), 6);
-    // What is listed as insecure may be reached from plain HTTP, and not from https.
+    // Redirects to an insecure host are followed from plain HTTP, not from https.
     let state = client.host(&host).expect("a host");
     let url = |text: String| text.parse().expect("a URL");
     let (plain, listed) = (

@@ -86,7 +86,7 @@ async fn retry_after_pauses_requests_of_the_same_kind_only() {
                 tokio::time::sleep(Duration::from_millis(after)).await;
                 let mut request = get(host, path);
                 request.kind = kind;
-                client.send(request).await.expect("an answer");
+                client.send(request).await.expect("a response");
                 began.elapsed()
             }
         };
@@ -116,7 +116,7 @@ async fn past_or_endless_retry_after_is_not_waited_for() {
     .await;
     let (host, client) = (fake.host(), client([&fake.host()], Credential::Anonymous));
     let began = Instant::now();
-    send(&client, &host, "/a").await.expect("an answer");
+    send(&client, &host, "/a").await.expect("a response");
     assert!(began.elapsed() < Duration::from_secs(1));
     for wait in [
         "18446744073709551615",
@@ -155,7 +155,7 @@ async fn wait_beyond_the_deadline_fails_at_once() {
     );
     let error = fail(&client, &host, "/a").await;
     assert!(
-        shown(&error).ends_with("429 Too Many Requests: slow down (try again in 3600 s, which is beyond the run's time limit)"),
+        shown(&error).ends_with("429 Too Many Requests: slow down (retry after 3600 s, which exceeds the time limit of the run)"),
         "{}",
         shown(&error)
     );
@@ -190,7 +190,7 @@ async fn host_that_is_down_is_tried_once_until_it_answers() {
         let answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
         drop(tokio::io::AsyncWriteExt::write_all(&mut socket, answer).await);
     });
-    send(&client, &host, "/a").await.expect("an answer");
+    send(&client, &host, "/a").await.expect("a response");
     answering.await.expect("a server that ends");
     assert_eq!([tries().await, tries().await, tries().await], [5, 5, 1]);
 }
@@ -260,8 +260,8 @@ async fn broken_and_stalled_connections_are_retried_and_reported() {
     );
     for (host, text) in [
         (cut, "the connection failed"),
-        (silent, "nothing happened"),
-        (slow, "nothing happened"),
+        (silent, "no data for"),
+        (slow, "no data for"),
         (closed, "the connection failed"),
     ] {
         let error = shown(&fail(&client, &host, "/a?secret=hunter2").await);

@@ -187,7 +187,7 @@ async fn configured_authority_is_trusted() {
     assert_eq!(
         get(&fake.host(), with(tls.clone()))
             .await
-            .expect("an answer")
+            .expect("a response")
             .body,
         "ok"
     );
@@ -266,7 +266,7 @@ async fn insecure_skip_verify_accepts_any_certificate() {
         ..Tls::default()
     };
     assert_eq!(
-        get(&fake.host(), with(tls)).await.expect("an answer").body,
+        get(&fake.host(), with(tls)).await.expect("a response").body,
         "ok"
     );
 }
@@ -287,7 +287,7 @@ async fn client_certificate_is_sent_to_its_host() {
         ..without
     };
     assert_eq!(
-        get(&fake.host(), with(tls)).await.expect("an answer").body,
+        get(&fake.host(), with(tls)).await.expect("a response").body,
         "ok"
     );
     let stranger = Authority::new();
@@ -319,14 +319,14 @@ async fn endpoint_uses_the_settings_of_its_host() {
         ..HostRules::default()
     };
     let host: Host = "docker.io".parse().expect("a host");
-    assert_eq!(get(&host, rules).await.expect("an answer").body, "ok");
+    assert_eq!(get(&host, rules).await.expect("a response").body, "ok");
     assert_eq!(fake.lines(), ["GET /cache/a"]);
     let plain = Fake::start(|_| "ok").await;
     let rules = HostRules {
         endpoint: Some(format!("http://{}", plain.address).parse().expect("a URL")),
         ..HostRules::default()
     };
-    assert_eq!(get(&host, rules).await.expect("an answer").body, "ok");
+    assert_eq!(get(&host, rules).await.expect("a response").body, "ok");
     assert_eq!(plain.lines(), ["GET /a"]);
 }
 
@@ -341,7 +341,7 @@ async fn redirect_to_plain_http_on_the_same_host_keeps_tls() {
     assert_eq!(
         get_path(&fake.host(), "/redirect", with(tls))
             .await
-            .expect("an answer")
+            .expect("a response")
             .body,
         "ok"
     );

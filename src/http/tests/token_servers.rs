@@ -72,7 +72,7 @@ async fn failing_token_server_is_named_and_is_no_rejection() {
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
     let error = fail(&client, &host, "/a").await;
     assert!(
-        shown(&error).contains("/token?service=s&scope=repository:a:pull was answered with 503"),
+        shown(&error).contains("/token?service=s&scope=repository:a:pull failed with 503"),
         "{}",
         shown(&error)
     );
@@ -102,7 +102,7 @@ async fn token_server_is_retried() {
     })
     .await;
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
-    send(&client, &host, "/a").await.expect("an answer");
+    send(&client, &host, "/a").await.expect("a response");
     assert_eq!((fake.count("/token"), fake.count("/a")), (3, 2));
 }
 
@@ -123,7 +123,7 @@ async fn refresh_token_is_exchanged_by_post() {
             },
         ),
     );
-    send(&client, &host, "/a").await.expect("an answer");
+    send(&client, &host, "/a").await.expect("a response");
     let post = fake
         .seen()
         .into_iter()
@@ -166,7 +166,7 @@ async fn token_of_unknown_kind_is_a_password_when_the_exchange_fails() {
         for scope in ["x", "y"] {
             let mut request = get(&host, "/a");
             request.access.scopes = vec![scope.to_owned()];
-            client.send(request).await.expect("an answer");
+            client.send(request).await.expect("a response");
         }
         assert_eq!(
             fake.seen()
@@ -191,10 +191,10 @@ async fn second_token_server_gets_no_credential() {
     })
     .await;
     let (host, client) = (fake.host(), client([&fake.host(), &other.host()], basic()));
-    send(&client, &host, "/first").await.expect("an answer");
+    send(&client, &host, "/first").await.expect("a response");
     let error = fail(&client, &host, "/second").await;
     assert!(
-        shown(&error).contains("it is not the token server that the host named before"),
+        shown(&error).contains("it is not the token server that the host named first"),
         "{}",
         shown(&error)
     );
@@ -232,7 +232,7 @@ async fn requests_waiting_for_a_token_share_its_failure() {
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
     for error in join_all((0..6).map(|_| fail(&client, &host, "/a"))).await {
         assert!(
-            shown(&error).contains("was answered with 503 Service Unavailable (tried 5 times)"),
+            shown(&error).contains("failed with 503 Service Unavailable (tried 5 times)"),
             "{}",
             shown(&error)
         );
@@ -315,7 +315,7 @@ async fn connection_limit_bounds_parallel_token_requests() {
     tokio::spawn(async move { axum::serve(listener, service).await });
     let client = client_with(limited(&host, 3), [&host], Credential::Anonymous);
     for answer in join_all((0..20).map(|scope| with_scope(&client, &host, scope))).await {
-        answer.expect("an answer");
+        answer.expect("a response");
     }
     assert_eq!(most.load(Ordering::SeqCst), 3);
 }
@@ -325,13 +325,13 @@ async fn token_that_expires_at_once_is_cached() {
     let fake = registry_with_tokens(0).await;
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
     for _ in 0..3 {
-        send(&client, &host, "/a").await.expect("an answer");
+        send(&client, &host, "/a").await.expect("a response");
     }
     assert_eq!(fake.count("/token"), 1);
 }
 
-/// Asks for many repositories, at once and then one after the other. Returns how often the password
-/// was sent.
+/// Requests many repositories, in parallel and then one after the other. Returns how often the
+/// password was sent.
 async fn passwords_sent(
     answer: impl Fn(&ReceivedRequest) -> Response + Send + Sync + 'static,
 ) -> usize {
@@ -355,7 +355,7 @@ async fn passwords_sent(
             error
                 .hint()
                 .expect("a hint")
-                .contains("which is from the test: is it right"),
+                .contains("from the test: they may be wrong"),
             "{error:?}"
         );
     }

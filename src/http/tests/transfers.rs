@@ -41,13 +41,13 @@ async fn signed_request_is_sent_unchanged_and_retried() {
             limit: 100,
         })
     };
-    let answer = send("/key?list-type=2").await.expect("an answer");
+    let answer = send("/key?list-type=2").await.expect("a response");
     assert_eq!(
         (answer.status.as_u16(), &answer.body[..]),
         (404, &b"<Code>NoSuchKey</Code>"[..])
     );
     assert_eq!(
-        send("/moved").await.expect("an answer").status.as_u16(),
+        send("/moved").await.expect("a response").status.as_u16(),
         302
     );
     assert!(matches!(send("/down").await, Err(Error::Refused(refusal)) if refusal.tries == 5));

@@ -323,7 +323,7 @@ mod tests {
             ),
             (
                 format!("/v2/a/referrers/{}", subject()),
-                "lead back to one that was read",
+                "the next page was read already",
             ),
             ("http://[".to_owned(), "address is none"),
             ("/gone".to_owned(), "404"),

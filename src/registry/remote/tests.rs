@@ -140,7 +140,7 @@ async fn a_listing_that_cannot_be_whole_is_an_error() {
         (elsewhere.as_str(), "at another place (http://127.0.0.1)"),
         (
             r#"</v2/a/tags/list?n=1000>; rel="next""#,
-            "lead back to one that was read",
+            "the next page was read already",
         ),
         (r#"</gone>; rel="next""#, "404"),
     ] {

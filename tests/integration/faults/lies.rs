@@ -168,22 +168,22 @@ fn listings_that_are_none_are_refused_by_name() {
         (
             "a loop",
             next("</v2/app/tags/list?n=1000>; rel=\"next\"".to_owned()),
-            "its pages lead back to one that was read",
+            "the next page was read already",
         ),
         (
             "another host",
             next(away),
-            "the next page is said to be at another place",
+            "the next page is on another host",
         ),
         (
             "another scheme",
             next("<file:///etc/passwd>; rel=\"next\"".to_owned()),
-            "the next page is said to be at another place",
+            "the next page is on another host",
         ),
         (
             "no address",
             next("<http://[>; rel=\"next\"".to_owned()),
-            "the next page's address is none",
+            "the URL of the next page is invalid",
         ),
         (
             "a page without an end",
@@ -443,7 +443,7 @@ async fn a_secure_registry_cannot_send_a_password_to_a_token_server_over_plain_h
     let measured = tokio::task::spawn_blocking(move || sync(&host, &text))
         .await
         .expect("a run");
-    fails(measured, "a token server must be https");
+    fails(measured, "a token server must use https");
     assert!(
         registry.tokens().requests().is_empty(),
         "{:?}",
@@ -481,7 +481,7 @@ fn a_registry_cannot_lead_a_password_to_another_token_server_later() {
     });
     fails(
         sync_from(&fake.host(), "tag_regex: '.*'"),
-        "it is not the token server that the host named before",
+        "it is not the token server that the host named first",
     );
     assert!(
         honest
@@ -498,15 +498,15 @@ fn a_token_server_that_lies_is_an_error_that_shows_no_secret() {
     let cases: [(Answer, &str); 5] = [
         (
             || typed("text/html", "<html>Please log in</html>"),
-            "the token server's answer is not of the known form",
+            "the token server's response is invalid",
         ),
         (
             || typed("application/json", r#"{"token":"a\nb: c"}"#),
-            "the token server's token cannot be sent",
+            "the token server's token has characters that cannot be sent",
         ),
         (
             || typed("application/json", "{}"),
-            "the token server's answer has no token",
+            "the token server's response has no token",
         ),
         (
             || typed("application/json", endless()),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use imglife::cache::Cache;
-use imglife::credentials::Forge;
+use imglife::credentials::ForgeKind;
 use imglife::http::{Settings, Url};
 use imglife::model::{Clock, Variables};
 use imglife::packages::directory::DirectoryFiles;
@@ -42,7 +42,7 @@ fn everything() -> impl Iterator<Item = (String, Vec<(String, Bytes)>)> {
     })
 }
 
-fn client(forge: Forge, url: &Url, variable: &str, token: &str) -> Arc<imglife::http::Client> {
+fn client(forge: ForgeKind, url: &Url, variable: &str, token: &str) -> Arc<imglife::http::Client> {
     client_with(
         Settings {
             connections: 16,
@@ -93,7 +93,7 @@ async fn gitlab_gets_one_request_per_repository_and_page() {
     let server = Gitlab::start(gitlab::Rules::default());
     everything().for_each(|(package, files)| server.insert(&package, "records", files));
     let url = server.url();
-    let client = client(Forge::Gitlab, &url, "GITLAB_TOKEN", gitlab::MAINTAINER);
+    let client = client(ForgeKind::Gitlab, &url, "GITLAB_TOKEN", gitlab::MAINTAINER);
     let store =
         GitlabPackages::new(client, &url, gitlab::PROJECT, Some("GITLAB_TOKEN")).expect("a store");
     // Five pages of packages, read twice because the listing must be stable.
@@ -108,7 +108,7 @@ async fn gitea_gets_one_request_per_repository_and_page() {
     let server = Gitea::start(gitea::Rules::default());
     everything().for_each(|(package, files)| server.insert(&package, "records", files));
     let url = server.url();
-    let client = client(Forge::Gitea, &url, "GITEA_TOKEN", gitea::TOKEN);
+    let client = client(ForgeKind::Gitea, &url, "GITEA_TOKEN", gitea::TOKEN);
     let store = GiteaLocation {
         url: url.clone(),
         api_url: url,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
-use imglife::credentials::Forge;
+use imglife::credentials::ForgeKind;
 use imglife::error::{ItemErrorKind, chain};
 use imglife::packages::gitea::{GiteaLocation, GiteaPackages};
 use imglife::packages::{PackageScope, RecordStore};
@@ -14,7 +14,7 @@ use crate::support::gitea::{Gitea, JOB, OWNER, REPOSITORY, Rules, TOKEN};
 
 fn store_of(gitea: &Gitea, token: &str, owner: &str) -> GiteaPackages {
     let url = gitea.url();
-    let client = client(Forge::Gitea, &[&url], "GITEA_TOKEN", token);
+    let client = client(ForgeKind::Gitea, &[&url], "GITEA_TOKEN", token);
     let store = GiteaLocation {
         url: url.clone(),
         api_url: url,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
-use imglife::credentials::Forge;
+use imglife::credentials::ForgeKind;
 use imglife::error::{ItemError, ItemErrorKind, chain};
 use imglife::http::Settings;
 use imglife::packages::gitlab::GitlabPackages;
@@ -30,17 +30,17 @@ fn store_with(gitlab: &Gitlab, token: &str) -> GitlabPackages {
     };
     let (client, variable) = match token {
         JOB | OTHER_JOB => (
-            client_with(settings(), Forge::Gitlab, &[&url, &storage], &job),
+            client_with(settings(), ForgeKind::Gitlab, &[&url, &storage], &job),
             Some("CI_JOB_TOKEN"),
         ),
         "" => (
-            client_with(settings(), Forge::Gitlab, &[&url, &storage], &[]),
+            client_with(settings(), ForgeKind::Gitlab, &[&url, &storage], &[]),
             None,
         ),
         _ => (
             client_with(
                 settings(),
-                Forge::Gitlab,
+                ForgeKind::Gitlab,
                 &[&url, &storage],
                 &[("GITLAB_TOKEN", token)],
             ),
@@ -374,7 +374,7 @@ async fn unreachable_slow_or_malformed_server_is_an_error_soon() {
     let url = format!("http://{}", gone.host()).parse().expect("a URL");
     drop(gone);
     let down = GitlabPackages::new(
-        client(Forge::Gitlab, &[&url], "GITLAB_TOKEN", MAINTAINER),
+        client(ForgeKind::Gitlab, &[&url], "GITLAB_TOKEN", MAINTAINER),
         &url,
         PROJECT,
         Some("GITLAB_TOKEN"),
@@ -397,7 +397,7 @@ async fn unreachable_slow_or_malformed_server_is_an_error_soon() {
     };
     let client = client_with(
         settings,
-        Forge::Gitlab,
+        ForgeKind::Gitlab,
         &[&url],
         &[("GITLAB_TOKEN", MAINTAINER)],
     );

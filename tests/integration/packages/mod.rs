@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use imglife::cache::Cache;
-use imglife::credentials::{Forge, ForgeCredentials};
+use imglife::credentials::{ForgeCredentials, ForgeKind};
 use imglife::http::{Client, Settings, Url, host_of};
 use imglife::model::{BuildRecord, Clock, Repository, Variables};
 use imglife::packages::directory::DirectoryFiles;
@@ -73,7 +73,7 @@ fn records(files: Arc<dyn RecordStore>) -> Records {
 }
 
 /// Returns a client for the plain HTTP servers at `urls` with a token in `variable`.
-fn client(forge: Forge, urls: &[&Url], variable: &str, token: &str) -> Arc<Client> {
+fn client(forge: ForgeKind, urls: &[&Url], variable: &str, token: &str) -> Arc<Client> {
     let settings = Settings {
         retry_delay: Duration::from_millis(2),
         stall: Duration::from_secs(2),
@@ -84,7 +84,7 @@ fn client(forge: Forge, urls: &[&Url], variable: &str, token: &str) -> Arc<Clien
 
 fn client_with(
     mut settings: Settings,
-    forge: Forge,
+    forge: ForgeKind,
     urls: &[&Url],
     variables: &[(&str, &str)],
 ) -> Arc<Client> {
