@@ -47,7 +47,7 @@ pub(super) fn missing_setting(setting: &str, config: &Config, process: &Process)
     match &config.file {
         Some(file) => Failure::usage(format!("{} has no `{setting}`", file.display())),
         None => Failure::usage(format!("there is no {DEFAULT_NAME} in {}", process.directory.display()))
-            .hint(format!("set the path with `--config PATH` or `IMGLIFE_CONFIG`, or run `imglife init` to create a configuration")),
+            .hint("set the path with `--config PATH` or `IMGLIFE_CONFIG`, or run `imglife init` to create a configuration"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! JobRepository and branch of a CI job.
+//! Repository and branch of a CI job.
 
 use crate::model::Variables;
 use crate::model::env;

@@ -59,9 +59,9 @@ impl ShardArgument {
             variables.get_filled(env::CI_NODE_INDEX),
             variables.get_filled(env::CI_NODE_TOTAL),
         ) else {
-            return Err(Failure::usage(format!(
-                "`--shard auto` needs the variables CI_NODE_INDEX and CI_NODE_TOTAL"
-            ))
+            return Err(Failure::usage(
+                "`--shard auto` needs the variables CI_NODE_INDEX and CI_NODE_TOTAL",
+            )
             .hint("GitLab sets both in jobs with `parallel`; elsewhere pass `--shard I/N`"));
         };
         part(index, total).ok_or_else(|| {

@@ -112,7 +112,7 @@ impl FileKind {
     }
 }
 
-/// TreeEntry of a git tree.
+/// Entry of a git tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreeEntry {
     pub kind: FileKind,

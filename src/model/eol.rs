@@ -131,7 +131,7 @@ pub enum EolStatus {
 /// Assessment of an image or a product on a given day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EolAssessment {
-    /// EolStatus on that day.
+    /// Status on that day.
     pub status: EolStatus,
     /// Last supported day; `None` if no date is known.
     pub date: Option<NaiveDate>,

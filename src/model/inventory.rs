@@ -22,7 +22,7 @@ pub struct Inventory {
     pub time: DateTime<Utc>,
     /// Number of days before an end-of-life date at which warnings start.
     pub warn_days: u32,
-    /// InventoryBase images, one entry per repository.
+    /// Base images, one entry per repository.
     pub bases: Vec<InventoryBase>,
 }
 

@@ -304,9 +304,11 @@ impl RecordStore for GiteaPackages {
                         scopes = Some(found);
                     }
                     None => {
-                        report
-                            .findings
-                            .push(ProbeFinding::unknown(probe::TOKEN, "", chain(&error)))
+                        report.findings.push(ProbeFinding::unknown(
+                            probe::TOKEN,
+                            "",
+                            chain(&error),
+                        ));
                     }
                 },
             }

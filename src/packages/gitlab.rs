@@ -217,9 +217,11 @@ impl RecordStore for GitlabPackages {
                         return report;
                     }
                     Err(error) => {
-                        report
-                            .findings
-                            .push(ProbeFinding::unknown(probe::TOKEN, "", chain(&error)))
+                        report.findings.push(ProbeFinding::unknown(
+                            probe::TOKEN,
+                            "",
+                            chain(&error),
+                        ));
                     }
                 }
             }
@@ -256,7 +258,7 @@ impl RecordStore for GitlabPackages {
                 Err(error) => {
                     report
                         .findings
-                        .push(ProbeFinding::unknown(probe::TOKEN, "", chain(&error)))
+                        .push(ProbeFinding::unknown(probe::TOKEN, "", chain(&error)));
                 }
             },
             None => {}

@@ -63,15 +63,12 @@ pub(super) fn lines<'a>(diagnostics: impl IntoIterator<Item = Diagnostic<'a>>) -
     let mut positions: HashMap<GroupKey, usize> = HashMap::new();
     for diagnostic in diagnostics {
         let key = diagnostic.group_key();
-        match key
-            .as_ref()
-            .and_then(|key| groups.get_mut(*positions.get(key)?))
-        {
-            Some(group) => group.push(diagnostic),
-            None => {
-                positions.extend(key.map(|key| (key, groups.len())));
-                groups.push(vec![diagnostic]);
-            }
+        let position = key.as_ref().and_then(|key| positions.get(key).copied());
+        if let Some(group) = position.and_then(|position| groups.get_mut(position)) {
+            group.push(diagnostic);
+        } else {
+            positions.extend(key.map(|key| (key, groups.len())));
+            groups.push(vec![diagnostic]);
         }
     }
     let mut lines = Vec::new();

@@ -23,7 +23,7 @@ pub struct Lineage<'a> {
     mirrors: HashMap<&'a Repository, Vec<&'a SyncEntry>>,
 }
 
-/// EolStatus of an image that something refers to.
+/// End-of-life status of an image that something refers to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReferencedImage {
     pub currency: Currency,

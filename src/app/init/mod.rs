@@ -57,7 +57,7 @@ fn list(paths: &[PathBuf]) -> String {
 /// File to create: its path and its text.
 type InitFile = (&'static str, String);
 
-/// InitValues for the templates.
+/// Values for the templates.
 #[derive(Debug, Serialize)]
 struct InitValues {
     forge: InitForge,

@@ -20,7 +20,7 @@ pub enum InitForge {
     Gitea,
 }
 
-/// GitRemote and branch of a checkout.
+/// Git remote and branch of a checkout.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct GitCheckout {
     pub(super) remote: Option<GitRemote>,

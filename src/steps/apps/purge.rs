@@ -22,7 +22,7 @@ use crate::steps::Mode;
 /// concurrently.
 const MAX_CONCURRENT: usize = 8;
 
-/// ImageExistence of an image at its registry.
+/// Existence of an image at its registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageExistence {
     Exists,

@@ -135,8 +135,7 @@ fn on_image(
         }
         (None, _, [(_, Err(error))]) => {
             return Err(ItemError::other(format!(
-                "what it is built on cannot be told: {}",
-                error
+                "what it is built on cannot be told: {error}"
             )));
         }
         (None, _, several) => {

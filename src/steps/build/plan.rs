@@ -183,8 +183,7 @@ impl Case<'_> {
             Some((position, Action::Build { .. })) => return Ok(BaseDigest::Of(position)),
             Some((_, Action::Fail(error))) => {
                 return Err(ItemError::other(format!(
-                    "it is built on {reference}, which fails: {}",
-                    error
+                    "it is built on {reference}, which fails: {error}"
                 )));
             }
             _ => {}

@@ -310,7 +310,7 @@ impl CommitPushRun<'_> {
             match named.state() {
                 FileState::Same => {}
                 FileState::UnchangedHere => {
-                    self.notes.push(CommitPushNote::UnchangedHere(path.clone()))
+                    self.notes.push(CommitPushNote::UnchangedHere(path.clone()));
                 }
                 FileState::ChangedHere => changes.push((path.clone(), ours.clone())),
                 FileState::ChangedBoth => both_changed.push(named),

@@ -31,7 +31,7 @@ pub struct ProductAssessment {
 /// Assessment of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageAssessment {
-    /// EolStatus of the worst product, with the earliest date.
+    /// Status of the worst product, with the earliest date.
     pub overall: EolAssessment,
     /// Products, without duplicates.
     pub products: Vec<ProductAssessment>,

@@ -20,7 +20,7 @@ use crate::steps::sync::newest;
 /// Images that `cleanup` would delete.
 pub type ExpectedDeletions = BTreeSet<(Repository, Tag)>;
 
-/// EolStatus of everything on a day.
+/// Status of everything on a day.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusReport {
@@ -70,7 +70,7 @@ pub struct ApplicationRow {
     pub state: RowState,
 }
 
-/// EolStatus of a row with its dates.
+/// Status of a row with its dates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RowState {
@@ -81,7 +81,7 @@ pub struct RowState {
     pub accepted_until: Option<NaiveDate>,
 }
 
-/// EolStatus of a row. If several apply, the first of these counts.
+/// Status of a row. If several apply, the first of these counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RowStatus {

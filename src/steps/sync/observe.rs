@@ -228,7 +228,7 @@ pub async fn selections(
             Some(Ok(Naming::Own { .. })) | None => Ok(tag),
         };
         selected
-            .map_err(|rejected| rejected.error)?
+            .map_err(|rejected| *rejected.error)?
             .tags
             .into_iter()
             .map(stored_under)

@@ -117,7 +117,7 @@ fn plan_entry(
     let selected = match &seen.selected {
         Ok(selected) => selected,
         Err(rejected) => {
-            planned.error = Some(rejected.error.clone());
+            planned.error = Some((*rejected.error).clone());
             planned.left_out = rejected.left_out;
             return planned;
         }

@@ -19,14 +19,14 @@ pub struct Selected {
 /// A selection that fails its entry, with how far it got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    pub error: ItemError,
+    pub error: Box<ItemError>,
     pub left_out: LeftOut,
 }
 
 impl From<ItemError> for Rejected {
     fn from(error: ItemError) -> Rejected {
         Rejected {
-            error,
+            error: Box::new(error),
             left_out: LeftOut::default(),
         }
     }
@@ -55,7 +55,7 @@ pub fn select(
         && let Some(undated) = wanted.iter().find(|seen| seen.pushed_at.is_none())
     {
         return Err(Rejected {
-            error: no_dates(pattern, &undated.tag),
+            error: Box::new(no_dates(pattern, &undated.tag)),
             left_out,
         });
     }
@@ -74,7 +74,7 @@ pub fn select(
     }
     if wanted.len() < pattern.min_tags {
         return Err(Rejected {
-            error: too_few(pattern, wanted.len(), listing.len()),
+            error: Box::new(too_few(pattern, wanted.len(), listing.len())),
             left_out,
         });
     }
