@@ -73,7 +73,11 @@ async fn files_at_gitlab_are_read_with_the_token_in_its_own_header() {
         let error = gitlab.file("secret", "main").await.expect_err("forbidden");
         assert_eq!(
             error.to_string(),
-            format!("cannot read secret at main of project 7 at {}", fake.host())
+            format!(
+                "{}: cannot read secret at main of project 7: 403 Forbidden: no \
+                 (GET /api/v4/projects/7/repository/files/secret/raw?ref=***)",
+                fake.host()
+            )
         );
         assert!(
             error
