@@ -302,7 +302,7 @@ fn with_json_logs_a_failure_is_an_object_and_secrets_are_masked() {
     );
     assert_eq!(ended.exit, Exit::Usage);
     insta::assert_snapshot!(ended.stderr, @r#"
-    {"time":"1970-01-01T00:00:00.000Z","level":"error","target":"imglife","message":"cannot read the configuration file /***.yaml","causes":["No such file or directory (os error 2)"],"hints":["`--config` names this file; relative paths start at /"]}
+    {"time":"1970-01-01T00:00:00.000Z","level":"error","target":"imglife","message":"cannot read the configuration file /***.yaml","causes":["No such file or directory (os error 2)"],"hints":["`--config` refers to this file; relative paths start at /"]}
     "#);
 }
 
