@@ -314,7 +314,7 @@ fn wrong_usage_deletes_nothing() {
         .imglife(["cleanup", "--report", "no/such/directory.json"])
         .exits(2);
     assert!(
-        outcome.stderr.contains("cannot be written"),
+        outcome.stderr.contains("cannot write the report file"),
         "{}",
         outcome.stderr
     );

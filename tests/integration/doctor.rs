@@ -263,7 +263,7 @@ fn what_a_token_allows_is_known_without_a_push() {
         "missing",
         "a login that may delete",
     );
-    Report::of(&world(Some("hunter2"))).says("oci.login", "", "wrong", "check the login for");
+    Report::of(&world(Some("hunter2"))).says("oci.login", "", "wrong", "check the credentials for");
     assert!(
         registry
             .requests()
@@ -423,7 +423,7 @@ fn a_host_that_says_nothing_does_not_hold_up_the_others() {
         stopped.elapsed
     );
     assert!(
-        stopped.stdout.contains("the run was stopped before")
+        stopped.stdout.contains("the run was stopped")
             && stopped.stdout.contains("answers by http"),
         "{}",
         stopped.stdout
@@ -431,7 +431,7 @@ fn a_host_that_says_nothing_does_not_hold_up_the_others() {
     let limited = world.imglife(["--time-limit", "1s", "doctor"]).exits(1);
     assert!(
         limited.elapsed < Duration::from_secs(4)
-            && limited.stdout.contains("the run was stopped before"),
+            && limited.stdout.contains("the run was stopped"),
         "{limited:?}"
     );
 }
@@ -883,7 +883,7 @@ fn end_of_life_data_are_asked_for_and_read() {
         "wrong",
         "lifecycle.api_url",
     );
-    of("eol_provider: local", None).says("eol.file", "", "missing", "write it by hand");
+    of("eol_provider: local", None).says("eol.file", "", "missing", "create it by hand");
 }
 
 #[test]

@@ -250,7 +250,7 @@ fn a_local_file_is_checked_and_nobody_asked() {
     );
     let outcome = world.imglife(["eol", "update"]).exits(1);
     assert!(
-        outcome.stderr.contains("eol-data.yaml is not understood")
+        outcome.stderr.contains("cannot parse eol-data.yaml")
             && outcome.stderr.contains("line 3, column 27: "),
         "{}",
         outcome.stderr

@@ -355,7 +355,7 @@ fn only_the_default_branch_publishes_unless_it_is_told_to() {
         run.stderr
     );
     assert!(
-        run.stderr.contains("say `--push never`") && !run.stderr.contains("--branch"),
+        run.stderr.contains("set `--push never`") && !run.stderr.contains("--branch"),
         "{}",
         run.stderr
     );
@@ -515,7 +515,7 @@ fn an_update_of_a_file_that_the_job_does_not_hand_on_fails() {
     let run = bases.run("eol-update -c life/imglife.yaml").exits(2);
     let told = "the end-of-life data are written to life/eol-data.yaml, but the job passes eol-data.yaml to later jobs";
     assert!(
-        run.stderr.contains(told) && run.stderr.contains("`data-file` as `life/eol-data.yaml`"),
+        run.stderr.contains(told) && run.stderr.contains("`data-file` of the component to `life/eol-data.yaml`"),
         "{}",
         run.stderr
     );

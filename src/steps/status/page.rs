@@ -170,7 +170,7 @@ fn images(
     let (rows, folded) = split_rows(rows, "images", report);
     PageTable {
         title,
-        columns: &["Image", "Version", "Platforms", "EOL", "StatusConfig"],
+        columns: &["Image", "Version", "Platforms", "EOL", "Status"],
         rows,
         folded,
         empty,
@@ -206,7 +206,7 @@ fn applications(report: &StatusReport, names: &TableNames<'_>) -> PageTable {
             "Base",
             "Built",
             "EOL",
-            "StatusConfig",
+            "Status",
         ],
         rows,
         folded,

@@ -489,7 +489,7 @@ fn a_merge_request_is_opened_once_and_kept_up_to_date() {
         push(&world, &["--merge-request", "README.md"])
             .exits(2)
             .stderr
-            .contains("own token cannot open merge requests")
+            .contains("cannot open merge requests")
     );
 }
 

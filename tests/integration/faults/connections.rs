@@ -166,7 +166,7 @@ async fn content_on_another_host_is_read_without_the_credential_and_not_over_pla
     assert!(
         refused
             .stdout
-            .contains("which is not followed: it is plain HTTP"),
+            .contains("is not followed: it is plain HTTP"),
         "{}",
         refused.stdout
     );
@@ -536,7 +536,7 @@ async fn when_the_time_is_up_the_run_ends_in_good_order_and_long_waits_are_not_b
         ended.stdout
     );
     assert!(
-        ended.stderr.contains("the run's time is up"),
+        ended.stderr.contains("the time limit is reached"),
         "{}",
         ended.stderr
     );

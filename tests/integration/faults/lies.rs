@@ -510,7 +510,7 @@ fn a_token_server_that_lies_is_an_error_that_shows_no_secret() {
         ),
         (
             || typed("application/json", endless()),
-            "the response has more than 1048576 bytes",
+            "has more than 1048576 bytes",
         ),
         (
             || {
@@ -573,7 +573,7 @@ async fn an_upload_led_to_another_host_gets_the_content_and_no_credential() {
     };
     fails(
         run(strict).await.expect("a run"),
-        "which is not followed: it is plain HTTP",
+        "is not followed: it is plain HTTP",
     );
     assert!(other.requests().is_empty());
     run(text).await.expect("a run").outcome.succeeds();

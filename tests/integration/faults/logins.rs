@@ -168,7 +168,7 @@ async fn a_token_that_is_never_taken_is_named_with_the_host_and_the_variable_to_
     let failed = expiring.sync().exits(1);
     let host = expiring.proxy.host();
     assert!(
-        failed.stdout.contains(&format!("{host} refused")),
+        failed.stdout.contains(&host) && failed.stdout.contains("credentials were rejected"),
         "{}",
         failed.stdout
     );

@@ -121,7 +121,7 @@ pub(super) fn of_source(layer: &str, child: &str) -> Vec<Case> {
             (
                 "404 on a manifest below an index",
                 get(&child, ALWAYS, status(404)),
-                Fails("is not there"),
+                Fails("although an index refers to it"),
             ),
             (
                 "connection reset before the answer, on the listing",

@@ -284,7 +284,7 @@ async fn jobs_in_parallel_share_the_work_and_a_child_pipeline_has_a_job_for_each
     let services = with("{ child-pipeline: true, mode: dind, push: never }", &[]).exits(1);
     let log = services.log("imglife-build-plan");
     assert!(
-        log.contains("does not go with the mode `dind`") && !services.ran("build alpine"),
+        log.contains("does not support the mode `dind`") && !services.ran("build alpine"),
         "{log}"
     );
 
