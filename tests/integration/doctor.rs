@@ -430,8 +430,7 @@ fn a_host_that_says_nothing_does_not_hold_up_the_others() {
     );
     let limited = world.imglife(["--time-limit", "1s", "doctor"]).exits(1);
     assert!(
-        limited.elapsed < Duration::from_secs(4)
-            && limited.stdout.contains("the run was stopped"),
+        limited.elapsed < Duration::from_secs(4) && limited.stdout.contains("the run was stopped"),
         "{limited:?}"
     );
 }
@@ -919,7 +918,7 @@ fn git_is_looked_at_as_commits_of_a_pipeline_need_it() {
         report.find("git.token", "")["detail"]
             .as_str()
             .expect("text")
-            .starts_with("none is used outside of CI"),
+            .starts_with("no token is used outside CI"),
         "{}",
         report.text
     );

@@ -432,7 +432,7 @@ fn a_step_without_anything_to_do_is_skipped_or_an_error_when_it_was_named() {
         ),
         (
             &["run", "sync", "status", "--", "--verify"],
-            "one step must be named",
+            "options after `--` need exactly one named step",
         ),
         (&["run", "check"], "IMGLIFE_CHECK_STRICT is `perhaps`"),
         (&["run", "register"], "--image <REF>"),
@@ -515,7 +515,10 @@ fn an_update_of_a_file_that_the_job_does_not_hand_on_fails() {
     let run = bases.run("eol-update -c life/imglife.yaml").exits(2);
     let told = "the end-of-life data are written to life/eol-data.yaml, but the job passes eol-data.yaml to later jobs";
     assert!(
-        run.stderr.contains(told) && run.stderr.contains("`data-file` of the component to `life/eol-data.yaml`"),
+        run.stderr.contains(told)
+            && run
+                .stderr
+                .contains("`data-file` of the component to `life/eol-data.yaml`"),
         "{}",
         run.stderr
     );

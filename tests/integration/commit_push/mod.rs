@@ -211,13 +211,13 @@ fn what_cannot_be_committed_is_told_before_anything_is_done() {
         ("/etc/passwd", "is outside the work tree"),
         ("../x", "is outside the work tree"),
         ("d/x", "is outside the work tree"),
-        ("link", "is a link that leads out of the work tree"),
-        ("d", "is a link that leads out of the work tree"),
-        (".git/config", "is within git's own directory"),
+        ("link", "is a symbolic link to a path outside the work tree"),
+        ("d", "is a symbolic link to a path outside the work tree"),
+        (".git/config", "is inside the .git directory"),
         (".GIT/config", "does not exist"),
-        ("pipe", "is neither a file, a directory nor a link"),
-        ("sub", "is a repository of its own"),
-        ("a.bin", "goes through the filter `lfs`"),
+        ("pipe", "is not a file, directory or symbolic link"),
+        ("sub", "is another git repository"),
+        ("a.bin", "uses the filter `lfs`"),
     ] {
         let said = push(&world, &["README.md", path]).exits(2);
         assert!(
@@ -440,7 +440,8 @@ fn a_refusal_says_why_and_what_to_allow() {
         said.stderr
     );
     assert!(
-        said.stderr.contains("check the push rules, hooks and branch protection of the server")
+        said.stderr
+            .contains("check the push rules, hooks and branch protection of the server")
             && !said.stderr.contains('\u{1b}'),
         "{}",
         said.stderr

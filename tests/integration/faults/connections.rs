@@ -164,9 +164,7 @@ async fn content_on_another_host_is_read_without_the_credential_and_not_over_pla
         .imglife(["-c", "strict.yaml", "--log-level", "trace", "sync"])
         .exits(1);
     assert!(
-        refused
-            .stdout
-            .contains("is not followed: it is plain HTTP"),
+        refused.stdout.contains("is not followed: it is plain HTTP"),
         "{}",
         refused.stdout
     );
