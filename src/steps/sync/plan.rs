@@ -152,7 +152,7 @@ fn plan_entry(
             }
             match (&action, seen.attachments.get(tag)) {
                 (Action::UpToDate, Some(Err(error))) => {
-                    warnings.push(format!("new signatures were not looked for: {error}"))
+                    warnings.push(format!("new signatures were not looked for: {error}"));
                 }
                 (Action::UpToDate, Some(Ok(lag))) => warnings.extend(lag.warnings.iter().cloned()),
                 _ => {}
