@@ -211,7 +211,7 @@ impl World {
     fn draw(&self, plan: &Plan) -> String {
         let mut drawn = String::new();
         if let Some(guard) = &plan.safety_error {
-            writeln!(drawn, "guard: {}", guard.to_string()).expect("text");
+            writeln!(drawn, "guard: {guard}").expect("text");
         }
         for planned in &plan.repositories {
             writeln!(drawn, "{}", planned.repository).expect("text");
