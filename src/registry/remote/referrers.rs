@@ -315,11 +315,11 @@ mod tests {
         for (next, reason) in [
             (
                 format!("http://{}/v2/a/referrers/x", other.address),
-                "at another place",
+                "on another host",
             ),
             (
                 format!("//{}/v2/a/referrers/x", other.address),
-                "at another place",
+                "on another host",
             ),
             (
                 format!("/v2/a/referrers/{}", subject()),

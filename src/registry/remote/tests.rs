@@ -137,7 +137,7 @@ async fn a_listing_that_cannot_be_whole_is_an_error() {
         other.address
     );
     for (link, reason) in [
-        (elsewhere.as_str(), "at another place (http://127.0.0.1)"),
+        (elsewhere.as_str(), "on another host (http://127.0.0.1)"),
         (
             r#"</v2/a/tags/list?n=1000>; rel="next""#,
             "the next page was read already",
