@@ -23,7 +23,7 @@ enum PrintError {
 
 /// Result of a command: how it ended, its report, and everything that is still to be printed.
 ///
-/// A command returns it and prints nothing itself; [`print`] does that. `imglife run` reads
+/// A command returns it and prints nothing itself; `print` does that. `imglife run` reads
 /// `report`, `changed`, `outputs` and `violations` of its steps from it.
 pub(super) struct CommandResult {
     pub(super) exit: Exit,

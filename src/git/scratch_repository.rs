@@ -220,7 +220,7 @@ impl ScratchRepository {
         self.fetch_to(branch, "1").await
     }
 
-    /// Fetches the history of a branch, up to [`HISTORY_DEPTH`] commits, and returns the tip.
+    /// Fetches the history of a branch, up to `HISTORY_DEPTH` commits, and returns the tip.
     pub async fn fetch_history(&self, branch: &str) -> Result<ObjectId, GitError> {
         self.fetch_to(branch, HISTORY_DEPTH).await
     }
@@ -267,7 +267,7 @@ impl ScratchRepository {
         Ok(entries)
     }
 
-    /// Returns the content of a blob; `None` if it is not UTF-8 or larger than [`MAX_FILE_SIZE`].
+    /// Returns the content of a blob; `None` if it is not UTF-8 or larger than `MAX_FILE_SIZE`.
     pub async fn content(&self, id: &ObjectId) -> Result<Option<String>, GitError> {
         let output = self
             .git

@@ -88,7 +88,7 @@ impl Client {
         drop(self.cleanup.spawn(task));
     }
 
-    /// Waits for the cleanup tasks, at most [`CLEANUP_TIMEOUT`]. Call it at the end of a run.
+    /// Waits for the cleanup tasks, at most `CLEANUP_TIMEOUT`. Call it at the end of a run.
     pub async fn finish_cleanup(&self) {
         self.cleanup.close();
         // Hosts clean up by themselves, later, after tasks that do not finish in time.

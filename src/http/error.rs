@@ -286,7 +286,7 @@ fn after(tries: u32) -> String {
 }
 
 /// Redacted URL: without user information, and without query values except those of
-/// [`HARMLESS_PARAMETERS`]. The queries of storage URLs carry signatures, those of upload URLs
+/// `HARMLESS_PARAMETERS`. The queries of storage URLs carry signatures, those of upload URLs
 /// their state.
 #[derive(Clone)]
 pub struct SafeUrl(Box<Url>);

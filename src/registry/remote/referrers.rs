@@ -325,7 +325,7 @@ mod tests {
                 format!("/v2/a/referrers/{}", subject()),
                 "the next page was read already",
             ),
-            ("http://[".to_owned(), "address is none"),
+            ("http://[".to_owned(), "the URL of the next page is invalid"),
             ("/gone".to_owned(), "404"),
             ("/html".to_owned(), "no index"),
         ] {
