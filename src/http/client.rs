@@ -318,8 +318,9 @@ impl Client {
                 host.auth.forget(&request.access.scopes, token).await;
             }
             if is_stream {
+                let rejection = self.unauthorized(host, &request.access, &reasons).await?;
                 return Err(Error::StaleToken {
-                    host: host.origin.credential_host.clone(),
+                    rejection: Box::new(rejection),
                 });
             }
         }

@@ -44,9 +44,9 @@ pub enum Error {
         credential_source: Option<String>,
     },
     /// The host rejected a token during an upload. The caller can send the content again, with a
-    /// new token.
-    #[error("{host} rejected a token that it had accepted before")]
-    StaleToken { host: Host },
+    /// new token. If that is rejected too, `rejection` ([`Error::Unauthorized`]) is the failure.
+    #[error("{rejection}")]
+    StaleToken { rejection: Box<Error> },
     /// The token server failed after all tries. Its response concerns the token, not the request
     /// that needed it. All requests that waited for the token fail with the same error.
     #[error(transparent)]
@@ -133,6 +133,7 @@ impl Error {
                     "set {prefix}_USERNAME and {prefix}_PASSWORD (or {prefix}_TOKEN), or run `docker login {host}`"
                 ))
             }
+            Error::StaleToken { rejection } => rejection.hint(),
             Error::Credential(error) => error.hint.clone(),
             Error::TokenServer(error) => error.hint(),
             Error::Connection { url, source, .. } => Some(source.hint(&url.authority())),

@@ -89,7 +89,7 @@ impl Error {
                 format!("no data{from} for {} seconds", limit.as_secs())
             }
             Error::Unauthorized { detail, .. } => format!("access denied: {detail}"),
-            Error::StaleToken { .. } => "a token was rejected that was accepted before".to_owned(),
+            Error::StaleToken { rejection } => rejection.cause(host),
             Error::TokenServer(error) => format!("cannot get a token: {}", error.cause(host)),
             Error::Credential(error) => chain(error),
             Error::Misled { url, reason, .. } => {
@@ -155,6 +155,7 @@ impl Error {
             | Error::Credential(_)
             | Error::Setup { .. }
             | Error::Certificate { .. } => ErrorScope::Host,
+            Error::StaleToken { rejection } => rejection.scope(),
             Error::TokenServer(error) => error.scope(),
             _ => ErrorScope::Item,
         }
@@ -333,9 +334,15 @@ mod tests {
                 "access denied: no",
             ),
             (
-                Error::StaleToken { host: host() },
+                Error::StaleToken {
+                    rejection: Box::new(Error::Unauthorized {
+                        host: host(),
+                        detail: "no".to_owned(),
+                        credential_source: None,
+                    }),
+                },
                 ItemErrorKind::Unauthorized,
-                "a token was rejected that was accepted before",
+                "access denied: no",
             ),
             (
                 Error::TokenServer(Arc::new(refused(404, ""))),
@@ -488,6 +495,20 @@ mod tests {
             );
             assert_eq!(item.shared_line(), expected);
         }
+    }
+
+    #[test]
+    fn token_that_is_rejected_again_has_the_hint_of_the_credentials() {
+        let rejection = Box::new(Error::Unauthorized {
+            host: host(),
+            detail: "no".to_owned(),
+            credential_source: Some("the variables".to_owned()),
+        });
+        let expected = rejection.hint();
+        assert!(expected.is_some());
+        let item = Error::StaleToken { rejection }.into_item(HOST, "upload blob a");
+        assert_eq!(item.hint(), expected);
+        assert_eq!(item.shared_line(), "registry.test:5000: access denied: no");
     }
 
     #[test]
