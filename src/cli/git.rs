@@ -27,7 +27,7 @@ enum GitSubcommand {
 ///
 /// Commits the given files if they differ from the tip of the branch, and pushes that one commit.
 /// The commit is made on the fetched tip of the branch, so shallow and detached checkouts work.
-/// Nothing else in the work tree or index is committed, and the checkout is not changed. If another
+/// Commits no other file of the work tree or index, and leaves the checkout unchanged. If another
 /// push happens at the same time, the commit is made again on the new tip, at most five times.
 ///
 /// Changes that others made on the branch since the checkout are never overwritten. In a file with
