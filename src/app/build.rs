@@ -18,7 +18,7 @@ use super::result::CommandResult;
 use super::{CommandContext, GlobalOptions, Mode, OutputForm, Shard, runtime};
 use crate::ci;
 use crate::config::{BuildConfig, Config};
-use crate::engines::OwnBuilder;
+use crate::engines::BuildxBuilder;
 use crate::error::Failure;
 use crate::model::Variables;
 use crate::model::env;
@@ -43,7 +43,7 @@ pub struct BuildOptions {
     pub report_junit: Option<PathBuf>,
     /// Settings of the buildx builder that is created if docker has only its default one; `None`:
     /// create none.
-    pub own_builder: Option<OwnBuilder>,
+    pub own_builder: Option<BuildxBuilder>,
 }
 
 /// Output of a build.

@@ -16,7 +16,7 @@ use super::result::{CommandResult, warn_of};
 use super::{CommandContext, GlobalOptions, Mode, OutputForm, runtime};
 use crate::ci;
 use crate::config::{Config, SourceText};
-use crate::dockerfile::{self, Base, Foundation, Values};
+use crate::dockerfile::{self, ArgumentValues, DockerfileBase, FinalStageBase};
 use crate::error::{Exit, Failure, chain};
 use crate::model::text::excerpt;
 use crate::model::{ImageReference, Repository};
@@ -132,8 +132,8 @@ fn check_base(
         .or_else(|| ci::project(&process.variables));
     runtime::run(context.deadline, |cancel| async move {
         let report = match base {
-            Base::Scratch => BaseCheckReport::of_scratch(location, options.policy),
-            Base::Image(base) => {
+            DockerfileBase::Scratch => BaseCheckReport::of_scratch(location, options.policy),
+            DockerfileBase::Image(base) => {
                 let work = async {
                     let sources = OpenedSources::open(
                         &config,
@@ -182,7 +182,7 @@ fn base_and_location(
     options: &CheckOptions,
     given: &BTreeMap<String, String>,
     process: &Process,
-) -> Result<(Base, Option<Location>), Failure> {
+) -> Result<(DockerfileBase, Option<Location>), Failure> {
     let base = options
         .base
         .as_ref()
@@ -190,7 +190,7 @@ fn base_and_location(
     let path = match (&options.dockerfile, &base) {
         (Some(path), _) => path.clone(),
         (None, None) => PathBuf::from("Dockerfile"),
-        (None, Some(base)) => return Ok((Base::Image(base.clone()), None)),
+        (None, Some(base)) => return Ok((DockerfileBase::Image(base.clone()), None)),
     };
     let foundation = foundation(&path, given, process);
     let location = |line| {
@@ -205,7 +205,7 @@ fn base_and_location(
         }
         // The file only provides the location.
         (Some(base), foundation) => Ok((
-            Base::Image(base),
+            DockerfileBase::Image(base),
             location(foundation.map_or(1, |foundation| foundation.line)),
         )),
     }
@@ -216,11 +216,11 @@ fn foundation(
     path: &Path,
     given: &BTreeMap<String, String>,
     process: &Process,
-) -> Result<Foundation, Failure> {
+) -> Result<FinalStageBase, Failure> {
     let name = path.display();
     let text = std::fs::File::open(process.directory.join(path)).and_then(|file| {
         let mut bytes = Vec::new();
-        let limit = u64::try_from(dockerfile::LONGEST_FILE).unwrap_or(u64::MAX);
+        let limit = u64::try_from(dockerfile::MAX_FILE_BYTES).unwrap_or(u64::MAX);
         std::io::Read::read_to_end(
             &mut std::io::Read::take(file, limit.saturating_add(1)),
             &mut bytes,
@@ -231,11 +231,11 @@ fn foundation(
         Failure::usage(format!("cannot read {name}: {error}"))
             .hint("set the path with `--dockerfile`, or the base with `--base`")
     })?;
-    let values = Values {
+    let values = ArgumentValues {
         given,
         environment: &process.variables,
     };
-    dockerfile::foundation(&String::from_utf8_lossy(&text), values).map_err(|error| {
+    dockerfile::final_stage_base(&String::from_utf8_lossy(&text), values).map_err(|error| {
         let location = error
             .line
             .map_or_else(|| name.to_string(), |line| format!("{name}:{line}"));

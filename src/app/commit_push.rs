@@ -12,7 +12,9 @@ use crate::command::{Runner, SystemRunner};
 use crate::credentials::{self, Credential, ForgeCredentials};
 use crate::error::Failure;
 use crate::forge::MergeRequest;
-use crate::git::{Checkout, CommitIdentity, Discovery, GitCredential, Remote, ScratchRepository};
+use crate::git::{
+    Checkout, CommitIdentity, Discovery, GitCredential, PushRemote, ScratchRepository,
+};
 use crate::http::{Url, host_of};
 use crate::model::env;
 use crate::model::text::excerpt;
@@ -244,7 +246,7 @@ async fn remote(
     job: Option<&JobRepository>,
     checkout: &Checkout,
     variables: &Variables,
-) -> Result<(Remote, RemoteAccess), Failure> {
+) -> Result<(PushRemote, RemoteAccess), Failure> {
     let address = match (&options.remote, job) {
         (Some(address), _) => address.clone(),
         (None, Some(job)) => job.git_address(),
@@ -271,7 +273,7 @@ async fn remote(
     let ca_file = job
         .and_then(|job| job.ca_file.clone())
         .filter(|_| is_server);
-    Ok((Remote::new(&address, login).trusting(ca_file), access))
+    Ok((PushRemote::new(&address, login).trusting(ca_file), access))
 }
 
 /// Returns the kind of credentials for a push to the repository of a job.

@@ -9,7 +9,7 @@ use crate::command::{Runner, SystemRunner};
 use crate::config::{BuildConfig, Config, HostSettings};
 use crate::credentials::{Credential, Credentials, StandardCredentials, check_collisions};
 use crate::engines::native::Native;
-use crate::engines::{Engine, Login, OwnBuilder, Programs};
+use crate::engines::{BuildxBuilder, Engine, HostCredential, Programs};
 use crate::error::Failure;
 use crate::model::{Host, Repository, RepositoryPath};
 use crate::registry::ImageStores;
@@ -20,7 +20,7 @@ use crate::registry::ImageStores;
 pub(super) async fn engines(
     config: &Config,
     build: &BuildConfig,
-    own_builder: Option<&OwnBuilder>,
+    own_builder: Option<&BuildxBuilder>,
     stores: &ImageStores,
     context: &CommandContext,
 ) -> Result<Vec<Arc<dyn Engine>>, Failure> {
@@ -50,7 +50,7 @@ pub(super) async fn engines(
         let authority = |(host, settings): (&Host, &HostSettings)| {
             settings.ca_file.clone().map(|file| (host.clone(), file))
         };
-        OwnBuilder {
+        BuildxBuilder {
             authorities: config.hosts.iter().filter_map(authority).collect(),
             ..builder.clone()
         }
@@ -58,7 +58,7 @@ pub(super) async fn engines(
     let programs = Programs {
         runner,
         variables: variables.clone(),
-        logins,
+        credentials: logins,
         insecure,
         builder: build.builder.clone(),
         own_builder,
@@ -74,7 +74,7 @@ pub(super) async fn engines(
 async fn logins(
     credentials: &dyn Credentials,
     repositories: impl Iterator<Item = &Repository>,
-) -> Result<Vec<Login>, Failure> {
+) -> Result<Vec<HostCredential>, Failure> {
     let mut paths: BTreeMap<&Host, BTreeSet<&RepositoryPath>> = BTreeMap::new();
     for repository in repositories {
         if let Repository::Remote { host, path } = repository {
@@ -93,7 +93,7 @@ async fn logins(
         for path in paths {
             let credential = find(Some(path)).await?;
             if credential != of_host && credential != Credential::Anonymous {
-                logins.push(Login {
+                logins.push(HostCredential {
                     host: host.clone(),
                     path: Some(path.clone()),
                     credential,
@@ -101,7 +101,7 @@ async fn logins(
             }
         }
         if of_host != Credential::Anonymous {
-            logins.push(Login {
+            logins.push(HostCredential {
                 host: host.clone(),
                 path: None,
                 credential: of_host,
@@ -132,7 +132,7 @@ mod tests {
             Credential::Basic { username, .. } => username.clone(),
             other => format!("{other:?}"),
         };
-        let target = |login: &Login| {
+        let target = |login: &HostCredential| {
             login.path.as_ref().map_or(login.host.to_string(), |path| {
                 format!("{}/{path}", login.host)
             })

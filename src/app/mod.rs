@@ -9,7 +9,7 @@ use result::print;
 
 pub use crate::ci::PipelineEvent;
 pub use crate::config::ConfigErrors;
-pub use crate::engines::{Node, OwnBuilder};
+pub use crate::engines::{BuilderNode, BuildxBuilder};
 pub use crate::steps::Mode;
 pub use crate::steps::shard::Shard;
 pub use apps::{AppListOptions, AppPurgeOptions, ListOutput};

@@ -16,7 +16,8 @@ use super::shard::ShardArgument;
 use super::status::StatusArguments;
 use super::sync::SyncArguments;
 use crate::app::{
-    self, BuildOptions, Node, OwnBuilder, PipelineEvent, PushMode, RunOptions, StepOptions,
+    self, BuildOptions, BuilderNode, BuildxBuilder, PipelineEvent, PushMode, RunOptions,
+    StepOptions,
 };
 use crate::error::Failure;
 use crate::model::Variables;
@@ -100,7 +101,7 @@ pub(super) struct RunArguments {
 
     /// Machine that builds some platforms, such as `linux/arm64=ssh://user@host` (can be repeated)
     #[arg(long, value_name = "PLATFORMS=ENDPOINT", help_heading = BUILDER)]
-    builder_node: Vec<Node>,
+    builder_node: Vec<BuilderNode>,
 
     /// Register emulators for other platforms before a buildx builder is created, with this image
     /// (`tonistiigi/binfmt`), which runs in privileged mode
@@ -274,13 +275,13 @@ impl RunArguments {
     }
 
     /// Returns the settings of the builder that is created if docker has only its default one.
-    fn own_builder(&self) -> OwnBuilder {
-        OwnBuilder {
+    fn own_builder(&self) -> BuildxBuilder {
+        BuildxBuilder {
             image: self.builder_image.clone(),
             nodes: self.builder_node.clone(),
             emulators: self.binfmt.clone(),
             keep: self.keep_builder,
-            ..OwnBuilder::default()
+            ..BuildxBuilder::default()
         }
     }
 

@@ -296,7 +296,7 @@ mod tests {
 
     use super::*;
     use crate::registry::ImageSource;
-    use crate::registry::memory::{MemoryPlace, Operation};
+    use crate::registry::memory::{MemoryStore, StoreOperation};
 
     fn sample() -> SampleImage {
         let layer = |made_by: &str, files: Vec<SampleFile>| SampleLayer {
@@ -338,7 +338,7 @@ mod tests {
     }
 
     async fn read(
-        store: &MemoryPlace,
+        store: &MemoryStore,
         repository: &Repository,
         descriptor: &Descriptor,
     ) -> Vec<u8> {
@@ -355,7 +355,7 @@ mod tests {
 
     #[tokio::test]
     async fn published_image_has_consistent_layers_for_each_platform() {
-        let store = MemoryPlace::default();
+        let store = MemoryStore::default();
         let repository: Repository = "registry/sample".parse().expect("a repository");
         let tags = ["1", "latest"].map(|text| text.parse::<Tag>().expect("a tag"));
         let published = sample()
@@ -413,11 +413,11 @@ mod tests {
         let repository: Repository = "registry/sample".parse().expect("a repository");
         let tags = ["1".parse::<Tag>().expect("a tag")];
         let one = sample()
-            .publish(&MemoryPlace::default(), &repository, &tags)
+            .publish(&MemoryStore::default(), &repository, &tags)
             .await
             .expect("to publish");
         let same = sample()
-            .publish(&MemoryPlace::default(), &repository, &tags)
+            .publish(&MemoryStore::default(), &repository, &tags)
             .await
             .expect("to publish");
         assert_eq!(one, same);
@@ -425,14 +425,14 @@ mod tests {
 
     #[tokio::test]
     async fn images_share_equal_layers() {
-        let store = MemoryPlace::default();
+        let store = MemoryStore::default();
         let repository: Repository = "registry/sample".parse().expect("a repository");
         let tags = ["1".parse::<Tag>().expect("a tag")];
         let blobs = || {
             let calls = store
                 .calls()
                 .into_iter()
-                .filter(|call| call.operation == Operation::PutBlob);
+                .filter(|call| call.operation == StoreOperation::PutBlob);
             calls
                 .map(|call| call.subject)
                 .collect::<BTreeSet<String>>()

@@ -1,23 +1,24 @@
-//! Build arguments: what `ARG` declares, and what `$NAME` stands for.
+//! Arguments that are declared before the first `FROM`, and their expansion.
 
 use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use super::Values;
+use crate::model::Variables;
 use crate::model::text::{excerpt, names_a_secret};
 
-/// The longest value that replacing may give, in bytes: arguments can double one another.
-const LONGEST_VALUE: usize = 16 * 1024;
+/// Maximum length of an expanded value, in bytes. Arguments that refer to each other could
+/// otherwise grow exponentially.
+const MAX_VALUE_BYTES: usize = 16 * 1024;
 
-/// The most text that all defaults together may give, in bytes.
-const MOST_TEXT: usize = 1024 * 1024;
+/// Maximum total length of all defaults, in bytes.
+const MAX_TOTAL_BYTES: usize = 1024 * 1024;
 
-/// How deep references may stand in one another, as in `${A:-${B:-c}}`.
-const DEEPEST: usize = 8;
+/// Maximum nesting depth of references such as `${A:-${B:-c}}`.
+const MAX_NESTING: usize = 8;
 
-/// The arguments that builders define by themselves (Dockerfile reference, "Automatic platform ARGs
-/// in the global scope").
+/// Arguments that builders predefine (Dockerfile reference, "Automatic platform ARGs in the global
+/// scope").
 pub(super) const PREDEFINED: [&str; 8] = [
     "BUILDPLATFORM",
     "BUILDOS",
@@ -29,47 +30,58 @@ pub(super) const PREDEFINED: [&str; 8] = [
     "TARGETVARIANT",
 ];
 
-/// Why a text cannot be expanded.
+/// Sources of the values of arguments.
+#[derive(Clone, Copy, Debug)]
+pub struct ArgumentValues<'a> {
+    /// Values of `--build-arg`, which take precedence over the defaults in the file.
+    pub given: &'a BTreeMap<String, String>,
+    /// Environment variables, for arguments without a default.
+    pub environment: &'a Variables,
+}
+
+/// Error for text that cannot be expanded.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ExpandError {
     #[error("`{}` is not declared", excerpt(.0, 60))]
     Undeclared(String),
-    #[error("`{}` has no value: its ARG has no default, and no environment variable of that name is set", excerpt(.0, 60))]
+    #[error("`{}` has no value: its ARG has no default, and the environment variable is not set", excerpt(.0, 60))]
     NoValue(String),
-    #[error("`{}` is named like a secret and not taken from the environment", excerpt(.0, 60))]
+    #[error("`{}` is named like a secret, so the environment variable is not used", excerpt(.0, 60))]
     Secret(String),
+    /// `${NAME:?message}` for a variable without a value.
     #[error("`{}`: {}", excerpt(.name, 60), excerpt(.message, 120))]
-    Demanded { name: String, message: String },
-    #[error("`{}` is no reference to an argument that is understood here", excerpt(.0, 60))]
-    NotUnderstood(String),
-    #[error("a quote or a brace is not closed")]
+    Required { name: String, message: String },
+    #[error("`{}` is not a supported reference to an argument", excerpt(.0, 60))]
+    Unsupported(String),
+    #[error("a closing quote or brace is missing")]
     Unclosed,
-    #[error("`{}` may come from the base image, which was not read", excerpt(.0, 60))]
-    Untold(String),
-    #[error("`{}` is no pair of a name and a value", excerpt(.0, 60))]
-    NoPair(String),
-    #[error("it is longer than {LONGEST_VALUE} bytes with its arguments replaced")]
+    #[error("`{}` may be set by the base image, which is not available", excerpt(.0, 60))]
+    Unknown(String),
+    #[error("`{}` is not a name with a value", excerpt(.0, 60))]
+    NotAPair(String),
+    #[error("the value is longer than {MAX_VALUE_BYTES} bytes after expansion")]
     TooLong,
 }
 
-/// The arguments known so far.
-pub(super) struct Arguments<'a> {
-    values: Values<'a>,
-    /// What takes the meaning from the character after it.
+/// The arguments that have been declared so far.
+pub(super) struct ArgumentScope<'a> {
+    values: ArgumentValues<'a>,
+    /// Escape character of the file.
     escape: char,
-    /// The length of all defaults, in bytes.
+    /// Total length of all defaults, in bytes.
     size: usize,
-    /// What was declared; `None` without a default.
+    /// Default of each declared argument; `None` if it has none.
     declared: BTreeMap<String, Option<String>>,
 }
 
-impl<'a> Arguments<'a> {
-    pub(super) fn new(values: Values<'a>, escape: char) -> Arguments<'a> {
+impl<'a> ArgumentScope<'a> {
+    /// Returns the predefined arguments.
+    pub(super) fn new(values: ArgumentValues<'a>, escape: char) -> ArgumentScope<'a> {
         let declared = PREDEFINED
             .iter()
             .map(|name| ((*name).to_owned(), None))
             .collect();
-        Arguments {
+        ArgumentScope {
             values,
             escape,
             size: 0,
@@ -77,7 +89,7 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// Takes in what follows `ARG`: names, each with a default or without.
+    /// Declares the arguments in `text`, which follows `ARG`: names with optional defaults.
     pub(super) fn declare(&mut self, text: &str) -> Result<(), ExpandError> {
         for word in words(text, self.escape)? {
             let (name, default) = match word.split_once('=') {
@@ -85,7 +97,7 @@ impl<'a> Arguments<'a> {
                 None => (word, None),
             };
             self.size += default.as_ref().map_or(0, String::len);
-            if self.size > MOST_TEXT {
+            if self.size > MAX_TOTAL_BYTES {
                 return Err(ExpandError::TooLong);
             }
             self.declared.insert(name.to_owned(), default);
@@ -93,7 +105,7 @@ impl<'a> Arguments<'a> {
         Ok(())
     }
 
-    /// Returns what `name` stands for; `None` when it is declared and has no value.
+    /// Returns the value of `name`, or `None` if it is declared and has no value.
     fn value(&self, name: &str) -> Result<Option<&str>, ExpandError> {
         let default = self
             .declared
@@ -108,10 +120,9 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// Returns `text` without its quotes, and with arguments replaced. Nothing is replaced in
-    /// single quotes.
+    /// Removes the quotes from `text` and expands its arguments, except in single quotes.
     pub(super) fn expand(&self, text: &str) -> Result<String, ExpandError> {
-        if text.len() > LONGEST_VALUE {
+        if text.len() > MAX_VALUE_BYTES {
             return Err(ExpandError::TooLong);
         }
         let mut expanded = String::new();
@@ -136,7 +147,7 @@ impl<'a> Arguments<'a> {
                 }
                 _ => expanded.push(character),
             }
-            if expanded.len() > LONGEST_VALUE {
+            if expanded.len() > MAX_VALUE_BYTES {
                 return Err(ExpandError::TooLong);
             }
         }
@@ -147,12 +158,12 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// Returns what the reference at the start of `text`, behind its `$`, stands for, and what
-    /// follows it.
+    /// Expands the reference at the start of `text`, which follows a `$`. Returns the value and the
+    /// remaining text.
     fn reference<'t>(&self, text: &'t str) -> Result<(String, &'t str), ExpandError> {
         if let Some(inside) = text.strip_prefix('{') {
             let end = closing_brace(inside)
-                .ok_or_else(|| ExpandError::NotUnderstood(format!("${text}")))?;
+                .ok_or_else(|| ExpandError::Unsupported(format!("${text}")))?;
             return Ok((self.braced(&inside[..end])?, &inside[end + 1..]));
         }
         let length = name_length(text);
@@ -166,11 +177,11 @@ impl<'a> Arguments<'a> {
         Ok((value.to_owned(), rest))
     }
 
-    /// Returns what stands for `${inside}`.
+    /// Returns the value of `${inside}`.
     fn braced(&self, inside: &str) -> Result<String, ExpandError> {
         let (name, modifier) = inside.split_at(name_length(inside));
         if name.is_empty() {
-            return Err(ExpandError::NotUnderstood(format!("${{{inside}}}")));
+            return Err(ExpandError::Unsupported(format!("${{{inside}}}")));
         }
         let value = self.value(name);
         if modifier.is_empty() {
@@ -178,7 +189,7 @@ impl<'a> Arguments<'a> {
                 .ok_or_else(|| ExpandError::NoValue(name.to_owned()))?
                 .to_owned());
         }
-        // With a modifier, not to be declared is to have no value.
+        // With a modifier, an undeclared argument counts as one without a value.
         let value = match value {
             Err(ExpandError::Undeclared(_)) => None,
             other => other?,
@@ -192,23 +203,23 @@ impl<'a> Arguments<'a> {
             (Some('-'), None) => word(&modifier[1..]),
             (Some('+'), Some(_)) => word(&modifier[1..]),
             (Some('+'), None) => Ok(String::new()),
-            (Some('?'), None) => Err(ExpandError::Demanded {
+            (Some('?'), None) => Err(ExpandError::Required {
                 name: name.to_owned(),
                 message: word(&modifier[1..])?,
             }),
             (Some('-' | '?'), Some(value)) => Ok(value.to_owned()),
-            _ => Err(ExpandError::NotUnderstood(format!("${{{inside}}}"))),
+            _ => Err(ExpandError::Unsupported(format!("${{{inside}}}"))),
         }
     }
 }
 
-/// Returns where the brace is closed that was opened before `text`, unless what stands between is
-/// nested too deeply.
+/// Returns the offset of the brace that closes the one before `text`. `None` if there is none or
+/// the nesting is too deep.
 fn closing_brace(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, character) in text.char_indices() {
         match character {
-            '{' if depth == DEEPEST => return None,
+            '{' if depth == MAX_NESTING => return None,
             '{' => depth += 1,
             '}' if depth == 0 => return Some(at),
             '}' => depth -= 1,
@@ -218,8 +229,9 @@ fn closing_brace(text: &str) -> Option<usize> {
     None
 }
 
-/// Returns how many bytes at the start of `text` make a name: letters, digits and `_`, no digit
-/// first.
+/// Returns the length of the variable name at the start of `text`, in bytes.
+///
+/// A name consists of letters, digits and `_` and does not start with a digit.
 fn name_length(text: &str) -> usize {
     if text.starts_with(|first: char| first.is_ascii_digit()) {
         return 0;
@@ -229,7 +241,7 @@ fn name_length(text: &str) -> usize {
         .count()
 }
 
-/// Returns the words of `text`, still quoted.
+/// Splits `text` into words, which keep their quotes.
 pub(super) fn words(text: &str, escape: char) -> Result<Vec<&str>, ExpandError> {
     let mut words = Vec::new();
     let mut quote = None;

@@ -1,58 +1,59 @@
-//! Which files of a folder a Dockerfile reads.
+//! The files of the build context that a Dockerfile reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::DockerfileError;
 use super::arguments::ExpandError;
-use super::instructions::{Action, Setting, Source, Step, steps};
-use super::patterns::{Glob, Ignore, clean, has_wildcard};
-use super::{Problem, at};
+use super::error::{DockerfileError, DockerfileProblem, at};
+use super::instructions::{CopySource, DockerfileAction, DockerfileStep, StageSettings, steps};
+use super::patterns::{DockerIgnore, Glob, clean, has_wildcard};
 use crate::model::Platform;
 
-/// Something in a folder that is not a directory.
+/// A file or symbolic link in the build context.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Listed {
-    /// Relative to the folder, parted by `/`.
+pub struct ContextFile {
+    /// Path relative to the build context, separated by `/`.
     pub path: String,
-    pub kind: ListedKind,
+    pub kind: ContextFileKind,
 }
 
+/// Type of an entry in the build context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ListedKind {
+pub enum ContextFileKind {
     File,
     Link,
 }
 
-/// The files of a folder that a Dockerfile reads.
+/// The files of the build context that a Dockerfile reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selection {
-    /// These, sorted.
-    Some(Vec<String>),
-    /// It cannot be told; perhaps all that `.dockerignore` does not leave out.
-    Whole,
+pub enum ContextSelection {
+    /// These files, sorted.
+    Files(Vec<String>),
+    /// Unknown: any file that `.dockerignore` does not exclude.
+    All,
 }
 
-/// What is known of how a Dockerfile is built.
+/// Parameters of a build that affect which files it reads.
 #[derive(Clone, Copy, Debug)]
-pub struct Building<'a> {
+pub struct BuildParameters<'a> {
+    /// Build arguments.
     pub arguments: &'a BTreeMap<String, String>,
-    /// What is built for; none when that is not known.
+    /// Platforms to build for; empty if they are unknown.
     pub platforms: &'a [Platform],
 }
 
-/// Returns which of the files in `folder` the Dockerfile `text` reads for any of the platforms,
-/// with the rules of the text of its `.dockerignore`.
+/// Returns the files in `folder` that a Dockerfile reads for any of the platforms.
 ///
-/// Links are kept as links where a directory around them is copied. A source that is a link itself,
-/// or is reached through one, makes it the whole folder; so do `RUN --mount=type=bind`, and
-/// variables of the base image in the name of a source.
+/// `ignore` is the text of the `.dockerignore`. Symbolic links in a copied directory are included
+/// as links. The result is [`ContextSelection::All`] if a source is a link or is reached through
+/// one, if a source contains a variable of the base image, or if a command mounts the build context
+/// (`RUN --mount=type=bind`).
 pub fn context_files(
     text: &str,
-    building: Building<'_>,
-    folder: &[Listed],
+    building: BuildParameters<'_>,
+    folder: &[ContextFile],
     ignore: Option<&str>,
-) -> Result<Selection, DockerfileError> {
-    let ignore = match ignore.map(Ignore::parse).transpose() {
+) -> Result<ContextSelection, DockerfileError> {
+    let ignore = match ignore.map(DockerIgnore::parse).transpose() {
         Ok(ignore) => ignore.unwrap_or_default(),
         Err(error) => {
             return Err(DockerfileError {
@@ -69,116 +70,123 @@ pub fn context_files(
     for target in targets {
         let steps = match steps(
             text,
-            &Setting {
+            &StageSettings {
                 arguments: building.arguments,
                 target,
                 environment: None,
             },
         ) {
             Ok(steps) => steps,
-            // What other builders replace.
+            // Another builder may support the reference.
             Err(DockerfileError {
-                problem: Problem::Argument(ExpandError::NotUnderstood(_)),
+                problem: DockerfileProblem::Argument(ExpandError::Unsupported(_)),
                 ..
             }) => {
-                return Ok(Selection::Whole);
+                return Ok(ContextSelection::All);
             }
             Err(error) => return Err(error),
         };
         match read_by(&steps, folder, &ignore)? {
-            Selection::Some(paths) => files.extend(paths),
-            Selection::Whole => return Ok(Selection::Whole),
+            ContextSelection::Files(paths) => files.extend(paths),
+            ContextSelection::All => return Ok(ContextSelection::All),
         }
     }
-    Ok(Selection::Some(files.into_iter().collect()))
+    Ok(ContextSelection::Files(files.into_iter().collect()))
 }
 
-/// Returns which of the files in `folder` the instructions read.
+/// Returns the files in `folder` that the instructions read.
 fn read_by(
-    steps: &[Step],
-    folder: &[Listed],
-    ignore: &Ignore,
-) -> Result<Selection, DockerfileError> {
+    steps: &[DockerfileStep],
+    folder: &[ContextFile],
+    ignore: &DockerIgnore,
+) -> Result<ContextSelection, DockerfileError> {
     let mut files: BTreeSet<&str> = BTreeSet::new();
     for step in steps {
         let copying = match &step.action {
-            Action::Run { binds: true } | Action::OnBuild => return Ok(Selection::Whole),
-            Action::Copy(copying) => copying,
+            DockerfileAction::Run { binds: true } | DockerfileAction::OnBuild => {
+                return Ok(ContextSelection::All);
+            }
+            DockerfileAction::Copy(copying) => copying,
             _ => continue,
         };
-        if copying.from.is_some() || copying.fetched().is_some() {
+        if copying.from.is_some() || copying.remote_source().is_some() {
             continue;
         }
         if copying.other_flag.is_some() {
-            return Ok(Selection::Whole);
+            return Ok(ContextSelection::All);
         }
         for source in &copying.sources {
             let path = match source {
-                Source::Path(path) => path,
-                Source::Text { .. } => continue,
-                Source::Untold => return Ok(Selection::Whole),
+                CopySource::Path(path) => path,
+                CopySource::HereDocument { .. } => continue,
+                CopySource::Unknown => return Ok(ContextSelection::All),
             };
             let matcher = if has_wildcard(path) {
-                Matcher::Glob(Glob::new(path).map_err(|error| at(step.line, error))?)
+                SourceMatcher::Glob(Glob::new(path).map_err(|error| at(step.line, error))?)
             } else {
-                Matcher::Path(clean(path))
+                SourceMatcher::Path(clean(path))
             };
             for listed in folder {
-                let Some(through) = matcher.reaches(&listed.path) else {
+                let Some(kind) = matcher.match_kind(&listed.path) else {
                     continue;
                 };
-                if ignore.leaves_out(&listed.path) {
+                if ignore.excludes(&listed.path) {
                     continue;
                 }
-                if listed.kind == ListedKind::Link && through == Reach::Itself {
-                    return Ok(Selection::Whole);
+                if listed.kind == ContextFileKind::Link && kind == MatchKind::Itself {
+                    return Ok(ContextSelection::All);
                 }
                 files.insert(&listed.path);
             }
-            if let Matcher::Path(path) = &matcher
-                && folder
-                    .iter()
-                    .any(|listed| listed.kind == ListedKind::Link && is_below(path, &listed.path))
+            if let SourceMatcher::Path(path) = &matcher
+                && folder.iter().any(|listed| {
+                    listed.kind == ContextFileKind::Link && is_below(path, &listed.path)
+                })
             {
-                return Ok(Selection::Whole);
+                return Ok(ContextSelection::All);
             }
         }
     }
-    Ok(Selection::Some(
+    Ok(ContextSelection::Files(
         files.into_iter().map(str::to_owned).collect(),
     ))
 }
 
-enum Matcher {
+/// Matches files with a source of `COPY`.
+enum SourceMatcher {
     Path(String),
     Glob(Glob),
 }
 
-/// How a source takes in a file.
+/// The way in which a source matches a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reach {
+enum MatchKind {
+    /// The source matches the file itself.
     Itself,
-    AsPartOfADirectory,
+    /// The source matches a directory that contains the file.
+    Directory,
 }
 
-impl Matcher {
-    fn reaches(&self, file: &str) -> Option<Reach> {
-        let matches = |place: &str| match self {
-            Matcher::Path(path) => path == place,
-            Matcher::Glob(glob) => glob.matches(place),
+impl SourceMatcher {
+    /// Returns how the source matches `file`, or `None` if it does not.
+    fn match_kind(&self, file: &str) -> Option<MatchKind> {
+        let matches = |candidate: &str| match self {
+            SourceMatcher::Path(path) => path == candidate,
+            SourceMatcher::Glob(glob) => glob.matches(candidate),
         };
         if matches(file) {
-            return Some(Reach::Itself);
+            return Some(MatchKind::Itself);
         }
-        let in_whole = matches!(self, Matcher::Path(path) if path.is_empty());
-        let in_directory = in_whole
+        let is_root = matches!(self, SourceMatcher::Path(path) if path.is_empty());
+        let in_directory = is_root
             || file
                 .match_indices('/')
                 .any(|(end, _)| matches(&file[..end]));
-        in_directory.then_some(Reach::AsPartOfADirectory)
+        in_directory.then_some(MatchKind::Directory)
     }
 }
 
+/// Returns true if `path` is inside of the directory `parent`.
 fn is_below(path: &str, parent: &str) -> bool {
     path.strip_prefix(parent)
         .is_some_and(|rest| rest.starts_with('/'))
@@ -188,18 +196,18 @@ fn is_below(path: &str, parent: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn select(text: &str, ignore: Option<&str>) -> Selection {
+    fn select(text: &str, ignore: Option<&str>) -> ContextSelection {
         select_for(text, ignore, &[])
     }
 
-    fn select_for(text: &str, ignore: Option<&str>, platforms: &[Platform]) -> Selection {
-        let file = |path: &str| Listed {
+    fn select_for(text: &str, ignore: Option<&str>, platforms: &[Platform]) -> ContextSelection {
+        let file = |path: &str| ContextFile {
             path: path.to_owned(),
-            kind: ListedKind::File,
+            kind: ContextFileKind::File,
         };
-        let link = |path: &str| Listed {
+        let link = |path: &str| ContextFile {
             path: path.to_owned(),
-            kind: ListedKind::Link,
+            kind: ContextFileKind::Link,
         };
         let folder = [
             file("a.txt"),
@@ -210,7 +218,7 @@ mod tests {
             link("way"),
             file("[x]"),
         ];
-        let building = Building {
+        let building = BuildParameters {
             arguments: &BTreeMap::new(),
             platforms,
         };
@@ -218,12 +226,12 @@ mod tests {
             .unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    fn some<const N: usize>(paths: [&str; N]) -> Selection {
-        Selection::Some(paths.map(str::to_owned).to_vec())
+    fn some<const N: usize>(paths: [&str; N]) -> ContextSelection {
+        ContextSelection::Files(paths.map(str::to_owned).to_vec())
     }
 
     #[test]
-    fn the_files_that_are_copied_are_found() {
+    fn context_files_finds_copied_files() {
         assert_eq!(select("COPY a.txt /", None), some(["a.txt"]));
         assert_eq!(
             select("COPY ./d/../a.txt d/e /x/", None),
@@ -265,16 +273,16 @@ mod tests {
     }
 
     #[test]
-    fn files_for_a_platform_are_those_of_all_platforms_that_are_built_for() {
+    fn context_files_combines_all_platforms() {
         let platforms =
             ["linux/amd64", "linux/arm/v7"].map(|text| text.parse().expect("a platform"));
         let folder = ["bin/amd64/tool", "bin/arm/tool", "bin/s390x/tool"];
-        let folder = folder.map(|path| Listed {
+        let folder = folder.map(|path| ContextFile {
             path: path.to_owned(),
-            kind: ListedKind::File,
+            kind: ContextFileKind::File,
         });
         let text = "FROM a\nARG TARGETARCH\nCOPY bin/$TARGETARCH/tool /";
-        let building = Building {
+        let building = BuildParameters {
             arguments: &BTreeMap::new(),
             platforms: &platforms,
         };
@@ -284,12 +292,12 @@ mod tests {
         );
         assert_eq!(
             select_for("COPY $HOME /", None, &platforms),
-            Selection::Whole
+            ContextSelection::All
         );
     }
 
     #[test]
-    fn what_cannot_be_told_is_the_whole_folder() {
+    fn context_files_returns_all_if_sources_are_unknown() {
         for text in [
             "COPY $HOME/a.txt /",
             "ARG X\nCOPY $X/a.txt /",
@@ -301,7 +309,7 @@ mod tests {
             "COPY w* /",
             "COPY --parents d /",
         ] {
-            assert_eq!(select(text, None), Selection::Whole, "{text}");
+            assert_eq!(select(text, None), ContextSelection::All, "{text}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The instructions of one stage, typed, with their variables replaced.
+//! The instructions of a Dockerfile as typed values, with their variables expanded.
 //!
-//! Which variables are replaced where follows BuildKit: in `ADD`, `ARG`, `COPY`, `ENV`, `EXPOSE`,
-//! `LABEL`, `STOPSIGNAL`, `USER`, `VOLUME` and `WORKDIR`, not in commands. `ENV` goes before `ARG`
-//! of the same name.
+//! Variables are expanded as BuildKit does: in `ADD`, `ARG`, `COPY`, `ENV`, `EXPOSE`, `LABEL`,
+//! `STOPSIGNAL`, `USER`, `VOLUME` and `WORKDIR`, but not in commands. `ENV` takes precedence over
+//! an `ARG` with the same name.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -13,114 +13,119 @@ use parse_dockerfile as raw;
 use parse_dockerfile::Instruction as Raw;
 
 use super::arguments::{ExpandError, PREDEFINED};
-use super::parsable::{is_empty_list, parsable};
-use super::words::{Known, Lexer, Quotes, pairs, split};
-use super::{DockerfileError, LONGEST_FILE, Problem, at, escape_character};
+use super::error::{DockerfileError, DockerfileProblem, MAX_FILE_BYTES, at};
+use super::lexer::{Lexer, QuoteMode, VariableValue, pairs, split};
+use super::preprocess::{escape_character, is_empty_list, preprocess};
 use crate::model::Platform;
 
-/// The most instructions that are read.
-const MOST_INSTRUCTIONS: usize = 2_000;
+/// Maximum number of instructions in a Dockerfile.
+const MAX_INSTRUCTIONS: usize = 2_000;
 
-/// The most text that all values together may have once their variables are replaced, in bytes.
-const MOST_TEXT: usize = 4 * 1024 * 1024;
+/// Maximum total length of all expanded values, in bytes.
+const MAX_TOTAL_BYTES: usize = 4 * 1024 * 1024;
 
-/// What stands for the variables of a stage.
+/// Sources of the values of variables in a stage.
 #[derive(Clone, Copy, Debug)]
-pub struct Setting<'a> {
-    /// Build arguments; they go before the defaults of the file.
+pub struct StageSettings<'a> {
+    /// Build arguments, which take precedence over the defaults in the file.
     pub arguments: &'a BTreeMap<String, String>,
-    /// What is built for; `None`: not known.
+    /// Target platform; `None` if it is unknown.
     pub target: Option<&'a Platform>,
-    /// The environment of the base image; `None`: not known.
+    /// Environment of the base image; `None` if it is unknown.
     pub environment: Option<&'a [(String, String)]>,
 }
 
-/// An instruction, and where it stands.
+/// An instruction and its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// From 1.
+pub struct DockerfileStep {
+    /// Line, starting at 1.
     pub line: usize,
-    pub action: Action,
+    pub action: DockerfileAction,
 }
 
-/// What an instruction does.
+/// The effect of an instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// A stage begins.
+pub enum DockerfileAction {
+    /// `FROM`: a stage starts.
     From(Box<Stage>),
-    /// An argument was declared, as the history shows it.
+    /// `ARG`: the declared arguments, in the form that the image history shows.
     Argument(String),
+    /// `ENV`.
     Environment(Vec<(String, String)>),
     Labels(Vec<(String, String)>),
-    Copy(Box<Copying>),
+    Copy(Box<CopyInstruction>),
     WorkingDirectory(String),
     User(String),
     Expose(Vec<String>),
     Volumes(Vec<String>),
-    Entrypoint(Command),
-    Command(Command),
+    Entrypoint(DockerfileCommand),
+    Command(DockerfileCommand),
     StopSignal(String),
     Shell(Vec<String>),
-    Healthcheck(Health),
+    Healthcheck(Healthcheck),
     Author(String),
-    /// It runs a command; `binds` when it reads the folder.
+    /// `RUN`.
     Run {
+        /// True if the command mounts the build context.
         binds: bool,
     },
     OnBuild,
 }
 
-/// What `FROM` says besides its image.
+/// A `FROM` instruction. Its arguments are not expanded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stage {
+    /// Image or previous stage.
     pub image: String,
+    /// Value of `--platform`.
     pub platform: Option<String>,
 }
 
-/// `COPY` or `ADD`.
+/// A `COPY` or `ADD` instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Copying {
-    pub verb: Verb,
-    pub sources: Vec<Source>,
+pub struct CopyInstruction {
+    pub verb: CopyVerb,
+    pub sources: Vec<CopySource>,
     pub destination: String,
     pub chown: Option<String>,
     pub chmod: Option<String>,
-    /// The stage or image of `--from`.
+    /// Stage or image of `--from`.
     pub from: Option<String>,
-    /// The first flag that is none of the above and not `--link`.
+    /// First flag other than the above and `--link`.
     pub other_flag: Option<String>,
 }
 
+/// The two instructions that copy files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
+pub enum CopyVerb {
     Copy,
     Add,
 }
 
-impl Verb {
+impl CopyVerb {
+    /// Returns the keyword of the instruction.
     pub fn name(self) -> &'static str {
         match self {
-            Verb::Copy => "COPY",
-            Verb::Add => "ADD",
+            CopyVerb::Copy => "COPY",
+            CopyVerb::Add => "ADD",
         }
     }
 }
 
+/// A source of `COPY` or `ADD`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum CopySource {
+    /// A path or pattern in the build context, or a URL.
     Path(String),
-    /// A here-document: its name, and its text.
-    Text {
-        name: String,
-        text: String,
-    },
-    /// Something whose name hangs on what is not known of base or target.
-    Untold,
+    /// A here-document with its name and its text.
+    HereDocument { name: String, text: String },
+    /// A source whose name depends on the base image or the target platform, which is unknown.
+    Unknown,
 }
 
-impl Copying {
-    /// Returns the first source that is not in the folder: something to fetch.
-    pub fn fetched(&self) -> Option<&str> {
+impl CopyInstruction {
+    /// Returns the first source of `ADD` that must be downloaded, or `None`.
+    pub fn remote_source(&self) -> Option<&str> {
         let is_remote = |path: &str| {
             let lower = path.to_ascii_lowercase();
             ["http://", "https://", "git://", "ssh://", "ftp://", "git@"]
@@ -129,27 +134,28 @@ impl Copying {
                 || (lower.starts_with("github.com/") && lower.contains(".git"))
         };
         let paths = self.sources.iter().filter_map(|source| match source {
-            Source::Path(path) => Some(path.as_str()),
-            Source::Text { .. } | Source::Untold => None,
+            CopySource::Path(path) => Some(path.as_str()),
+            CopySource::HereDocument { .. } | CopySource::Unknown => None,
         });
         paths
-            .filter(|_| self.verb == Verb::Add)
+            .filter(|_| self.verb == CopyVerb::Add)
             .find(|path| is_remote(path))
     }
 }
 
-/// A command in one of its two forms.
+/// A command in exec form or shell form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum DockerfileCommand {
     Exec(Vec<String>),
     Shell(String),
 }
 
+/// A `HEALTHCHECK` instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
+pub enum Healthcheck {
     None,
     Check {
-        command: Command,
+        command: DockerfileCommand,
         interval: Option<Duration>,
         timeout: Option<Duration>,
         start_period: Option<Duration>,
@@ -158,26 +164,32 @@ pub enum Health {
     },
 }
 
-/// Returns the instructions from the first `FROM` on. Where base or target are not known, those are
-/// left out whose values hang on them; of `COPY` and `ADD` only the sources are that do.
-pub fn steps(text: &str, setting: &Setting<'_>) -> Result<Vec<Step>, DockerfileError> {
+/// Parses the instructions of a Dockerfile, starting at the first `FROM`.
+///
+/// If the environment of the base image or the target platform is unknown, instructions whose
+/// values depend on it are omitted. Of `COPY` and `ADD`, only the affected sources are replaced by
+/// [`CopySource::Unknown`].
+pub fn steps(
+    text: &str,
+    setting: &StageSettings<'_>,
+) -> Result<Vec<DockerfileStep>, DockerfileError> {
     let whole = |problem| DockerfileError {
         line: None,
         problem,
     };
-    if text.len() > LONGEST_FILE {
-        return Err(whole(Problem::TooLong));
+    if text.len() > MAX_FILE_BYTES {
+        return Err(whole(DockerfileProblem::TooLarge));
     }
     let syntax = |error: raw::Error| match error.line() {
-        0 => whole(Problem::NoStage),
-        line => at(line, Problem::Syntax(format!("{error:#}"))),
+        0 => whole(DockerfileProblem::NoStage),
+        line => at(line, DockerfileProblem::Syntax(format!("{error:#}"))),
     };
-    // The parser's places do not count a byte order mark.
+    // The parser does not count a byte order mark in offsets.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
     let line_at = |offset: usize| ends.partition_point(|end| *end < offset) + 1;
-    let parsable = parsable(text, escape_character(text))?;
-    let mut reader = Reader {
+    let preprocessed = preprocess(text, escape_character(text))?;
+    let mut reader = InstructionReader {
         text,
         escape: escape_character(text),
         setting,
@@ -185,23 +197,23 @@ pub fn steps(text: &str, setting: &Setting<'_>) -> Result<Vec<Step>, DockerfileE
         arguments: BTreeMap::new(),
         environment: Vec::new(),
         base: setting.environment,
-        untold: BTreeSet::new(),
+        unknown: BTreeSet::new(),
         in_stage: false,
         size: Cell::new(0),
     };
     let mut steps = Vec::new();
-    for (count, instruction) in raw::parse_iter(&parsable).map_err(syntax)?.enumerate() {
+    for (count, instruction) in raw::parse_iter(&preprocessed).map_err(syntax)?.enumerate() {
         let instruction = instruction.map_err(syntax)?;
         let line = line_at(start(&instruction));
-        if count == MOST_INSTRUCTIONS {
-            return Err(at(line, Problem::TooMany));
+        if count == MAX_INSTRUCTIONS {
+            return Err(at(line, DockerfileProblem::TooManyInstructions));
         }
-        let named = names(&instruction, reader.escape);
+        let names = set_variables(&instruction, reader.escape);
         match reader.read(instruction) {
-            Ok(Some(action)) => steps.push(Step { line, action }),
+            Ok(Some(action)) => steps.push(DockerfileStep { line, action }),
             Ok(None) => {}
-            Err(problem) if setting.environment.is_none() && hangs_on_the_base(&problem) => {
-                reader.untold.extend(named);
+            Err(problem) if setting.environment.is_none() && depends_on_base(&problem) => {
+                reader.unknown.extend(names);
             }
             Err(problem) => return Err(at(line, problem)),
         }
@@ -209,16 +221,17 @@ pub fn steps(text: &str, setting: &Setting<'_>) -> Result<Vec<Step>, DockerfileE
     Ok(steps)
 }
 
-/// Returns whether the base, once it is known, may settle it.
-fn hangs_on_the_base(problem: &Problem) -> bool {
+/// Returns true if the problem may only exist because the environment of the base image is unknown.
+fn depends_on_base(problem: &DockerfileProblem) -> bool {
     matches!(
         problem,
-        Problem::Empty | Problem::Argument(ExpandError::Untold(_) | ExpandError::Demanded { .. })
+        DockerfileProblem::EmptyValue
+            | DockerfileProblem::Argument(ExpandError::Unknown(_) | ExpandError::Required { .. })
     )
 }
 
-/// Returns the variables that an instruction sets.
-fn names(instruction: &Raw<'_>, escape: char) -> Vec<String> {
+/// Returns the names of the variables that an instruction sets.
+fn set_variables(instruction: &Raw<'_>, escape: char) -> Vec<String> {
     let name = |word: &str| {
         word.split_once('=')
             .map_or(word, |(name, _)| name)
@@ -238,7 +251,7 @@ fn names(instruction: &Raw<'_>, escape: char) -> Vec<String> {
     }
 }
 
-/// Returns the offset of an instruction's keyword.
+/// Returns the offset of the keyword of an instruction.
 fn start(instruction: &Raw<'_>) -> usize {
     let keyword = match instruction {
         Raw::Add(instruction) => &instruction.add,
@@ -264,30 +277,38 @@ fn start(instruction: &Raw<'_>) -> usize {
     keyword.span.start
 }
 
-struct Reader<'a> {
+/// Parser state: the variables of the current stage.
+struct InstructionReader<'a> {
     text: &'a str,
+    /// Escape character of the file.
     escape: char,
-    setting: &'a Setting<'a>,
-    /// What was declared before the first `FROM`.
+    setting: &'a StageSettings<'a>,
+    /// Arguments that were declared before the first `FROM`.
     global: BTreeMap<String, Option<String>>,
-    /// What was declared in this stage.
+    /// Arguments that were declared in this stage.
     arguments: BTreeMap<String, Option<String>>,
-    /// What `ENV` set in this stage.
+    /// Variables that `ENV` set in this stage.
     environment: Vec<(String, String)>,
+    /// Environment of the base image of this stage; `None` if it is unknown.
     base: Option<&'a [(String, String)]>,
-    /// The variables whose values hang on something that was not read.
-    untold: BTreeSet<String>,
+    /// Variables whose values are unknown, because they depend on the base image or the platform.
+    unknown: BTreeSet<String>,
+    /// True after the first `FROM`.
     in_stage: bool,
-    /// The length of all values so far, in bytes.
+    /// Total length of all values so far, in bytes.
     size: Cell<usize>,
 }
 
-impl Reader<'_> {
-    fn read(&mut self, instruction: Raw<'_>) -> Result<Option<Action>, Problem> {
+impl InstructionReader<'_> {
+    /// Returns the effect of an instruction; `None` for an `ARG` before the first `FROM`.
+    fn read(
+        &mut self,
+        instruction: Raw<'_>,
+    ) -> Result<Option<DockerfileAction>, DockerfileProblem> {
         Ok(Some(match instruction {
-            Raw::From(from) => Action::From(Box::new(self.from(&from))),
+            Raw::From(from) => DockerfileAction::From(Box::new(self.from(&from))),
             Raw::Arg(argument) => match self.declare(&argument.arguments.value)? {
-                shown if self.in_stage => Action::Argument(shown),
+                shown if self.in_stage => DockerfileAction::Argument(shown),
                 _ => return Ok(None),
             },
             Raw::Env(environment) => {
@@ -295,56 +316,64 @@ impl Reader<'_> {
                 for (name, value) in &pairs {
                     set(&mut self.environment, name, value);
                 }
-                Action::Environment(pairs)
+                DockerfileAction::Environment(pairs)
             }
-            Raw::Label(label) => Action::Labels(self.pairs(&label.arguments.value)?),
-            Raw::Copy(copy) => Action::Copy(Box::new(self.copying(
-                Verb::Copy,
+            Raw::Label(label) => DockerfileAction::Labels(self.pairs(&label.arguments.value)?),
+            Raw::Copy(copy) => DockerfileAction::Copy(Box::new(self.copy_instruction(
+                CopyVerb::Copy,
                 &copy.options,
                 &copy.src,
                 &copy.dest,
             )?)),
-            Raw::Add(add) => Action::Copy(Box::new(self.copying(
-                Verb::Add,
+            Raw::Add(add) => DockerfileAction::Copy(Box::new(self.copy_instruction(
+                CopyVerb::Add,
                 &add.options,
                 &add.src,
                 &add.dest,
             )?)),
             Raw::Workdir(workdir) => {
-                Action::WorkingDirectory(self.filled(&workdir.arguments.value)?)
+                DockerfileAction::WorkingDirectory(self.expand_non_empty(&workdir.arguments.value)?)
             }
-            Raw::User(user) => Action::User(self.filled(&user.arguments.value)?),
-            Raw::Stopsignal(signal) => Action::StopSignal(self.filled(&signal.arguments.value)?),
+            Raw::User(user) => {
+                DockerfileAction::User(self.expand_non_empty(&user.arguments.value)?)
+            }
+            Raw::Stopsignal(signal) => {
+                DockerfileAction::StopSignal(self.expand_non_empty(&signal.arguments.value)?)
+            }
             Raw::Expose(expose) => {
                 let mut ports = Vec::new();
                 for port in &expose.arguments {
-                    // A variable may hold several.
+                    // A variable may contain several ports.
                     ports.extend(
                         self.expand(&port.value)?
                             .split_whitespace()
                             .map(str::to_owned),
                     );
                 }
-                Action::Expose(ports)
+                DockerfileAction::Expose(ports)
             }
             Raw::Volume(volume) => {
                 let paths = match &volume.arguments {
                     raw::JsonOrStringArray::Json(array) => &array.value[..],
                     raw::JsonOrStringArray::String(words) => &words[..],
                 };
-                Action::Volumes(
+                DockerfileAction::Volumes(
                     paths
                         .iter()
-                        .map(|path| self.filled(&path.value))
+                        .map(|path| self.expand_non_empty(&path.value))
                         .collect::<Result<_, _>>()?,
                 )
             }
-            Raw::Cmd(command) => Action::Command(self.command(&command.arguments)?),
-            Raw::Entrypoint(entrypoint) => Action::Entrypoint(self.command(&entrypoint.arguments)?),
-            Raw::Shell(shell) => Action::Shell(texts(&shell.arguments)),
-            Raw::Healthcheck(check) => Action::Healthcheck(self.health(&check)?),
-            Raw::Maintainer(maintainer) => Action::Author(maintainer.name.value.into_owned()),
-            Raw::Run(run) => Action::Run {
+            Raw::Cmd(command) => DockerfileAction::Command(self.command(&command.arguments)?),
+            Raw::Entrypoint(entrypoint) => {
+                DockerfileAction::Entrypoint(self.command(&entrypoint.arguments)?)
+            }
+            Raw::Shell(shell) => DockerfileAction::Shell(texts(&shell.arguments)),
+            Raw::Healthcheck(check) => DockerfileAction::Healthcheck(self.health(&check)?),
+            Raw::Maintainer(maintainer) => {
+                DockerfileAction::Author(maintainer.name.value.into_owned())
+            }
+            Raw::Run(run) => DockerfileAction::Run {
                 binds: run.options.iter().any(|flag| {
                     let kind = flag.value.as_ref().map_or("", |value| &value.value);
                     flag.name.value == "mount"
@@ -353,20 +382,21 @@ impl Reader<'_> {
                             || kind.contains('$'))
                 }),
             },
-            Raw::Onbuild(_) => Action::OnBuild,
-            _ => return Err(Problem::Syntax("unknown instruction".to_owned())),
+            Raw::Onbuild(_) => DockerfileAction::OnBuild,
+            _ => return Err(DockerfileProblem::Syntax("unknown instruction".to_owned())),
         }))
     }
 
+    /// Starts a stage.
     fn from(&mut self, from: &raw::FromInstruction<'_>) -> Stage {
         if self.in_stage {
-            // What a later stage stands on was not read.
+            // `setting.environment` is that of the base image of the first stage.
             self.base = None;
         }
         self.in_stage = true;
         self.arguments.clear();
         self.environment.clear();
-        self.untold.clear();
+        self.unknown.clear();
         let platform = from
             .options
             .iter()
@@ -381,8 +411,9 @@ impl Reader<'_> {
         }
     }
 
-    /// Takes in what follows `ARG` and returns how the history shows it.
-    fn declare(&mut self, text: &str) -> Result<String, Problem> {
+    /// Declares the arguments in `text`, which follows `ARG`. Returns them in the form that the
+    /// image history shows.
+    fn declare(&mut self, text: &str) -> Result<String, DockerfileProblem> {
         let mut shown = Vec::new();
         for word in split(text, self.escape)? {
             let (name, default) = match word.split_once('=') {
@@ -409,61 +440,72 @@ impl Reader<'_> {
         Ok(shown.join(" "))
     }
 
+    /// Adds to the total length of all values. Fails if that exceeds the limit.
     fn grow(&self, length: usize) -> Result<(), ExpandError> {
         self.size.set(self.size.get().saturating_add(length));
-        if self.size.get() > MOST_TEXT {
+        if self.size.get() > MAX_TOTAL_BYTES {
             Err(ExpandError::TooLong)
         } else {
             Ok(())
         }
     }
 
-    fn lookup(&self, name: &str) -> Known {
-        if self.untold.contains(name) {
-            return Known::Untold;
+    /// Returns the value of a variable.
+    fn lookup(&self, name: &str) -> VariableValue {
+        if self.unknown.contains(name) {
+            return VariableValue::Unknown;
         }
         if !self.in_stage {
             return match self.global.get(name) {
-                Some(value) => value.clone().map_or(Known::Unset, Known::Set),
+                Some(value) => value
+                    .clone()
+                    .map_or(VariableValue::Unset, VariableValue::Set),
                 None => self.predefined(name),
             };
         }
-        if let Some((_, value)) = self.environment.iter().find(|(known, _)| known == name) {
-            return Known::Set(value.clone());
+        if let Some((_, value)) = self
+            .environment
+            .iter()
+            .find(|(existing, _)| existing == name)
+        {
+            return VariableValue::Set(value.clone());
         }
         if let Some((_, value)) = self
             .base
-            .and_then(|base| base.iter().find(|(known, _)| known == name))
+            .and_then(|base| base.iter().find(|(existing, _)| existing == name))
         {
-            return Known::Set(value.clone());
+            return VariableValue::Set(value.clone());
         }
         match self.arguments.get(name) {
-            Some(Some(value)) => Known::Set(value.clone()),
+            Some(Some(value)) => VariableValue::Set(value.clone()),
             Some(None) if PREDEFINED.contains(&name) => self.predefined(name),
-            _ if self.base.is_none() => Known::Untold,
-            Some(None) => Known::Unset,
-            None => Known::Unset,
+            _ if self.base.is_none() => VariableValue::Unknown,
+            Some(None) => VariableValue::Unset,
+            None => VariableValue::Unset,
         }
     }
 
-    /// Returns the value of an argument that builders define (Dockerfile reference, "Automatic
-    /// platform ARGs in the global scope").
-    fn predefined(&self, name: &str) -> Known {
+    /// Returns the value of a predefined argument (Dockerfile reference, "Automatic platform ARGs
+    /// in the global scope").
+    fn predefined(&self, name: &str) -> VariableValue {
         if !PREDEFINED.contains(&name) {
-            return Known::Unset;
+            return VariableValue::Unset;
         }
         if let Some(value) = self.setting.arguments.get(name) {
-            return Known::Set(value.clone());
+            return VariableValue::Set(value.clone());
         }
         let (platform, part) = if let Some(part) = name.strip_prefix("TARGET") {
             match self.setting.target {
                 Some(target) => (Cow::Borrowed(target), part),
-                None => return Known::Untold,
+                None => return VariableValue::Unknown,
             }
         } else {
-            (Cow::Owned(here()), name.trim_start_matches("BUILD"))
+            (
+                Cow::Owned(host_platform()),
+                name.trim_start_matches("BUILD"),
+            )
         };
-        Known::Set(match part {
+        VariableValue::Set(match part {
             "PLATFORM" => platform.to_string(),
             "OS" => platform.os.clone(),
             "ARCH" => platform.architecture.clone(),
@@ -471,10 +513,11 @@ impl Reader<'_> {
         })
     }
 
+    /// Removes quotes and escapes from `text` and expands its variables.
     fn expand(&self, text: &str) -> Result<String, ExpandError> {
         let expanded = Lexer {
             escape: self.escape,
-            quotes: Quotes::Group,
+            quotes: QuoteMode::Group,
             lookup: &|name| self.lookup(name),
         }
         .expand(text)?;
@@ -482,46 +525,49 @@ impl Reader<'_> {
         Ok(expanded)
     }
 
-    fn filled(&self, text: &str) -> Result<String, Problem> {
+    /// Like [`expand`](Self::expand), but fails if the result is empty.
+    fn expand_non_empty(&self, text: &str) -> Result<String, DockerfileProblem> {
         match self.expand(text)? {
-            value if value.is_empty() => Err(Problem::Empty),
+            value if value.is_empty() => Err(DockerfileProblem::EmptyValue),
             value => Ok(value),
         }
     }
 
-    /// Returns `text` as it is written where its value cannot be told: for what only matters once
-    /// that is known.
-    fn told(
+    /// Expands `text` with `expand`, or returns it unchanged if its value depends on an unknown
+    /// base image. For values that are only used if the base image is known.
+    fn expand_if_known(
         &self,
         text: &str,
-        expand: impl Fn(&Self, &str) -> Result<String, Problem>,
-    ) -> Result<String, Problem> {
+        expand: impl Fn(&Self, &str) -> Result<String, DockerfileProblem>,
+    ) -> Result<String, DockerfileProblem> {
         match expand(self, text) {
-            Err(problem) if self.setting.environment.is_none() && hangs_on_the_base(&problem) => {
+            Err(problem) if self.setting.environment.is_none() && depends_on_base(&problem) => {
                 Ok(text.to_owned())
             }
             result => result,
         }
     }
 
-    fn pairs(&self, text: &str) -> Result<Vec<(String, String)>, Problem> {
+    /// Expands the pairs of `ENV` or `LABEL`.
+    fn pairs(&self, text: &str) -> Result<Vec<(String, String)>, DockerfileProblem> {
         pairs(text, self.escape)?
             .into_iter()
-            .map(|(name, value)| Ok((self.filled(name)?, self.expand(value)?)))
+            .map(|(name, value)| Ok((self.expand_non_empty(name)?, self.expand(value)?)))
             .collect()
     }
 
-    fn copying(
+    /// Parses a `COPY` or `ADD`.
+    fn copy_instruction(
         &self,
-        verb: Verb,
+        verb: CopyVerb,
         flags: &[raw::Flag<'_>],
         sources: &[raw::Source<'_>],
         destination: &raw::UnescapedString<'_>,
-    ) -> Result<Copying, Problem> {
-        let mut copying = Copying {
+    ) -> Result<CopyInstruction, DockerfileProblem> {
+        let mut copying = CopyInstruction {
             verb,
             sources: Vec::new(),
-            destination: self.told(&destination.value, Self::filled)?,
+            destination: self.expand_if_known(&destination.value, Self::expand_non_empty)?,
             chown: None,
             chmod: None,
             from: None,
@@ -529,7 +575,7 @@ impl Reader<'_> {
         };
         for flag in flags {
             let expand = |value: &raw::UnescapedString<'_>| {
-                self.told(&value.value, |reader, text| Ok(reader.expand(text)?))
+                self.expand_if_known(&value.value, |reader, text| Ok(reader.expand(text)?))
             };
             let value = || flag.value.as_ref().map_or(Ok(String::new()), expand);
             match &*flag.name.value {
@@ -552,24 +598,28 @@ impl Reader<'_> {
         }
         for source in sources {
             copying.sources.push(match source {
-                raw::Source::Path(path) => match self.filled(&path.value) {
-                    Ok(path) => Source::Path(path),
+                raw::Source::Path(path) => match self.expand_non_empty(&path.value) {
+                    Ok(path) => CopySource::Path(path),
                     Err(problem)
-                        if self.setting.environment.is_none() && hangs_on_the_base(&problem) =>
+                        if self.setting.environment.is_none() && depends_on_base(&problem) =>
                     {
-                        Source::Untold
+                        CopySource::Unknown
                     }
                     Err(problem) => return Err(problem),
                 },
                 raw::Source::HereDoc(document) => self.here_document(document)?,
-                _ => return Err(Problem::Syntax("unknown kind of source".to_owned())),
+                _ => {
+                    return Err(DockerfileProblem::Syntax(
+                        "unknown kind of source".to_owned(),
+                    ));
+                }
             });
         }
         Ok(copying)
     }
 
-    fn here_document(&self, document: &raw::HereDoc<'_>) -> Result<Source, Problem> {
-        // The parser keeps the text only; the name is the line that ends it.
+    fn here_document(&self, document: &raw::HereDoc<'_>) -> Result<CopySource, DockerfileProblem> {
+        // The parser keeps only the text. The name is in the line that terminates it.
         let name = self.text[document.span.end..]
             .lines()
             .next()
@@ -578,41 +628,49 @@ impl Reader<'_> {
             .to_owned();
         let lexer = Lexer {
             escape: '\\',
-            quotes: Quotes::Kept,
+            quotes: QuoteMode::Literal,
             lookup: &|name| self.lookup(name),
         };
         let text = if document.expand {
-            self.told(&document.value, |_, text| Ok(lexer.expand(text)?))?
+            self.expand_if_known(&document.value, |_, text| Ok(lexer.expand(text)?))?
         } else {
             document.value.to_string()
         };
         self.grow(text.len())?;
-        Ok(Source::Text { name, text })
+        Ok(CopySource::HereDocument { name, text })
     }
 
-    fn command(&self, command: &raw::Command<'_>) -> Result<Command, Problem> {
+    fn command(&self, command: &raw::Command<'_>) -> Result<DockerfileCommand, DockerfileProblem> {
         match command {
-            raw::Command::Exec(words) => Ok(Command::Exec(texts(&words.value))),
-            // Only in the text itself: the parser is shown something else.
+            raw::Command::Exec(words) => Ok(DockerfileCommand::Exec(texts(&words.value))),
+            // The parser sees a placeholder for an empty list, so the original text is checked.
             raw::Command::Shell(line)
                 if self.text.get(line.span.clone()).is_some_and(is_empty_list) =>
             {
-                Ok(Command::Exec(Vec::new()))
+                Ok(DockerfileCommand::Exec(Vec::new()))
             }
-            raw::Command::Shell(line) => Ok(Command::Shell(joined(line.value, self.escape))),
-            _ => Err(Problem::Syntax("unknown form of a command".to_owned())),
+            raw::Command::Shell(line) => Ok(DockerfileCommand::Shell(join_lines(
+                line.value,
+                self.escape,
+            ))),
+            _ => Err(DockerfileProblem::Syntax(
+                "unknown form of a command".to_owned(),
+            )),
         }
     }
 
-    fn health(&self, check: &raw::HealthcheckInstruction<'_>) -> Result<Health, Problem> {
+    fn health(
+        &self,
+        check: &raw::HealthcheckInstruction<'_>,
+    ) -> Result<Healthcheck, DockerfileProblem> {
         let raw::HealthcheckArguments::Cmd { arguments, .. } = &check.arguments else {
-            return Ok(Health::None);
+            return Ok(Healthcheck::None);
         };
         let (mut interval, mut timeout, mut start_period, mut start_interval, mut retries) =
             (None, None, None, None, None);
         for flag in &check.options {
             let value = flag.value.as_ref().map_or("", |value| &*value.value);
-            let invalid = || Problem::Flag {
+            let invalid = || DockerfileProblem::Flag {
                 flag: format!("--{}", flag.name.value),
                 value: value.to_owned(),
             };
@@ -626,7 +684,7 @@ impl Reader<'_> {
                 _ => return Err(invalid()),
             }
         }
-        Ok(Health::Check {
+        Ok(Healthcheck::Check {
             command: self.command(arguments)?,
             interval,
             timeout,
@@ -637,20 +695,21 @@ impl Reader<'_> {
     }
 }
 
-/// Sets `name` in a list of variables, in its place where it is there.
+/// Sets the variable `name`. An existing variable keeps its position in the list.
 pub fn set(variables: &mut Vec<(String, String)>, name: &str, value: &str) {
-    match variables.iter_mut().find(|(known, _)| known == name) {
-        Some((_, known)) => value.clone_into(known),
+    match variables.iter_mut().find(|(existing, _)| existing == name) {
+        Some((_, existing)) => value.clone_into(existing),
         None => variables.push((name.to_owned(), value.to_owned())),
     }
 }
 
+/// Returns the words as strings.
 fn texts(words: &[raw::UnescapedString<'_>]) -> Vec<String> {
     words.iter().map(|word| word.value.to_string()).collect()
 }
 
-/// Returns the platform of this machine, in the words of images.
-fn here() -> Platform {
+/// Returns the platform of this machine in the notation of images.
+fn host_platform() -> Platform {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -665,9 +724,9 @@ fn here() -> Platform {
     }
 }
 
-/// Returns a command of several lines as one: without the escapes at the ends of lines, and the
-/// comments between them.
-fn joined(text: &str, escape: char) -> String {
+/// Joins the lines of a command: removes escape characters at the ends of lines, and the comments
+/// between them.
+fn join_lines(text: &str, escape: char) -> String {
     let mut line = String::new();
     for (count, part) in text.lines().enumerate() {
         if count > 0 && (part.trim_start().starts_with('#') || part.trim().is_empty()) {
@@ -679,7 +738,7 @@ fn joined(text: &str, escape: char) -> String {
     line.trim().to_owned()
 }
 
-/// Returns a duration as Go writes them: `1m30s`, `1.5h`, `300ms`.
+/// Parses a duration in Go's notation: `1m30s`, `1.5h`, `300ms`. `None` if it is malformed.
 fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = 0.0;
@@ -718,14 +777,14 @@ mod tests {
 
     use super::*;
 
-    fn read(text: &str) -> Result<Vec<Action>, DockerfileError> {
+    fn read(text: &str) -> Result<Vec<DockerfileAction>, DockerfileError> {
         let arguments = [("GIVEN".to_owned(), "given".to_owned())].into();
         let target = "linux/arm/v7".parse().expect("a platform");
         let environment = [
             ("PATH".to_owned(), "/bin".to_owned()),
             ("SHADOW".to_owned(), "base".to_owned()),
         ];
-        let setting = Setting {
+        let setting = StageSettings {
             arguments: &arguments,
             target: Some(&target),
             environment: Some(&environment),
@@ -733,11 +792,11 @@ mod tests {
         Ok(steps(text, &setting)?
             .into_iter()
             .map(|step| step.action)
-            .filter(|action| !matches!(action, Action::From(_)))
+            .filter(|action| !matches!(action, DockerfileAction::From(_)))
             .collect())
     }
 
-    fn one(line: &str) -> Action {
+    fn one(line: &str) -> DockerfileAction {
         read(&format!("FROM a\n{line}"))
             .unwrap_or_else(|error| panic!("{line}: {error}"))
             .pop()
@@ -755,7 +814,7 @@ mod tests {
     }
 
     #[test]
-    fn environment_goes_before_arguments_and_platforms_must_be_declared() {
+    fn environment_takes_precedence_over_arguments() {
         for (text, expected) in [
             ("ARG X=1\nENV V=$X", "1"),
             ("ARG X=1\nENV X=2\nENV V=$X", "2"),
@@ -770,10 +829,10 @@ mod tests {
                 "linux/arm/v7-v7",
             ),
             ("ENV V=$PATH:/x", "/bin:/x"),
-            // All values of one instruction are those from before it.
+            // The values in one instruction do not see the variables that it sets.
             ("ENV X=1\nENV X=2 V=$X", "1"),
         ] {
-            let Some(Action::Environment(pairs)) =
+            let Some(DockerfileAction::Environment(pairs)) =
                 read(&format!("FROM a\n{text}")).expect(text).pop()
             else {
                 panic!("{text}")
@@ -784,7 +843,7 @@ mod tests {
                 "{text}"
             );
         }
-        let Some(Action::Environment(pairs)) =
+        let Some(DockerfileAction::Environment(pairs)) =
             read("ARG X=g\nARG Y=$X$X\nFROM a\nARG X\nARG Y\nARG X=$Y\nENV V=$X")
                 .expect("a file")
                 .pop()
@@ -795,51 +854,60 @@ mod tests {
     }
 
     #[test]
-    fn instructions_are_typed() {
+    fn steps_returns_typed_instructions() {
         assert_eq!(
             one("ENV A=\"b c\" D='$A'"),
-            Action::Environment(owned([("A", "b c"), ("D", "$A")]))
+            DockerfileAction::Environment(owned([("A", "b c"), ("D", "$A")]))
         );
         assert_eq!(
             one("LABEL a.b=\"c\\\n d\""),
-            Action::Labels(owned([("a.b", "c d")]))
+            DockerfileAction::Labels(owned([("a.b", "c d")]))
         );
         assert_eq!(
             one("CMD [\"a\", \"$PATH\"]"),
-            Action::Command(Command::Exec(strings(["a", "$PATH"])))
+            DockerfileAction::Command(DockerfileCommand::Exec(strings(["a", "$PATH"])))
         );
         assert_eq!(
             one("ENTRYPOINT exec \\\n# no\n\n  $PATH \"x\""),
-            Action::Entrypoint(Command::Shell("exec   $PATH \"x\"".to_owned()))
+            DockerfileAction::Entrypoint(DockerfileCommand::Shell("exec   $PATH \"x\"".to_owned()))
         );
         assert_eq!(
             one("CMD [\"a\""),
-            Action::Command(Command::Shell("[\"a\"".to_owned()))
+            DockerfileAction::Command(DockerfileCommand::Shell("[\"a\"".to_owned()))
         );
         assert_eq!(
             one("EXPOSE 80 $PATH/tcp"),
-            Action::Expose(strings(["80", "/bin/tcp"]))
+            DockerfileAction::Expose(strings(["80", "/bin/tcp"]))
         );
         assert_eq!(
             one("VOLUME [\"/a\", \"$PATH\"]"),
-            Action::Volumes(strings(["/a", "/bin"]))
+            DockerfileAction::Volumes(strings(["/a", "/bin"]))
         );
-        assert_eq!(one("VOLUME /a /b"), Action::Volumes(strings(["/a", "/b"])));
+        assert_eq!(
+            one("VOLUME /a /b"),
+            DockerfileAction::Volumes(strings(["/a", "/b"]))
+        );
         assert_eq!(
             one("WORKDIR \"/a b\"/$PATH"),
-            Action::WorkingDirectory("/a b//bin".to_owned())
+            DockerfileAction::WorkingDirectory("/a b//bin".to_owned())
         );
         assert_eq!(
             one("SHELL [\"/bin/bash\", \"-c\"]"),
-            Action::Shell(strings(["/bin/bash", "-c"]))
+            DockerfileAction::Shell(strings(["/bin/bash", "-c"]))
         );
-        assert_eq!(one("HEALTHCHECK NONE"), Action::Healthcheck(Health::None));
+        assert_eq!(
+            one("HEALTHCHECK NONE"),
+            DockerfileAction::Healthcheck(Healthcheck::None)
+        );
         assert_eq!(
             one("RUN --mount=type=cache,target=/x y"),
-            Action::Run { binds: false }
+            DockerfileAction::Run { binds: false }
         );
-        assert_eq!(one("RUN --mount=target=/x y"), Action::Run { binds: true });
-        let Action::Healthcheck(Health::Check {
+        assert_eq!(
+            one("RUN --mount=target=/x y"),
+            DockerfileAction::Run { binds: true }
+        );
+        let DockerfileAction::Healthcheck(Healthcheck::Check {
             interval,
             retries,
             command,
@@ -852,8 +920,8 @@ mod tests {
             (interval, retries),
             (Some(Duration::from_secs(90)), Some(3))
         );
-        assert_eq!(command, Command::Shell("x".to_owned()));
-        let Action::Copy(copying) =
+        assert_eq!(command, DockerfileCommand::Shell("x".to_owned()));
+        let DockerfileAction::Copy(copying) =
             one("ADD --chown=$PATH --chmod=755 --link --checksum=x a [b] /c")
         else {
             panic!("no ADD")
@@ -873,13 +941,13 @@ mod tests {
     }
 
     #[test]
-    fn here_documents_have_a_name_and_a_text() {
-        let Action::Copy(copying) =
+    fn here_documents_have_a_name_and_text() {
+        let DockerfileAction::Copy(copying) =
             one("COPY <<one.txt <<-'two' /d/\n$PATH 'q'\none.txt\n\t$PATH\n\ttwo")
         else {
             panic!("no COPY")
         };
-        let text = |name: &str, text: &str| Source::Text {
+        let text = |name: &str, text: &str| CopySource::HereDocument {
             name: name.to_owned(),
             text: text.to_owned(),
         };
@@ -890,7 +958,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_that_are_fetched_are_known() {
+    fn remote_source_recognises_urls() {
         for (line, expected) in [
             ("ADD https://x/y /", true),
             ("ADD git@github.com:a/b.git /", true),
@@ -898,28 +966,28 @@ mod tests {
             ("COPY https://x/y /", false),
             ("ADD a.tar.gz /", false),
         ] {
-            let Action::Copy(copying) = one(line) else {
+            let DockerfileAction::Copy(copying) = one(line) else {
                 panic!("{line}")
             };
-            assert_eq!(copying.fetched().is_some(), expected, "{line}");
+            assert_eq!(copying.remote_source().is_some(), expected, "{line}");
         }
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line() {
+    fn steps_reports_errors_with_their_line() {
         for (line, message) in [
-            ("ENV A", "line 2: `A` is no pair of a name and a value"),
+            ("ENV A", "line 2: `A` is not a name with a value"),
             (
                 "WORKDIR $NOT",
-                "line 2: nothing is left once its variables are replaced",
+                "line 2: the value is empty after expansion of its variables",
             ),
             (
                 "COPY a ${X/y/z}",
-                "line 2: `${X/y/z}` is no reference to an argument that is understood here",
+                "line 2: `${X/y/z}` is not a supported reference to an argument",
             ),
             (
                 "HEALTHCHECK --interval=soon CMD x",
-                "line 2: `--interval=soon` is not understood",
+                "line 2: `--interval=soon` is not valid",
             ),
         ] {
             assert_eq!(
@@ -932,7 +1000,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_read_as_in_go() {
+    fn duration_follows_go() {
         for (text, millis) in [
             ("30s", 30_000),
             ("1.5h", 5_400_000),
@@ -951,9 +1019,9 @@ mod tests {
     }
 
     #[test]
-    fn hostile_files_are_refused_in_bounded_time() {
+    fn steps_limits_expansion() {
         let began = Instant::now();
-        let long = format!("FROM a\nENV A={}", "x".repeat(LONGEST_FILE - 20));
+        let long = format!("FROM a\nENV A={}", "x".repeat(MAX_FILE_BYTES - 20));
         assert!(
             read(&long)
                 .expect_err("refused")
@@ -965,7 +1033,7 @@ mod tests {
             doubling += &format!("ENV A{level}=$A{0}$A{0}\n", level - 1);
         }
         assert!(read(&doubling).is_err());
-        assert!(read(&("FROM a\n".to_owned() + &"ENV A=1\n".repeat(MOST_INSTRUCTIONS))).is_err());
+        assert!(read(&("FROM a\n".to_owned() + &"ENV A=1\n".repeat(MAX_INSTRUCTIONS))).is_err());
         assert!(
             began.elapsed() < Duration::from_secs(20),
             "{:?}",
@@ -975,7 +1043,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_gives_steps_or_an_error(text in "(FROM a\n)(FROM |ARG |RUN |COPY |ADD |ENV |LABEL |CMD |VOLUME |SHELL |HEALTHCHECK |--from=|[$]|[{]|[}]|[\\[]|:-|\"|'|\\\\|\n|\r|,|a|=|<<E|\nE\n|/|\\PC){0,40}") {
+        fn steps_never_panics(text in "(FROM a\n)(FROM |ARG |RUN |COPY |ADD |ENV |LABEL |CMD |VOLUME |SHELL |HEALTHCHECK |--from=|[$]|[{]|[}]|[\\[]|:-|\"|'|\\\\|\n|\r|,|a|=|<<E|\nE\n|/|\\PC){0,40}") {
             let _ = read(&text);
         }
     }

@@ -1,31 +1,31 @@
-//! Patterns of paths: the sources of `COPY` with wildcards, and `.dockerignore`.
+//! Path patterns: the sources of `COPY`, and `.dockerignore`.
 //!
-//! Paths are relative to the folder, parted by `/`, without `.` and `..`.
+//! Paths are relative to the build context, separated by `/`, without `.` and `..`.
 
 use regex::{Regex, RegexBuilder};
 use thiserror::Error;
 
 use crate::model::text::excerpt;
 
-/// The longest pattern, in bytes.
-const LONGEST: usize = 4096;
+/// Maximum length of a pattern, in bytes.
+const MAX_PATTERN_LENGTH: usize = 4096;
 
-/// The most patterns that a `.dockerignore` may have.
-const MOST: usize = 1_000;
+/// Maximum number of patterns in a `.dockerignore`.
+const MAX_PATTERNS: usize = 1_000;
 
-/// The most memory that a compiled pattern may take, in bytes.
-const LARGEST: usize = 1024 * 1024;
+/// Maximum size of a compiled pattern, in bytes.
+const MAX_COMPILED_BYTES: usize = 1024 * 1024;
 
-/// Why a text is not a pattern.
+/// Error for an invalid pattern.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PatternError {
-    #[error("`{}` is not a pattern", excerpt(.0, 80))]
+    #[error("`{}` is not a valid pattern", excerpt(.0, 80))]
     Malformed(String),
-    #[error("there are more than {MOST} patterns")]
+    #[error("the file has more than {MAX_PATTERNS} patterns")]
     TooMany,
 }
 
-/// Returns whether `text` has a wildcard (`*`, `?`, `[`) that no backslash takes the meaning from.
+/// Returns true if `text` contains a wildcard (`*`, `?`, `[`) that is not escaped by a backslash.
 pub fn has_wildcard(text: &str) -> bool {
     let mut characters = text.chars();
     while let Some(character) = characters.next() {
@@ -38,8 +38,9 @@ pub fn has_wildcard(text: &str) -> bool {
     false
 }
 
-/// Returns `path` without `.`, `..`, empty parts, and slashes at its ends; what `..` would lead out
-/// of is the top, as Docker has it.
+/// Returns `path` without `.`, `..`, empty components and slashes at its ends.
+///
+/// A `..` at the top is ignored, as Docker does.
 pub fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -52,36 +53,39 @@ pub fn clean(path: &str) -> String {
     parts.join("/")
 }
 
-/// A source of `COPY` with wildcards, as Go's `filepath.Match` reads it: no wildcard stands for a
-/// slash.
+/// A source of `COPY` with wildcards, with the syntax of Go's `filepath.Match`: wildcards do not
+/// match a slash.
 #[derive(Clone, Debug)]
 pub struct Glob(Regex);
 
 impl Glob {
+    /// Compiles a pattern.
     pub fn new(text: &str) -> Result<Glob, PatternError> {
-        compile(&clean(text), Stars::WithinParts).map(Glob)
+        compile(&clean(text), DoubleStar::SameAsOne).map(Glob)
     }
 
+    /// Returns true if the pattern matches the complete path.
     pub fn matches(&self, path: &str) -> bool {
         self.0.is_match(path)
     }
 }
 
-/// What a `.dockerignore` leaves out.
+/// The rules of a `.dockerignore`.
 #[derive(Clone, Debug, Default)]
-pub struct Ignore {
-    rules: Vec<(Regex, Verdict)>,
+pub struct DockerIgnore {
+    rules: Vec<(Regex, IgnoreEffect)>,
 }
 
+/// Effect of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Out,
-    In,
+enum IgnoreEffect {
+    Exclude,
+    Include,
 }
 
-impl Ignore {
-    /// Returns the rules in the text of a `.dockerignore`.
-    pub fn parse(text: &str) -> Result<Ignore, PatternError> {
+impl DockerIgnore {
+    /// Parses a `.dockerignore`.
+    pub fn parse(text: &str) -> Result<DockerIgnore, PatternError> {
         let mut rules = Vec::new();
         for line in text
             .trim_start_matches('\u{feff}')
@@ -89,63 +93,65 @@ impl Ignore {
             .filter(|line| !line.starts_with('#'))
         {
             let line = line.trim();
-            let (verdict, pattern) = match line.strip_prefix('!') {
-                Some(pattern) => (Verdict::In, pattern.trim()),
-                None => (Verdict::Out, line),
+            let (effect, pattern) = match line.strip_prefix('!') {
+                Some(pattern) => (IgnoreEffect::Include, pattern.trim()),
+                None => (IgnoreEffect::Exclude, line),
             };
             let cleaned = clean(pattern);
-            // An empty line says nothing; nor does `.`, which is the folder itself.
+            // Empty lines and `.`, the build context itself, have no effect.
             if cleaned.is_empty() {
                 continue;
             }
-            if rules.len() == MOST {
+            if rules.len() == MAX_PATTERNS {
                 return Err(PatternError::TooMany);
             }
-            rules.push((compile(&cleaned, Stars::OverParts)?, verdict));
+            rules.push((compile(&cleaned, DoubleStar::AnyDepth)?, effect));
         }
-        Ok(Ignore { rules })
+        Ok(DockerIgnore { rules })
     }
 
-    /// Returns whether something can be kept in a directory that is left out.
+    /// Returns true if a rule starts with `!`, so that an excluded directory may contain included
+    /// files.
     pub fn has_exceptions(&self) -> bool {
         self.rules
             .iter()
-            .any(|(_, verdict)| *verdict == Verdict::In)
+            .any(|(_, effect)| *effect == IgnoreEffect::Include)
     }
 
-    /// Returns whether `path` is left out: the last rule that matches it, or something that it is
-    /// in, decides.
-    pub fn leaves_out(&self, path: &str) -> bool {
+    /// Returns true if `path` is excluded. The last rule that matches the path or one of its parent
+    /// directories decides.
+    pub fn excludes(&self, path: &str) -> bool {
         let parents = path.match_indices('/').map(|(at, _)| &path[..at]);
-        let places: Vec<&str> = parents.chain([path]).collect();
+        let candidates: Vec<&str> = parents.chain([path]).collect();
         let last = self
             .rules
             .iter()
             .rev()
-            .find(|(pattern, _)| places.iter().any(|place| pattern.is_match(place)));
-        last.is_some_and(|(_, verdict)| *verdict == Verdict::Out)
+            .find(|(pattern, _)| candidates.iter().any(|path| pattern.is_match(path)));
+        last.is_some_and(|(_, effect)| *effect == IgnoreEffect::Exclude)
     }
 }
 
-/// What two stars stand for.
+/// Meaning of `**`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stars {
-    /// The same as one.
-    WithinParts,
-    /// Any number of whole parts.
-    OverParts,
+enum DoubleStar {
+    /// The same as `*`.
+    SameAsOne,
+    /// Any number of path components.
+    AnyDepth,
 }
 
-fn compile(pattern: &str, stars: Stars) -> Result<Regex, PatternError> {
+/// Compiles a pattern to a regular expression.
+fn compile(pattern: &str, stars: DoubleStar) -> Result<Regex, PatternError> {
     let malformed = || PatternError::Malformed(pattern.to_owned());
-    if pattern.len() > LONGEST {
+    if pattern.len() > MAX_PATTERN_LENGTH {
         return Err(malformed());
     }
     let mut expression = String::from("(?s)^");
     let mut characters = pattern.chars().peekable();
     while let Some(character) = characters.next() {
         match character {
-            '*' if stars == Stars::OverParts && characters.peek() == Some(&'*') => {
+            '*' if stars == DoubleStar::AnyDepth && characters.peek() == Some(&'*') => {
                 characters.next();
                 if characters.peek() == Some(&'/') {
                     characters.next();
@@ -181,11 +187,12 @@ fn compile(pattern: &str, stars: Stars) -> Result<Regex, PatternError> {
     }
     expression.push('$');
     RegexBuilder::new(&expression)
-        .size_limit(LARGEST)
+        .size_limit(MAX_COMPILED_BYTES)
         .build()
         .map_err(|_| malformed())
 }
 
+/// Appends a literal character to a regular expression.
 fn push_literal(expression: &mut String, literal: char) {
     if literal.is_ascii_punctuation() {
         expression.push('\\');
@@ -198,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wildcards_match_as_in_go() {
+    fn glob_matches_as_in_go() {
         for (pattern, path, expected) in [
             ("*.txt", "a.txt", true),
             ("*.txt", "d/a.txt", false),
@@ -228,8 +235,8 @@ mod tests {
     }
 
     #[test]
-    fn the_last_rule_of_a_dockerignore_decides() {
-        let ignore = Ignore::parse("\u{feff}# comment\n*.log\n!keep.log\n/build\n!build/out\n**/cache\nsrc/**/*.o\n  \n.\n! docs/x \n")
+    fn excludes_applies_the_last_matching_rule() {
+        let ignore = DockerIgnore::parse("\u{feff}# comment\n*.log\n!keep.log\n/build\n!build/out\n**/cache\nsrc/**/*.o\n  \n.\n! docs/x \n")
             .expect("rules");
         for (path, expected) in [
             ("a.log", true),
@@ -244,17 +251,17 @@ mod tests {
             ("src/a/b/c.o", true),
             ("src/a.c", false),
         ] {
-            assert_eq!(ignore.leaves_out(path), expected, "{path}");
+            assert_eq!(ignore.excludes(path), expected, "{path}");
         }
         assert!(
-            Ignore::parse("**\n!a")
-                .is_ok_and(|ignore| ignore.leaves_out("x/y") && !ignore.leaves_out("a/b"))
+            DockerIgnore::parse("**\n!a")
+                .is_ok_and(|ignore| ignore.excludes("x/y") && !ignore.excludes("a/b"))
         );
-        assert!(Ignore::parse("[").is_err());
+        assert!(DockerIgnore::parse("[").is_err());
     }
 
     #[test]
-    fn paths_are_cleaned_without_leaving_the_top() {
+    fn clean_never_leaves_the_top() {
         for (path, cleaned) in [
             ("../a", "a"),
             ("/a//b/./c/", "a/b/c"),
@@ -267,13 +274,13 @@ mod tests {
     }
 
     #[test]
-    fn hostile_patterns_are_bounded() {
+    fn patterns_are_limited() {
         let began = std::time::Instant::now();
-        let many = Ignore::parse(&"**/a*b*c*d*e*/**\n".repeat(200)).expect("rules");
-        assert!(!many.leaves_out(&"a/".repeat(1000)));
+        let many = DockerIgnore::parse(&"**/a*b*c*d*e*/**\n".repeat(200)).expect("rules");
+        assert!(!many.excludes(&"a/".repeat(1000)));
         assert!(Glob::new(&"a".repeat(5000)).is_err());
         assert_eq!(
-            Ignore::parse(&"a\n".repeat(MOST + 1)).err(),
+            DockerIgnore::parse(&"a\n".repeat(MAX_PATTERNS + 1)).err(),
             Some(PatternError::TooMany)
         );
         assert!(

@@ -1,8 +1,12 @@
+//! Tests of the base image, and fuzzing of Dockerfiles and patterns.
+
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::Variables;
 
 const NONE: &[(&str, &str)] = &[];
 
@@ -10,15 +14,15 @@ fn read(
     text: &str,
     given: &[(&str, &str)],
     environment: &[(&str, &str)],
-) -> Result<Foundation, DockerfileError> {
+) -> Result<FinalStageBase, DockerfileError> {
     let given = given
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
     let environment = environment.iter().copied().collect();
-    foundation(
+    final_stage_base(
         text,
-        Values {
+        ArgumentValues {
             given: &given,
             environment: &environment,
         },
@@ -27,10 +31,10 @@ fn read(
 
 /// Returns the base and its line.
 fn found(text: &str) -> (String, usize) {
-    let foundation = read(text, NONE, NONE).unwrap_or_else(|error| panic!("{text}: {error}"));
-    match foundation.base {
-        Base::Scratch => ("scratch".to_owned(), foundation.line),
-        Base::Image(image) => (image.to_string(), foundation.line),
+    let stage = read(text, NONE, NONE).unwrap_or_else(|error| panic!("{text}: {error}"));
+    match stage.base {
+        DockerfileBase::Scratch => ("scratch".to_owned(), stage.line),
+        DockerfileBase::Image(image) => (image.to_string(), stage.line),
     }
 }
 
@@ -39,17 +43,17 @@ fn base(text: &str, given: &[(&str, &str)], environment: &[(&str, &str)]) -> Str
         .unwrap_or_else(|error| panic!("{text}: {error}"))
         .base
     {
-        Base::Scratch => "scratch".to_owned(),
-        Base::Image(image) => image.to_string(),
+        DockerfileBase::Scratch => "scratch".to_owned(),
+        DockerfileBase::Image(image) => image.to_string(),
     }
 }
 
-fn refused(text: &str) -> String {
-    read(text, NONE, NONE).expect_err("refused").to_string()
+fn error_of(text: &str) -> String {
+    read(text, NONE, NONE).expect_err("invalid").to_string()
 }
 
 #[test]
-fn the_base_of_the_last_stage_is_found_behind_the_stages_it_builds_on() {
+fn final_stage_base_follows_stages() {
     for (text, image, line) in [
         ("FROM r.example/a:1", "r.example/a:1", 1),
         (
@@ -72,7 +76,7 @@ fn the_base_of_the_last_stage_is_found_behind_the_stages_it_builds_on() {
             "r.example/b:1",
             2,
         ),
-        // A stage is known only below its own line.
+        // A stage can only be used below its own line.
         (
             "FROM later\nFROM r.example/a:1 AS later\nFROM r.example/b:1",
             "r.example/b:1",
@@ -128,7 +132,7 @@ fn the_base_of_the_last_stage_is_found_behind_the_stages_it_builds_on() {
 }
 
 #[test]
-fn arguments_are_taken_from_the_flag_then_the_default_then_the_environment() {
+fn arguments_prefer_the_flag_then_the_default_then_the_environment() {
     let text = "ARG TAG=1\nFROM r.example/a:$TAG";
     assert_eq!(
         base(text, &[("TAG", "3")], &[("TAG", "2")]),
@@ -150,7 +154,7 @@ fn arguments_are_taken_from_the_flag_then_the_default_then_the_environment() {
 }
 
 #[test]
-fn references_are_replaced_as_builders_do() {
+fn references_are_expanded_as_builders_do() {
     for (text, image) in [
         (
             "ARG R=r.example\nARG N=${R}/a V=1\nFROM ${N}:${V}",
@@ -175,7 +179,7 @@ fn references_are_replaced_as_builders_do() {
             "ARG S=base\nFROM r.example/a:1 AS base\nFROM $S",
             "r.example/a:1",
         ),
-        // What is declared in a stage means nothing for FROM.
+        // Arguments that are declared in a stage are not available in FROM.
         (
             "ARG A=1\nFROM r.example/a:$A\nARG A=2\nFROM r.example/b:$A",
             "r.example/b:1",
@@ -190,61 +194,61 @@ fn references_are_replaced_as_builders_do() {
 }
 
 #[test]
-fn what_cannot_be_known_is_told_with_its_line() {
+fn errors_name_their_line() {
     for (text, message) in [
-        ("", "there is no FROM"),
-        ("# nothing\nARG A=1\n", "there is no FROM"),
+        ("", "the file has no FROM instruction"),
+        ("# nothing\nARG A=1\n", "the file has no FROM instruction"),
         ("RUN x\nFROM a", "line 1: expected FROM"),
         ("FROM a\nFRUM b", "line 2: unknown instruction 'FRUM'"),
         ("FROM a b", "line 1: expected AS"),
         (
             "\nARG T\nFROM a:$T",
-            "line 3: `T` has no value: its ARG has no default, and no environment variable of that name is set",
+            "line 3: `T` has no value: its ARG has no default, and the environment variable is not set",
         ),
         ("FROM a:$T", "line 1: `T` is not declared"),
         ("ARG T\nFROM a:${T:?give-a-tag}", "line 2: `T`: give-a-tag"),
         (
             "ARG T=1\nFROM a:${T%x}",
-            "line 2: `${T%x}` is no reference to an argument that is understood here",
+            "line 2: `${T%x}` is not a supported reference to an argument",
         ),
         (
             "ARG T='1\nFROM a",
-            "line 1: a quote or a brace is not closed",
+            "line 1: a closing quote or brace is missing",
         ),
         (
             "ARG T=\nFROM $T",
-            "line 2: FROM names nothing once its arguments are replaced",
+            "line 2: the image in FROM is empty after expansion of its arguments",
         ),
         (
             "FROM a:b:c",
             "line 1: `b:c` is not a tag: a tag consists of letters, digits, `_`, `.` and `-`, and does not start with `.` or `-`",
         ),
     ] {
-        assert_eq!(refused(text), message, "{text}");
+        assert_eq!(error_of(text), message, "{text}");
     }
-    let hint = |text: &str| read(text, NONE, NONE).expect_err("refused").hint();
+    let hint = |text: &str| read(text, NONE, NONE).expect_err("invalid").hint();
     assert_eq!(
         hint("ARG T\nFROM a:$T").as_deref(),
-        Some("give it with `--build-arg T=VALUE`")
+        Some("set it with `--build-arg T=VALUE`")
     );
 }
 
 #[test]
-fn secrets_of_the_environment_stay_out_of_references() {
+fn arguments_do_not_read_secrets_from_the_environment() {
     let error = read(
         "ARG CI_JOB_TOKEN\nFROM evil.example/a:$CI_JOB_TOKEN",
         NONE,
         &[("CI_JOB_TOKEN", "hunter2")],
     )
-    .expect_err("refused");
+    .expect_err("invalid");
     assert_eq!(
         error.to_string(),
-        "line 2: `CI_JOB_TOKEN` is named like a secret and not taken from the environment"
+        "line 2: `CI_JOB_TOKEN` is named like a secret, so the environment variable is not used"
     );
 }
 
 #[test]
-fn hostile_files_are_refused_in_bounded_time() {
+fn final_stage_base_limits_expansion() {
     let mut doubling = "ARG A0=xxxxxxxx\n".to_owned();
     for level in 1..60 {
         doubling += &format!("ARG A{level}=$A{0}$A{0}\n", level - 1);
@@ -253,10 +257,10 @@ fn hostile_files_are_refused_in_bounded_time() {
         format!("ARG A={}\n", "x".repeat(16_000)) + &"ARG B=$A\n".repeat(50_000) + "FROM a";
     let nested = format!("FROM {}", "${A:-".repeat(3000));
     let began = Instant::now();
-    assert!(refused(&(doubling + "FROM a")).contains("longer than 16384 bytes"));
-    assert!(refused(&many_values).contains("longer than 16384 bytes"));
-    assert!(refused(&nested).contains("is no reference"));
-    assert!(refused(&"x".repeat(LONGEST_FILE + 1)).contains("longer than 1024 KiB"));
+    assert!(error_of(&(doubling + "FROM a")).contains("longer than 16384 bytes"));
+    assert!(error_of(&many_values).contains("longer than 16384 bytes"));
+    assert!(error_of(&nested).contains("is not a supported reference"));
+    assert!(error_of(&"x".repeat(MAX_FILE_BYTES + 1)).contains("larger than 1024 KiB"));
     let stages = "FROM a AS b\n".repeat(80_000);
     assert_eq!(found(&stages).1, 80_000);
     assert!(
@@ -268,12 +272,12 @@ fn hostile_files_are_refused_in_bounded_time() {
 
 proptest! {
     #[test]
-    fn any_text_gives_a_base_or_an_error(text in "(FROM |ARG |RUN |as |[$]|[{]|[}]|:-|\"|'|\\\\|\n|a|=|<<E|# escape=`\n|\\PC){0,40}") {
+    fn final_stage_base_never_panics(text in "(FROM |ARG |RUN |as |[$]|[{]|[}]|:-|\"|'|\\\\|\n|a|=|<<E|# escape=`\n|\\PC){0,40}") {
         let _ = read(&text, NONE, NONE);
     }
 }
 
-/// Dockerfiles with something of everything.
+/// Dockerfiles that contain every instruction.
 const SEEDS: [&str; 3] = [
     "# syntax=docker/dockerfile:1\n# escape=`\nARG V=1\nFROM r.example/a:${V:-2} AS one\nFROM one\nCOPY --from=0 --chown=a:b --chmod=755 x y /z/\nRUN <<EOF\necho\nEOF\n",
     "FROM a\nARG A=\"b c\"\nENV A=$A B='c' \\\n  C=${A:+x}\nLABEL a=b\nADD [\"a b\", \"/c\"]\nHEALTHCHECK --interval=1m CMD x\nEXPOSE 80/tcp 1-9\nSTOPSIGNAL 9\nSHELL [\"a\"]\nVOLUME [\"/x\"]\nUSER a:b\nWORKDIR x\nENTRYPOINT [\"x\"]\nCMD x y\nONBUILD RUN x\n",
@@ -286,36 +290,36 @@ fn fuzzing_dockerfiles() {
         BTreeMap::from([("V".to_owned(), "3".to_owned())]),
         Variables::default(),
     );
-    let folder = [Listed {
+    let folder = [ContextFile {
         path: "a.txt".to_owned(),
-        kind: ListedKind::File,
+        kind: ContextFileKind::File,
     }];
     let target = "linux/arm64".parse().expect("a platform");
     let known = [("PATH".to_owned(), "/bin".to_owned())];
     crate::model::fuzz_tests::fuzz("Dockerfiles", &SEEDS, |input| {
         let text = crate::model::fuzz_tests::text(input);
         drop(
-            foundation(
+            final_stage_base(
                 &text,
-                Values {
+                ArgumentValues {
                     given: &given,
                     environment: &environment,
                 },
             )
             .map_err(|error| (error.to_string(), error.hint())),
         );
-        let setting = instructions::Setting {
+        let setting = instructions::StageSettings {
             arguments: &given,
             target: Some(&target),
             environment: Some(&known),
         };
         drop(instructions::steps(&text, &setting).map_err(|error| error.to_string()));
-        let building = Building {
+        let building = BuildParameters {
             arguments: &given,
             platforms: std::slice::from_ref(&target),
         };
         drop(context_files(&text, building, &folder, None).map_err(|error| error.to_string()));
-        drop(refusal(&text, &given).map_err(|error| error.to_string()));
+        drop(first_unsupported(&text, &given).map_err(|error| error.to_string()));
     });
 }
 
@@ -326,8 +330,8 @@ fn fuzzing_patterns() {
         &["# a\n*.txt\n!a/**/b\n[a-c]?\\*\n", "**/x", "a{b,c}"],
         |input| {
             let text = crate::model::fuzz_tests::text(input);
-            if let Ok(ignore) = patterns::Ignore::parse(&text) {
-                ignore.leaves_out("a/b/c.txt");
+            if let Ok(ignore) = patterns::DockerIgnore::parse(&text) {
+                ignore.excludes("a/b/c.txt");
             }
             if let Ok(glob) = patterns::Glob::new(&text) {
                 glob.matches("a/b/c.txt");

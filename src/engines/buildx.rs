@@ -1,4 +1,4 @@
-//! Docker's buildx: BuildKit, inside the docker engine, in a container, or anywhere.
+//! The engine `buildx`: BuildKit in the docker engine, in a container or on another machine.
 
 use std::sync::Arc;
 
@@ -6,103 +6,111 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
-use super::emulation::{NO_EMULATOR, runs_commands};
-use super::program::{LONGEST_VERSION, Session, Tools, pairs};
-use super::{
-    Attestations, BuildRequest, Built, Engine, EngineError, EngineName, OwnBuilder, Provenance,
+use super::buildx_builder::BuildxBuilder;
+use super::emulation::{EMULATOR_HINT, runs_commands};
+use super::engine::{
+    Attestations, BuildOutcome, BuildRequest, Engine, EngineError, EngineName, Provenance,
 };
+use super::program::{EngineSession, MAX_VERSION_LENGTH, ProgramTools, pairs};
 use crate::error::chain;
 use crate::model::env;
 use crate::model::text::excerpt;
 use crate::model::{ImageReference, Platform};
 
-/// The first version that writes annotations.
-const OLDEST: (u32, u32) = (0, 12);
+/// First version that supports annotations.
+const MIN_VERSION: (u32, u32) = (0, 12);
 
-const INSTALL: &str = "install docker's plugin buildx (Debian: docker-buildx; elsewhere docker-buildx-plugin), or choose another engine";
+const INSTALL_HINT: &str = "install the docker plugin buildx (Debian: docker-buildx; elsewhere docker-buildx-plugin), or choose another engine";
 
-/// The name of a builder that is made for one session only.
-const OWN_BUILDER: &str = "imglife";
+/// Name of a builder that exists only for one session.
+const SESSION_BUILDER: &str = "imglife";
 
-/// The file of the session that tells what was built.
-const METADATA: &str = "metadata.json";
+/// File in the session directory to which buildx writes the result.
+const METADATA_FILE: &str = "metadata.json";
 
 /// Builds with `docker buildx`.
 pub(super) struct Buildx {
-    tools: Arc<Tools>,
+    tools: Arc<ProgramTools>,
     builder: Option<String>,
-    own: Option<OwnBuilder>,
-    /// What was decided at the first build; `None` before.
-    made: Mutex<Option<Made>>,
+    own: Option<BuildxBuilder>,
+    /// Builder that the first build selected; `None` before the first build.
+    selected: Mutex<Option<SelectedBuilder>>,
 }
 
-/// The builder where none was named.
+/// The builder to use if the user names none.
 #[derive(Clone)]
-enum Made {
-    /// The one at hand will do.
-    AtHand,
-    Own(String),
+enum SelectedBuilder {
+    /// The current builder of docker.
+    Current,
+    /// The builder with this name, which imglife created.
+    Created(String),
 }
 
-/// A session, with the builder to name.
-struct Opened<'a> {
-    session: Session<'a>,
+/// A session with the builder to use.
+struct OpenSession<'a> {
+    session: EngineSession<'a>,
     builder: Option<String>,
     version: String,
 }
 
-/// What `--metadata-file` tells.
+/// Content of the file that `--metadata-file` writes.
 #[derive(Default, Deserialize)]
-struct Metadata {
+struct BuildMetadata {
     #[serde(rename = "containerimage.digest", default)]
     digest: String,
 }
 
 impl Buildx {
     pub(super) fn new(
-        tools: Arc<Tools>,
+        tools: Arc<ProgramTools>,
         builder: Option<String>,
-        own: Option<OwnBuilder>,
+        own: Option<BuildxBuilder>,
     ) -> Buildx {
         Buildx {
             tools,
             builder,
             own,
-            made: Mutex::default(),
+            selected: Mutex::default(),
         }
     }
 
-    /// Returns the builder to name where none was: one that is made at the first build, where
-    /// docker has only its own.
-    async fn made(&self, session: &Session<'_>) -> Result<Option<String>, EngineError> {
+    /// Returns the builder to use if the user names none, or `None` for the current builder.
+    ///
+    /// Creates a builder at the first build if docker has only its built-in builder.
+    async fn select_builder(
+        &self,
+        session: &EngineSession<'_>,
+    ) -> Result<Option<String>, EngineError> {
         let Some(own) = &self.own else {
             return Ok(None);
         };
-        let mut made = self.made.lock().await;
-        let made = match &*made {
-            Some(known) => known.clone(),
-            None if driver(&session.ask("docker", &["buildx", "inspect"]).await?)
+        let mut selected = self.selected.lock().await;
+        let selected = match &*selected {
+            Some(selected) => selected.clone(),
+            None if driver(&session.query("docker", &["buildx", "inspect"]).await?)
                 != Some("docker") =>
             {
-                made.insert(Made::AtHand).clone()
+                selected.insert(SelectedBuilder::Current).clone()
             }
-            None => made
-                .insert(Made::Own(own.make(session, &self.tools.insecure).await?))
+            None => selected
+                .insert(SelectedBuilder::Created(
+                    own.create(session, &self.tools.insecure).await?,
+                ))
                 .clone(),
         };
-        match made {
-            Made::AtHand => Ok(None),
-            Made::Own(name) => {
-                own.connect(session).await?;
+        match selected {
+            SelectedBuilder::Current => Ok(None),
+            SelectedBuilder::Created(name) => {
+                own.create_context(session).await?;
                 Ok(Some(name))
             }
         }
     }
 
-    /// Refuses platforms whose programs nothing can run, before anything is built.
-    async fn runs_all(
+    /// Fails if the builder cannot run programs of a requested platform.
+    async fn check_platforms(
         &self,
-        session: &Session<'_>,
+        session: &EngineSession<'_>,
         builder: Option<&str>,
         request: &BuildRequest,
     ) -> Result<(), EngineError> {
@@ -110,40 +118,45 @@ impl Buildx {
             return Ok(());
         }
         let arguments: Vec<&str> = ["buildx", "inspect"].into_iter().chain(builder).collect();
-        let told = session.ask("docker", &arguments).await?;
-        let known: Vec<Platform> = platforms(&told).collect();
+        let output = session.query("docker", &arguments).await?;
+        let supported: Vec<Platform> = platforms(&output).collect();
         match request
             .platforms
             .iter()
-            .find(|wanted| !known.iter().any(|known| known.matches(wanted)))
+            .find(|wanted| !supported.iter().any(|platform| platform.matches(wanted)))
         {
-            // A builder that was not started yet tells none.
-            Some(wanted) if !known.is_empty() => Err(session
-                .error(format!("its builder cannot run programs of {wanted}"))
-                .hint(NO_EMULATOR)),
+            // A builder that is not started lists no platforms.
+            Some(wanted) if !supported.is_empty() => Err(session
+                .error(format!("the builder cannot run programs of {wanted}"))
+                .hint(EMULATOR_HINT)),
             _ => Ok(()),
         }
     }
 
-    /// Opens a session. A builder for `BUILDKITD_ADDR` is made in the session's own directory,
-    /// so that the user's list of builders stays as it is.
-    async fn session(&self, request: Option<&BuildRequest>) -> Result<Opened<'_>, EngineError> {
-        let mut session = Session::open(EngineName::Buildx, &self.tools, request)?;
+    /// Opens a session.
+    ///
+    /// If `BUILDKITD_ADDR` is set, creates a builder for it in the session directory, so that the
+    /// user's list of builders does not change.
+    async fn session(
+        &self,
+        request: Option<&BuildRequest>,
+    ) -> Result<OpenSession<'_>, EngineError> {
+        let mut session = EngineSession::open(EngineName::Buildx, &self.tools, request)?;
         let version = session
-            .ask("docker", &["buildx", "version"])
+            .query("docker", &["buildx", "version"])
             .await
-            .map_err(|error| error.hint(INSTALL))?;
+            .map_err(|error| error.hint(INSTALL_HINT))?;
         match parse_version(&version) {
             None => {
                 return Err(session
-                    .error("`docker buildx` is not there, or not what docker calls so")
-                    .hint(INSTALL));
+                    .error("`docker buildx` is not installed, or is not the docker plugin")
+                    .hint(INSTALL_HINT));
             }
-            Some(found) if found < OLDEST => {
-                let (major, minor) = OLDEST;
+            Some(found) if found < MIN_VERSION => {
+                let (major, minor) = MIN_VERSION;
                 return Err(session
                     .error(format!("`docker buildx` is older than {major}.{minor}"))
-                    .hint(INSTALL));
+                    .hint(INSTALL_HINT));
             }
             Some(_) => {}
         }
@@ -153,17 +166,17 @@ impl Buildx {
                 .nth(1)
                 .unwrap_or_default()
                 .trim_start_matches('v'),
-            LONGEST_VERSION,
+            MAX_VERSION_LENGTH,
         );
         if self.builder.is_some() {
-            return Ok(Opened {
+            return Ok(OpenSession {
                 session,
                 builder: self.builder.clone(),
                 version,
             });
         }
         let Some(address) = self.tools.variables.get_filled(env::BUILDKITD_ADDR) else {
-            return Ok(Opened {
+            return Ok(OpenSession {
                 session,
                 builder: None,
                 version,
@@ -174,13 +187,13 @@ impl Buildx {
             .environment
             .set(env::BUILDX_CONFIG, session.argument(&own)?);
         session
-            .ask(
+            .query(
                 "docker",
                 &[
                     "buildx",
                     "create",
                     "--name",
-                    OWN_BUILDER,
+                    SESSION_BUILDER,
                     "--driver",
                     "remote",
                     address,
@@ -189,12 +202,15 @@ impl Buildx {
             .await?;
         for node in self.own.iter().flat_map(|own| &own.nodes) {
             session
-                .ask("docker", &node.appended(OWN_BUILDER, "remote", &[]))
+                .query(
+                    "docker",
+                    &node.create_arguments(SESSION_BUILDER, "remote", &[]),
+                )
                 .await?;
         }
-        Ok(Opened {
+        Ok(OpenSession {
             session,
-            builder: Some(OWN_BUILDER.to_owned()),
+            builder: Some(SESSION_BUILDER.to_owned()),
             version,
         })
     }
@@ -207,99 +223,107 @@ impl Engine for Buildx {
     }
 
     async fn available(&self) -> Result<String, EngineError> {
-        let Opened {
+        let OpenSession {
             session,
             builder,
             version,
         } = self.session(None).await?;
         let arguments = ["buildx", "inspect"].into_iter().chain(builder.as_deref());
-        let told = session
-            .ask("docker", &arguments.collect::<Vec<_>>())
+        let output = session
+            .query("docker", &arguments.collect::<Vec<_>>())
             .await?;
-        // It ends well when a builder cannot be reached, and says so in one of its lines.
-        match told.lines().find_map(|line| line.strip_prefix("Error:")) {
+        // `inspect` exits with 0 if the builder is unreachable, and prints the error.
+        match output.lines().find_map(|line| line.strip_prefix("Error:")) {
             None => Ok(version),
             Some(problem) => {
                 let error = session.error(format!(
-                    "its builder cannot be used: {}",
+                    "the builder cannot be used: {}",
                     excerpt(problem, 300)
                 ));
-                Err(error.hint("start the docker engine (DOCKER_HOST), or name another builder by `builder` or IMGLIFE_BUILDER"))
+                Err(error.hint("start the docker engine (DOCKER_HOST), or set another builder with `builder` or IMGLIFE_BUILDER"))
             }
         }
     }
 
-    async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
-        let Opened {
+    async fn build(&self, request: &BuildRequest) -> Result<BuildOutcome, EngineError> {
+        let OpenSession {
             mut session,
             builder,
             ..
         } = self.session(Some(request)).await?;
         let builder = match builder {
             Some(builder) => Some(builder),
-            None => self.made(&session).await?,
+            None => self.select_builder(&session).await?,
         };
-        self.runs_all(&session, builder.as_deref(), request).await?;
+        self.check_platforms(&session, builder.as_deref(), request)
+            .await?;
         session.environment.set(
             env::SOURCE_DATE_EPOCH,
             request.created.timestamp().to_string(),
         );
         let dockerfile = session.write("Dockerfile", &request.dockerfile)?;
-        let metadata = session.path(METADATA);
-        let arguments = Arguments {
+        let metadata = session.path(METADATA_FILE);
+        let arguments = BuildxArguments {
             builder: builder.as_deref(),
             dockerfile: session.argument(&dockerfile)?,
             metadata: session.argument(&metadata)?,
-            folder: session.folder(request)?,
+            context: session.context(request)?,
             is_insecure: self.tools.is_insecure(&request.repository),
         };
-        session.run("docker", &arguments.of(request)).await?;
-        let metadata: Metadata = serde_json::from_str(&session.read(METADATA)?).unwrap_or_default();
-        Ok(Built {
+        session.run("docker", &arguments.list(request)).await?;
+        let metadata: BuildMetadata =
+            serde_json::from_str(&session.read(METADATA_FILE)?).unwrap_or_default();
+        Ok(BuildOutcome {
             digest: session.digest(&metadata.digest)?,
             warnings: Vec::new(),
         })
     }
 
     async fn close(&self) {
-        let (Some(own), Some(Made::Own(name))) = (&self.own, self.made.lock().await.take()) else {
+        let (Some(own), Some(SelectedBuilder::Created(name))) =
+            (&self.own, self.selected.lock().await.take())
+        else {
             return;
         };
         if own.keep {
             return;
         }
         let removed = async {
-            let Opened { session, .. } = self.session(None).await?;
-            own.connect(&session).await?;
-            session.ask("docker", &["buildx", "rm", &name]).await
+            let OpenSession { session, .. } = self.session(None).await?;
+            own.create_context(&session).await?;
+            session.query("docker", &["buildx", "rm", &name]).await
         };
         if let Err(error) = removed.await {
-            tracing::warn!("the builder {name} is left behind: {}", chain(&error));
+            tracing::warn!("cannot remove the builder {name}: {}", chain(&error));
         }
     }
 }
 
 impl Drop for Buildx {
     fn drop(&mut self) {
-        // Only where the run was ended at once.
-        if let (Some(own), Some(Made::Own(name))) = (&self.own, self.made.get_mut().take())
+        // `close` was not called, because the run was interrupted.
+        if let (Some(own), Some(SelectedBuilder::Created(name))) =
+            (&self.own, self.selected.get_mut().take())
             && !own.keep
         {
-            self.tools.leave("docker", &["buildx", "rm", &name]);
+            self.tools
+                .start_detached("docker", &["buildx", "rm", &name]);
         }
     }
 }
 
-struct Arguments<'a> {
+/// Arguments of `docker buildx build` that do not depend on the request.
+struct BuildxArguments<'a> {
     builder: Option<&'a str>,
     dockerfile: String,
     metadata: String,
-    folder: String,
+    context: String,
     is_insecure: bool,
 }
 
-impl Arguments<'_> {
-    fn of(self, request: &BuildRequest) -> Vec<String> {
+impl BuildxArguments<'_> {
+    /// Returns all arguments for a request.
+    fn list(self, request: &BuildRequest) -> Vec<String> {
         let Attestations { sbom, provenance } = request.attestations;
         let provenance = match provenance {
             Provenance::Off => "false",
@@ -307,7 +331,7 @@ impl Arguments<'_> {
             Provenance::Max => "mode=max",
         };
         let platforms: Vec<String> = request.platforms.iter().map(ToString::to_string).collect();
-        // BuildKit refuses annotations for an index where it writes none.
+        // BuildKit rejects annotations of an index if it writes no index.
         let level = if platforms.len() > 1 || request.attestations.any() {
             "index,manifest"
         } else {
@@ -319,8 +343,7 @@ impl Arguments<'_> {
             .map(|(name, value)| (format!("{level}:{name}"), value.clone()))
             .collect();
         let image = ImageReference::tagged(request.repository.clone(), request.tag.clone());
-        // Nothing of it stays with the engine; and only what is not unpacked there can have the
-        // times of its files rewritten.
+        // The image is not kept in the engine. `rewrite-timestamp` requires `unpack=false`.
         let mut output = format!(
             "type=image,name={image},push=true,oci-mediatypes=true,rewrite-timestamp=true,unpack=false,store=false"
         );
@@ -342,22 +365,22 @@ impl Arguments<'_> {
         arguments.extend(pairs("--build-arg", &request.arguments));
         arguments.extend(pairs("--label", &request.labels));
         arguments.extend(pairs("--annotation", &annotations));
-        arguments.push(self.folder);
+        arguments.push(self.context);
         arguments
     }
 }
 
-/// Returns the driver of a builder, as `docker buildx inspect` tells it.
-fn driver(told: &str) -> Option<&str> {
-    told.lines()
+/// Returns the driver of a builder from the output of `docker buildx inspect`.
+fn driver(output: &str) -> Option<&str> {
+    output
+        .lines()
         .find_map(|line| line.strip_prefix("Driver:"))
         .map(str::trim)
 }
 
-/// Returns the platforms that the nodes of a builder run programs of, as `docker buildx inspect`
-/// tells them.
-fn platforms(told: &str) -> impl Iterator<Item = Platform> {
-    let lists = told
+/// Returns the platforms that a builder supports from the output of `docker buildx inspect`.
+fn platforms(output: &str) -> impl Iterator<Item = Platform> {
+    let lists = output
         .lines()
         .filter_map(|line| line.strip_prefix("Platforms:"));
     lists
@@ -365,8 +388,8 @@ fn platforms(told: &str) -> impl Iterator<Item = Platform> {
         .filter_map(|name| name.trim().trim_end_matches('*').parse().ok())
 }
 
-/// Returns major and minor version, or `None` when the text is not of buildx: podman answers to the
-/// same command.
+/// Returns the major and minor version of buildx. `None` if the output is not that of buildx,
+/// because podman also supports the command.
 fn parse_version(text: &str) -> Option<(u32, u32)> {
     let version = text
         .strip_prefix("github.com/docker/buildx ")?

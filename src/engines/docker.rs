@@ -1,26 +1,26 @@
-//! The docker engine by itself: one platform, and no annotations.
+//! The engine `docker`: builds for one platform, without annotations.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::program::{LONGEST_VERSION, Session, Tools, pairs};
-use super::{BuildRequest, Built, Engine, EngineError, EngineName};
+use super::engine::{BuildOutcome, BuildRequest, Engine, EngineError, EngineName};
+use super::program::{EngineSession, MAX_VERSION_LENGTH, ProgramTools, pairs};
 use crate::model::ImageReference;
 use crate::model::env;
 use crate::model::text::excerpt;
 
-/// The first version of the client whose `build` is buildx where that is installed, and an error
-/// where BuildKit is asked for without it.
-const BUILDX_WITHIN: u32 = 23;
+/// First major version of the client whose `build` command uses buildx if that is installed, and
+/// fails if BuildKit is requested without it.
+const FIRST_VERSION_WITH_BUILDX: u32 = 23;
 
 /// Builds with `docker build` and `docker push`.
 pub(super) struct Docker {
-    tools: Arc<Tools>,
+    tools: Arc<ProgramTools>,
 }
 
 impl Docker {
-    pub(super) fn new(tools: Arc<Tools>) -> Docker {
+    pub(super) fn new(tools: Arc<ProgramTools>) -> Docker {
         Docker { tools }
     }
 }
@@ -32,33 +32,33 @@ impl Engine for Docker {
     }
 
     async fn available(&self) -> Result<String, EngineError> {
-        let session = Session::open(EngineName::Docker, &self.tools, None)?;
-        let asked = session
-            .ask("docker", &["version", "--format", "{{.Server.Version}}"])
+        let session = EngineSession::open(EngineName::Docker, &self.tools, None)?;
+        let version = session
+            .query("docker", &["version", "--format", "{{.Server.Version}}"])
             .await;
-        asked.map(|version| excerpt(&version, LONGEST_VERSION)).map_err(|error| match error.hint {
+        version.map(|version| excerpt(&version, MAX_VERSION_LENGTH)).map_err(|error| match error.hint {
             Some(_) => error,
-            None => error.hint("install docker's command line and start its engine (DOCKER_HOST), or choose another engine"),
+            None => error.hint("install the docker command line and start the docker engine (DOCKER_HOST), or choose another engine"),
         })
     }
 
-    async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
-        let mut session = Session::open(EngineName::Docker, &self.tools, Some(request))?;
-        session.attests_nothing(request.attestations)?;
+    async fn build(&self, request: &BuildRequest) -> Result<BuildOutcome, EngineError> {
+        let mut session = EngineSession::open(EngineName::Docker, &self.tools, Some(request))?;
+        session.reject_attestations(request.attestations)?;
         let [platform] = request.platforms.as_slice() else {
-            let error = session.error("builds for one platform only");
-            return Err(
-                error.hint("set `engine: buildx`, `buildah` or `podman`, or one of `platforms`")
-            );
+            let error = session.error("the engine builds for only one platform");
+            return Err(error.hint(
+                "set `engine` to `buildx`, `buildah` or `podman`, or keep one of the `platforms`",
+            ));
         };
         let client = session
-            .ask("docker", &["version", "--format", "{{.Client.Version}}"])
+            .query("docker", &["version", "--format", "{{.Client.Version}}"])
             .await?;
         let major = client
             .split('.')
             .next()
             .and_then(|major| major.trim().parse().ok());
-        if major.is_none_or(|major: u32| major < BUILDX_WITHIN)
+        if major.is_none_or(|major: u32| major < FIRST_VERSION_WITH_BUILDX)
             && session
                 .environment
                 .get_filled(env::DOCKER_BUILDKIT)
@@ -85,28 +85,29 @@ impl Engine for Docker {
         ];
         arguments.extend(pairs("--build-arg", &request.arguments));
         arguments.extend(pairs("--label", &request.labels));
-        arguments.push(session.folder(request)?);
-        let mut leftovers = session.leftovers();
-        leftovers.add(&session, "docker", &["image", "rm", &image]);
+        arguments.push(session.context(request)?);
+        let mut disposals = session.disposals();
+        disposals.add(&session, "docker", &["image", "rm", &image]);
         let pushed = async {
             session.run("docker", &arguments).await?;
-            let said = session.run("docker", &["push", &image]).await?;
+            let output = session.run("docker", &["push", &image]).await?;
             session.digest(
-                said.iter()
+                output
+                    .iter()
                     .find_map(|line| pushed_digest(line, request.tag.as_str()))
                     .unwrap_or_default(),
             )
         };
         let pushed = pushed.await;
-        leftovers.put_away().await;
-        Ok(Built {
+        disposals.run().await;
+        Ok(BuildOutcome {
             digest: pushed?,
             warnings: Vec::new(),
         })
     }
 }
 
-/// Returns the digest in docker's `TAG: digest: sha256:... size: 943`.
+/// Returns the digest in the output `TAG: digest: sha256:... size: 943` of `docker push`.
 fn pushed_digest<'a>(line: &'a str, tag: &str) -> Option<&'a str> {
     line.strip_prefix(tag)?
         .strip_prefix(": digest: ")?

@@ -1,18 +1,20 @@
-//! Whether the commands of a Dockerfile can be run for other platforms than the machine's.
+//! Check that the commands of a Dockerfile can run for the requested platforms.
 
-use super::{BuildRequest, Emulators};
-use crate::dockerfile::instructions::{Action, Setting, steps};
+use super::emulators::Emulators;
+use super::engine::BuildRequest;
+use crate::dockerfile::instructions::{DockerfileAction, StageSettings, steps};
 use crate::model::Platform;
 
-/// What to do where they cannot.
-pub(super) const NO_EMULATOR: &str = "this machine cannot run programs of that platform: install emulators (Debian: qemu-user-static; \
-     elsewhere `docker run --privileged --rm tonistiigi/binfmt --install all`), name a machine of that platform by \
+/// Hint if they cannot.
+pub(super) const EMULATOR_HINT: &str = "install emulators (Debian: qemu-user-static; elsewhere \
+     `docker run --privileged --rm tonistiigi/binfmt --install all`), add a machine of that platform with \
      `imglife run build --builder-node`, or build for fewer platforms";
 
-/// Returns whether a build runs commands of the image's own platform. What cannot be read is for
-/// the engine to judge.
+/// Returns true if a build runs commands of the target platform.
+///
+/// Returns false if the Dockerfile cannot be parsed; the engine reports the error.
 pub(super) fn runs_commands(request: &BuildRequest) -> bool {
-    let setting = Setting {
+    let setting = StageSettings {
         arguments: &request.arguments,
         target: None,
         environment: None,
@@ -20,20 +22,21 @@ pub(super) fn runs_commands(request: &BuildRequest) -> bool {
     let Ok(steps) = steps(&request.dockerfile, &setting) else {
         return false;
     };
-    let mut is_of_the_image = true;
+    let mut is_target_platform = true;
     steps.iter().any(|step| {
-        if let Action::From(stage) = &step.action {
-            // Such a stage runs on the machine itself.
-            is_of_the_image = stage.platform.is_none();
+        if let DockerfileAction::From(stage) = &step.action {
+            // A stage with `--platform` usually runs on the build platform.
+            is_target_platform = stage.platform.is_none();
         }
-        is_of_the_image && matches!(step.action, Action::Run { .. })
+        is_target_platform && matches!(step.action, DockerfileAction::Run { .. })
     })
 }
 
-/// Returns the first platform that this machine runs no programs of, as far as it tells.
-pub(super) fn foreign(platforms: &[Platform]) -> Option<&Platform> {
-    let emulators = Emulators::here();
+/// Returns the first platform whose programs this machine cannot run. `None` if it can run all of
+/// them or if that is unknown.
+pub(super) fn first_unsupported_platform(platforms: &[Platform]) -> Option<&Platform> {
+    let emulators = Emulators::detect();
     platforms
         .iter()
-        .find(|platform| emulators.run(platform) == Some(false))
+        .find(|platform| emulators.supports(platform) == Some(false))
 }

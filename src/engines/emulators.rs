@@ -1,5 +1,5 @@
-//! What lets this machine run programs of other platforms: the emulators that are registered with
-//! the kernel.
+//! The emulators that are registered with the kernel, with which this machine runs programs of
+//! other platforms.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,31 +7,32 @@ use std::path::Path;
 
 use crate::model::Platform;
 
-/// Where Linux lists what it starts foreign programs with (kernel documentation, "binfmt-misc").
-const REGISTERED: &str = "/proc/sys/fs/binfmt_misc";
+/// Directory in which Linux lists interpreters for foreign programs (kernel documentation,
+/// "binfmt-misc").
+const BINFMT_DIRECTORY: &str = "/proc/sys/fs/binfmt_misc";
 
 /// The emulators of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emulators {
-    /// This machine's own architecture, as Rust names it.
+    /// Architecture of this machine, in Rust's notation.
     machine: String,
-    /// The names of what is registered; `None` where that cannot be seen.
+    /// Names of the enabled emulators; `None` if they are not visible.
     registered: Option<BTreeSet<String>>,
 }
 
 impl Emulators {
-    /// Returns those of this machine.
-    pub fn here() -> Emulators {
+    /// Returns the emulators of this machine.
+    pub fn detect() -> Emulators {
         Emulators {
             machine: std::env::consts::ARCH.to_owned(),
-            registered: registered(Path::new(REGISTERED)),
+            registered: registered(Path::new(BINFMT_DIRECTORY)),
         }
     }
 
-    /// Returns whether this machine runs programs of `platform`; `None` where that cannot be seen.
-    pub fn run(&self, platform: &Platform) -> Option<bool> {
+    /// Returns true if this machine can run programs of `platform`. `None` if that is unknown.
+    pub fn supports(&self, platform: &Platform) -> Option<bool> {
         let wanted = qemu_name(&platform.architecture);
-        // Most, but not all, machines of 64 bits run the programs of 32.
+        // Most 64-bit machines can run 32-bit programs.
         let is_native = matches!(
             (self.machine.as_str(), wanted),
             ("x86_64", "i386") | ("aarch64", "arm") | ("powerpc64", "ppc64le")
@@ -40,7 +41,7 @@ impl Emulators {
             return Some(true);
         }
         let registered = self.registered.as_ref()?;
-        // Docker Desktop runs amd64 on Apple's processors by Rosetta.
+        // Docker Desktop runs amd64 programs on Apple processors with Rosetta.
         let names = [format!("qemu-{wanted}"), format!("qemu-{wanted}-static")];
         Some(
             names.iter().any(|name| registered.contains(name))
@@ -49,18 +50,18 @@ impl Emulators {
     }
 }
 
-/// Returns the names of what is registered and switched on in `directory`; `None` where nothing can
-/// be seen, as in most containers.
+/// Returns the names of the enabled emulators in `directory`. `None` if the directory is not
+/// available, as in most containers.
 fn registered(directory: &Path) -> Option<BTreeSet<String>> {
     if !directory.join("status").exists() {
         return None;
     }
-    let is_on =
+    let is_enabled =
         |path: &Path| fs::read_to_string(path).is_ok_and(|text| text.starts_with("enabled"));
     let entries = fs::read_dir(directory)
         .ok()?
         .flatten()
-        .filter(|entry| is_on(&entry.path()));
+        .filter(|entry| is_enabled(&entry.path()));
     Some(
         entries
             .filter_map(|entry| entry.file_name().into_string().ok())
@@ -69,7 +70,7 @@ fn registered(directory: &Path) -> Option<BTreeSet<String>> {
     )
 }
 
-/// Returns what QEMU, and mostly Rust, call an architecture.
+/// Returns the name of an architecture in QEMU, which is usually also its name in Rust.
 fn qemu_name(architecture: &str) -> &str {
     match architecture {
         "amd64" => "x86_64",
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_foreign_platform_needs_an_emulator_that_is_switched_on() {
+    fn supports_requires_an_enabled_emulator() {
         let directory = tempfile::tempdir().expect("a directory");
         assert_eq!(registered(directory.path()), None);
         for (name, text) in [
@@ -97,15 +98,15 @@ mod tests {
         ] {
             fs::write(directory.path().join(name), text).expect("a file");
         }
-        let seen = Emulators {
+        let visible = Emulators {
             machine: "x86_64".to_owned(),
             registered: registered(directory.path()),
         };
-        let blind = Emulators {
+        let hidden = Emulators {
             registered: None,
-            ..seen.clone()
+            ..visible.clone()
         };
-        for (platform, expected, unseen) in [
+        for (platform, expected, if_hidden) in [
             ("linux/amd64", Some(true), Some(true)),
             ("linux/386", Some(true), Some(true)),
             ("linux/arm64/v8", Some(true), None),
@@ -114,8 +115,8 @@ mod tests {
         ] {
             let platform = platform.parse().expect("a platform");
             assert_eq!(
-                (seen.run(&platform), blind.run(&platform)),
-                (expected, unseen),
+                (visible.supports(&platform), hidden.supports(&platform)),
+                (expected, if_hidden),
                 "{platform}"
             );
         }

@@ -1,5 +1,5 @@
-//! What all engines that call programs share: how a program is run, listened to, and understood
-//! when it fails.
+//! Calls of external programs, shared by all engines that use them: running, capturing output and
+//! interpreting failures.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
@@ -11,97 +11,102 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::emulation::NO_EMULATOR;
-use super::private::PrivateConfig;
-use super::{Attestations, BuildRequest, EngineError, EngineName, Login};
+use super::emulation::EMULATOR_HINT;
+use super::engine::{Attestations, BuildRequest, EngineError, EngineName, HostCredential};
+use super::private_config::PrivateConfig;
 use crate::command::{CommandError, ProgramCommand, ProgramStatus, Runner};
 use crate::credentials::Credential;
 use crate::error::chain;
 use crate::model::text::{Masker, excerpt};
 use crate::model::{Digest, Host, Repository, Variables};
 
-/// How many lines of an engine's output an error shows.
-const SHOWN_LINES: usize = 40;
+/// Maximum number of lines in the log of an error.
+const MAX_LOG_LINES: usize = 40;
 
-/// How many characters of a line are shown.
-const SHOWN_WIDTH: usize = 500;
+/// Maximum length of a line in the log, in characters.
+const MAX_LINE_LENGTH: usize = 500;
 
-/// How much of a version is shown, in characters.
-pub(super) const LONGEST_VERSION: usize = 40;
+/// Maximum length of a version, in characters.
+pub(super) const MAX_VERSION_LENGTH: usize = 40;
 
-/// How long a program may take to answer a question that needs no work.
-const SHORT: Duration = Duration::from_secs(60);
+/// Time limit of commands that only query information.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// After this a build is taken for one that never ends. Runs have limits of their own, and CI
-/// systems theirs.
-const LONGEST_BUILD: Duration = Duration::from_secs(24 * 60 * 60);
+/// Time limit of a build command. A run usually has a shorter limit, as do CI systems.
+const BUILD_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What programs are run with.
-pub(super) struct Tools {
+/// Settings that all sessions share.
+pub(super) struct ProgramTools {
     runner: Arc<dyn Runner>,
+    /// Environment of the run.
     pub(super) variables: Variables,
-    logins: Vec<Login>,
+    credentials: Vec<HostCredential>,
+    /// Hosts that are contacted over plain HTTP.
     pub(super) insecure: BTreeSet<Host>,
+    /// Maskers for the secrets in the environment and in `credentials`.
     maskers: [Masker; 2],
 }
 
-impl Tools {
+impl ProgramTools {
     pub(super) fn new(
         runner: Arc<dyn Runner>,
         variables: Variables,
-        logins: Vec<Login>,
+        credentials: Vec<HostCredential>,
         insecure: BTreeSet<Host>,
-    ) -> Tools {
+    ) -> ProgramTools {
         let maskers = [
             variables.masker(),
-            Masker::new(logins.iter().flat_map(|login| secrets(&login.credential))),
+            Masker::new(
+                credentials
+                    .iter()
+                    .flat_map(|credential| secrets(&credential.credential)),
+            ),
         ];
-        Tools {
+        ProgramTools {
             runner,
             variables,
-            logins,
+            credentials,
             insecure,
             maskers,
         }
     }
 
-    /// Returns whether the host of `repository` is spoken to over plain HTTP.
+    /// Returns true if the host of `repository` is contacted over plain HTTP.
     pub(super) fn is_insecure(&self, repository: &Repository) -> bool {
         repository
             .host()
             .is_some_and(|host| self.insecure.contains(host))
     }
 
-    /// Returns a host whose login is a ready bearer token, which the files of podman have no place
-    /// for.
+    /// Returns a host whose credential is a bearer token, which podman does not support.
     pub(super) fn host_with_bearer_token(&self) -> Option<&Host> {
-        self.logins
+        self.credentials
             .iter()
-            .find(|login| matches!(login.credential, Credential::Bearer { .. }))
-            .map(|login| &login.host)
+            .find(|credential| matches!(credential.credential, Credential::Bearer { .. }))
+            .map(|credential| &credential.host)
     }
 
-    /// Returns the logins with those first that a build needs: of the repository that it pushes to,
-    /// of that of its base, of whole hosts.
-    fn logins_for(&self, request: Option<&BuildRequest>) -> Vec<Login> {
-        let is_of = |login: &Login, repository: &Repository| match repository {
+    /// Returns the credentials in order of precedence for a build: of the target repository, of the
+    /// repository of the base image, of complete hosts, and all others.
+    fn credentials_for(&self, request: Option<&BuildRequest>) -> Vec<HostCredential> {
+        let is_for = |credential: &HostCredential, repository: &Repository| match repository {
             Repository::Remote { host, path } => {
-                login.host == *host && login.path.as_ref() == Some(path)
+                credential.host == *host && credential.path.as_ref() == Some(path)
             }
             Repository::Layout { .. } => false,
         };
-        let mut logins = self.logins.clone();
-        logins.sort_by_key(|login| match request {
-            Some(request) if is_of(login, &request.repository) => 0,
-            Some(request) if is_of(login, &request.base.repository) => 1,
-            _ if login.path.is_none() => 2,
+        let mut credentials = self.credentials.clone();
+        credentials.sort_by_key(|credential| match request {
+            Some(request) if is_for(credential, &request.repository) => 0,
+            Some(request) if is_for(credential, &request.base.repository) => 1,
+            _ if credential.path.is_none() => 2,
             _ => 3,
         });
-        logins
+        credentials
     }
 
-    /// Starts a program that puts something away and that nobody waits for.
-    pub(super) fn leave(&self, program: &str, arguments: &[&str]) {
+    /// Starts a program without waiting for it to finish.
+    pub(super) fn start_detached(&self, program: &str, arguments: &[&str]) {
         self.runner.spawn_detached(ProgramCommand {
             program: program.to_owned(),
             arguments: arguments
@@ -111,20 +116,21 @@ impl Tools {
             environment: self.variables.clone(),
             directory: None,
             stdin: None,
-            timeout: SHORT,
+            timeout: QUERY_TIMEOUT,
         });
     }
 
-    fn shown(&self, line: &str) -> String {
+    /// Masks, escapes and shortens a line of output.
+    fn displayed(&self, line: &str) -> String {
         let masked = self
             .maskers
             .iter()
             .fold(line.to_owned(), |line, masker| masker.mask(&line));
-        excerpt(masked.trim_end(), SHOWN_WIDTH)
+        excerpt(masked.trim_end(), MAX_LINE_LENGTH)
     }
 }
 
-/// Returns what a login must not be shown by: the secret, and the form that it has in files.
+/// Returns the texts that reveal a credential: the secret, and its encoded form in files.
 fn secrets(credential: &Credential) -> Vec<String> {
     match credential {
         Credential::Anonymous => Vec::new(),
@@ -149,32 +155,39 @@ fn secrets(credential: &Credential) -> Vec<String> {
     }
 }
 
-/// One use of an engine: its private directory, and the environment that leads there.
-pub(super) struct Session<'a> {
+/// One use of an engine: a private directory, and an environment that refers to it.
+pub(super) struct EngineSession<'a> {
     pub(super) engine: EngineName,
-    tools: &'a Tools,
+    tools: &'a ProgramTools,
     private: PrivateConfig,
     pub(super) environment: Variables,
 }
 
-/// What is to be put away by a program when a session ends, however it ends.
-pub(super) struct Leftovers<'a> {
-    tools: &'a Tools,
+/// Commands that remove temporary resources of programs at the end of a session. On drop, they are
+/// started without waiting for them.
+pub(super) struct Disposals<'a> {
+    tools: &'a ProgramTools,
     commands: Vec<ProgramCommand>,
 }
 
-impl<'a> Session<'a> {
-    /// Returns a session, with the logins for a build where it is about one.
+impl<'a> EngineSession<'a> {
+    /// Opens a session with the credentials for a build, or with all credentials if `request` is
+    /// `None`.
     pub(super) fn open(
         engine: EngineName,
-        tools: &'a Tools,
+        tools: &'a ProgramTools,
         request: Option<&BuildRequest>,
-    ) -> Result<Session<'a>, EngineError> {
-        let private = PrivateConfig::create(&tools.variables, &tools.logins_for(request)).map_err(
-            |error| EngineError::new(engine, "there is no place for its logins").caused_by(error),
-        )?;
+    ) -> Result<EngineSession<'a>, EngineError> {
+        let private = PrivateConfig::create(&tools.variables, &tools.credentials_for(request))
+            .map_err(|error| {
+                EngineError::new(
+                    engine,
+                    "cannot create a temporary directory for credentials",
+                )
+                .caused_by(error)
+            })?;
         let environment = private.environment(&tools.variables);
-        Ok(Session {
+        Ok(EngineSession {
             engine,
             tools,
             private,
@@ -182,12 +195,12 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Returns the path of a file of the session.
+    /// Returns the path of a file in the session directory.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.private.path().join(name)
     }
 
-    /// Writes a file of the session and returns its path.
+    /// Writes a file in the session directory and returns its path.
     pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf, EngineError> {
         let path = self.path(name);
         fs::write(&path, text).map_err(|error| {
@@ -197,17 +210,19 @@ impl<'a> Session<'a> {
         Ok(path)
     }
 
-    /// Reads a file that the engine wrote for the session.
+    /// Reads a file that the program wrote to the session directory. Empty if there is no such
+    /// file.
     pub(super) fn read(&self, name: &str) -> Result<String, EngineError> {
         match fs::read_to_string(self.path(name)) {
             Ok(text) => Ok(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             Err(error) => Err(self
-                .error(format!("cannot read what it wrote to {name}"))
+                .error(format!("cannot read the file {name} that the engine wrote"))
                 .caused_by(error)),
         }
     }
 
+    /// Returns an error of this engine.
     pub(super) fn error(&self, problem: impl Into<String>) -> EngineError {
         EngineError::new(self.engine, problem)
     }
@@ -231,169 +246,173 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Asks a program something that it answers at once, and returns what it wrote to its standard
-    /// output.
-    pub(super) async fn ask(
+    /// Runs a command that only queries information, and returns its standard output.
+    pub(super) async fn query(
         &self,
         program: &str,
         arguments: &[impl AsRef<str> + Sync],
     ) -> Result<String, EngineError> {
-        let what = spoken(program, arguments);
+        let name = command_name(program, arguments);
         let output = self
             .tools
             .runner
-            .run(self.command(program, arguments, SHORT))
+            .run(self.command(program, arguments, QUERY_TIMEOUT))
             .await
             .map_err(|error| self.not_run(program, &error))?;
         let stderr = output.stderr.text();
         let ending = match output.status {
             ProgramStatus::Exited(0) => return Ok(output.stdout.text()),
-            ending => told(ending, SHORT),
+            ending => describe(ending, QUERY_TIMEOUT),
         };
         let lines: Vec<String> = stderr
             .lines()
             .filter(|line| !line.trim().is_empty())
-            .map(|line| self.tools.shown(line))
+            .map(|line| self.tools.displayed(line))
             .collect();
-        Err(self.failed(&what, &ending, &lines))
+        Err(self.failed(&name, &ending, &lines))
     }
 
-    /// Runs a program to its end, telling what it writes to the log, and returns the last lines of
-    /// that.
+    /// Runs a command, logs its output at the level debug, and returns the last lines.
     pub(super) async fn run(
         &self,
         program: &str,
         arguments: &[impl AsRef<str> + Sync],
     ) -> Result<Vec<String>, EngineError> {
-        let what = spoken(program, arguments);
-        let mut last = VecDeque::with_capacity(SHOWN_LINES);
-        let mut take = |line: &str| {
-            let line = self.tools.shown(line);
+        let name = command_name(program, arguments);
+        let mut last = VecDeque::with_capacity(MAX_LOG_LINES);
+        let mut on_line = |line: &str| {
+            let line = self.tools.displayed(line);
             if line.is_empty() {
                 return;
             }
             tracing::debug!(engine = %self.engine, "{line}");
-            if last.len() == SHOWN_LINES {
+            if last.len() == MAX_LOG_LINES {
                 last.pop_front();
             }
             last.push_back(line);
         };
-        let command = self.command(program, arguments, LONGEST_BUILD);
+        let command = self.command(program, arguments, BUILD_TIMEOUT);
         let ending = self
             .tools
             .runner
-            .run_streaming(command, &mut take)
+            .run_streaming(command, &mut on_line)
             .await
             .map_err(|error| self.not_run(program, &error))?;
         let last = Vec::from(last);
         match ending {
             ProgramStatus::Exited(0) => Ok(last),
-            ending => Err(self.failed(&what, &told(ending, LONGEST_BUILD), &last)),
+            ending => Err(self.failed(&name, &describe(ending, BUILD_TIMEOUT), &last)),
         }
     }
 
+    /// Returns the error for a program that could not be run.
     fn not_run(&self, program: &str, error: &CommandError) -> EngineError {
         match error {
             CommandError::Start { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                self.error(format!("`{program}` is not installed, or not on PATH"))
+                self.error(format!("`{program}` is not installed or not on PATH"))
             }
             _ => self.error(chain(error)),
         }
     }
 
-    fn failed(&self, what: &str, ending: &str, lines: &[String]) -> EngineError {
-        let why = lines
+    /// Returns the error for a command that failed. Its last line is the cause.
+    fn failed(&self, name: &str, ending: &str, lines: &[String]) -> EngineError {
+        let cause = lines
             .last()
             .map_or_else(String::new, |line| format!(": {line}"));
         let error = EngineError {
             log: lines.join("\n"),
-            ..self.error(format!("`{what}` {ending}{why}"))
+            ..self.error(format!("`{name}` {ending}{cause}"))
         };
-        match advice(lines, self) {
+        match hint(lines, self) {
             Some(hint) => error.hint(hint),
             None => error,
         }
     }
 
-    /// Returns the list of what is to be put away after the session, still empty.
-    pub(super) fn leftovers(&self) -> Leftovers<'a> {
-        Leftovers {
+    /// Returns an empty list of commands to run at the end of the session.
+    pub(super) fn disposals(&self) -> Disposals<'a> {
+        Disposals {
             tools: self.tools,
             commands: Vec::new(),
         }
     }
 
-    /// Returns the folder of a request as an argument that no program takes for anything but a
-    /// folder.
-    pub(super) fn folder(&self, request: &BuildRequest) -> Result<String, EngineError> {
+    /// Returns the absolute path of the build context, which no program confuses with a URL.
+    pub(super) fn context(&self, request: &BuildRequest) -> Result<String, EngineError> {
         let shown = request.context.display();
         let path = std::path::absolute(&request.context)
             .map_err(|error| self.error(format!("cannot find {shown}")).caused_by(error))?;
         text(&path)
             .map(ToOwned::to_owned)
-            .ok_or_else(|| self.error(format!("the name of the folder {shown} is not UTF-8")))
+            .ok_or_else(|| self.error(format!("the path {shown} is not UTF-8")))
     }
 
-    /// Returns a path below the private directory as an argument.
+    /// Returns a path in the session directory as an argument.
     pub(super) fn argument(&self, path: &Path) -> Result<String, EngineError> {
         text(path)
             .map(ToOwned::to_owned)
-            .ok_or_else(|| self.error("the name of the temporary directory is not UTF-8"))
+            .ok_or_else(|| self.error("the path of the temporary directory is not UTF-8"))
     }
 
-    /// Refuses a request for attestations.
-    pub(super) fn attests_nothing(&self, attestations: Attestations) -> Result<(), EngineError> {
+    /// Fails if attestations are requested.
+    pub(super) fn reject_attestations(
+        &self,
+        attestations: Attestations,
+    ) -> Result<(), EngineError> {
         if !attestations.any() {
             return Ok(());
         }
-        let error = self.error("writes neither SBOM nor provenance");
+        let error = self.error("the engine supports neither `sbom` nor `provenance`");
         Err(error.hint("set `engine: buildx`, or `sbom: false` and `provenance: false`"))
     }
 
-    /// Returns the digest in what the engine wrote about the image that it pushed.
+    /// Parses the digest that the engine reports for the pushed image.
     pub(super) fn digest(&self, text: &str) -> Result<Digest, EngineError> {
         text.trim().parse().map_err(|_| {
-            self.error("it ended well, but does not tell which digest it pushed")
-                .hint("`--log-level debug` shows all it wrote")
+            self.error("the engine succeeded but did not report the pushed digest")
+                .hint("run with `--log-level debug` to see its output")
         })
     }
 }
 
-impl Leftovers<'_> {
-    /// Remembers what puts something away.
+impl Disposals<'_> {
+    /// Adds a command.
     pub(super) fn add(
         &mut self,
-        session: &Session<'_>,
+        session: &EngineSession<'_>,
         program: &str,
         arguments: &[impl AsRef<str>],
     ) {
-        // The private directory may be gone by then, and no login is needed.
+        // The session directory may not exist any more, and no credentials are needed.
         let environment = session.tools.variables.clone();
         self.commands.push(ProgramCommand {
             environment,
-            ..session.command(program, arguments, SHORT)
+            ..session.command(program, arguments, QUERY_TIMEOUT)
         });
     }
 
-    /// Puts everything away, the latest first, and waits for it. What cannot be put away is told to
-    /// the log.
-    pub(super) async fn put_away(mut self) {
+    /// Runs all commands in reverse order and waits for them. Failures are only logged.
+    pub(super) async fn run(mut self) {
         while let Some(command) = self.commands.last().cloned() {
-            let what = spoken(&command.program, &command.arguments);
+            let name = command_name(&command.program, &command.arguments);
             match self.tools.runner.run(command).await {
                 Ok(output) if output.status == ProgramStatus::Exited(0) => {}
                 Ok(output) => tracing::debug!(
-                    "`{what}` left something behind: {}",
-                    self.tools.shown(&output.stderr.text())
+                    "`{name}` failed, temporary resources remain: {}",
+                    self.tools.displayed(&output.stderr.text())
                 ),
-                Err(error) => tracing::debug!("`{what}` left something behind: {}", chain(&error)),
+                Err(error) => tracing::debug!(
+                    "`{name}` failed, temporary resources remain: {}",
+                    chain(&error)
+                ),
             }
             self.commands.pop();
         }
     }
 }
 
-impl Drop for Leftovers<'_> {
+impl Drop for Disposals<'_> {
     fn drop(&mut self) {
         while let Some(command) = self.commands.pop() {
             self.tools.runner.spawn_detached(command);
@@ -401,12 +420,13 @@ impl Drop for Leftovers<'_> {
     }
 }
 
+/// Returns a path as text, or `None` if it is not UTF-8.
 fn text(path: &Path) -> Option<&str> {
     path.to_str()
 }
 
-/// Returns a program with its subcommands, as messages name it.
-fn spoken(program: &str, arguments: &[impl AsRef<str>]) -> String {
+/// Returns a program with its subcommands, for messages.
+fn command_name(program: &str, arguments: &[impl AsRef<str>]) -> String {
     let words = arguments
         .iter()
         .map(AsRef::as_ref)
@@ -418,15 +438,16 @@ fn spoken(program: &str, arguments: &[impl AsRef<str>]) -> String {
         .join(" ")
 }
 
-fn told(ending: ProgramStatus, limit: Duration) -> String {
+/// Describes how a command ended.
+fn describe(ending: ProgramStatus, timeout: Duration) -> String {
     match ending {
-        ProgramStatus::Exited(code) => format!("ended with exit code {code}"),
+        ProgramStatus::Exited(code) => format!("failed with exit code {code}"),
         ProgramStatus::Signalled => "was killed".to_owned(),
-        ProgramStatus::TimedOut => format!("took longer than {} s and was ended", limit.as_secs()),
+        ProgramStatus::TimedOut => format!("timed out after {} s", timeout.as_secs()),
     }
 }
 
-/// Returns `flag` before each pair, as `name=value`.
+/// Returns `flag name=value` for each pair.
 pub(super) fn pairs(flag: &str, pairs: &BTreeMap<String, String>) -> Vec<String> {
     pairs
         .iter()
@@ -434,39 +455,39 @@ pub(super) fn pairs(flag: &str, pairs: &BTreeMap<String, String>) -> Vec<String>
         .collect()
 }
 
-/// Returns what to do about a failure that the last lines of an engine tell of.
-fn advice(lines: &[String], session: &Session<'_>) -> Option<String> {
+/// Returns a hint for a failure, derived from the last lines of output.
+fn hint(lines: &[String], session: &EngineSession<'_>) -> Option<String> {
     let lines: Vec<String> = lines.iter().map(|line| line.to_lowercase()).collect();
-    let says = |words: &[&str]| {
+    let contains = |phrases: &[&str]| {
         lines
             .iter()
-            .any(|line| words.iter().any(|word| line.contains(word)))
+            .any(|line| phrases.iter().any(|phrase| line.contains(phrase)))
     };
-    if says(&["exec format error"]) {
-        return Some(NO_EMULATOR.to_owned());
+    if contains(&["exec format error"]) {
+        return Some(EMULATOR_HINT.to_owned());
     }
-    if says(&[
+    if contains(&[
         "supported for docker driver",
         "supported for the docker driver",
     ]) {
-        let text = "docker's own builder makes neither images for several platforms nor attestations: make another \
-                    (`docker buildx create --name imglife`) and name it by `builder` or IMGLIFE_BUILDER, or turn on the containerd \
+        let text = "the built-in builder of docker supports neither several platforms nor attestations: create another one \
+                    (`docker buildx create --name imglife`) and set it with `builder` or IMGLIFE_BUILDER, or enable the containerd \
                     image store of the docker engine";
         return Some(text.to_owned());
     }
-    if says(&["http response to https client"]) {
+    if contains(&["http response to https client"]) {
         let text = match session.engine {
             EngineName::Buildx | EngineName::Docker => {
-                "the registry speaks plain HTTP: name it in `insecure-registries` of the docker engine, or in the configuration of the \
+                "the registry uses plain HTTP: add it to `insecure-registries` of the docker engine, or to the configuration of the \
                  builder (`http = true`)"
             }
             EngineName::Native | EngineName::Buildah | EngineName::Podman => {
-                "the registry speaks plain HTTP: name it in `registry.insecure_registries`"
+                "the registry uses plain HTTP: add it to `registry.insecure_registries`"
             }
         };
         return Some(text.to_owned());
     }
-    if says(&[
+    if contains(&[
         "unauthorized",
         "authentication required",
         "no basic auth credentials",
@@ -475,31 +496,31 @@ fn advice(lines: &[String], session: &Session<'_>) -> Option<String> {
     ]) {
         let hosts: BTreeSet<&str> = session
             .tools
-            .logins
+            .credentials
             .iter()
-            .map(|login| login.host.as_str())
+            .map(|credential| credential.host.as_str())
             .collect();
         let hosts = Vec::from_iter(hosts);
         return Some(match hosts.as_slice() {
-            [] => "it was given no login: set IMGLIFE_<HOST>_USERNAME and IMGLIFE_<HOST>_PASSWORD, or log in by docker".to_owned(),
-            hosts => format!("it was given logins for {}: see whether they may read the base and push the image", hosts.join(", ")),
+            [] => "no credentials are configured: set IMGLIFE_<HOST>_USERNAME and IMGLIFE_<HOST>_PASSWORD, or run `docker login`".to_owned(),
+            hosts => format!("check that the credentials for {} permit pulling the base image and pushing the image", hosts.join(", ")),
         });
     }
-    if says(&[
+    if contains(&[
         "cannot connect to the docker daemon",
         "is the docker daemon running",
     ]) {
-        return Some("start the docker engine, or set DOCKER_HOST to where one listens".to_owned());
+        return Some("start the docker engine, or set DOCKER_HOST to its address".to_owned());
     }
     let is_containers = matches!(session.engine, EngineName::Buildah | EngineName::Podman);
     if is_containers
-        && says(&[
+        && contains(&[
             "operation not permitted",
             "cannot clone",
             "permission denied",
         ])
     {
-        let text = "in a container without privileges: set BUILDAH_ISOLATION=chroot and STORAGE_DRIVER=vfs, or give it user namespaces";
+        let text = "in an unprivileged container, set BUILDAH_ISOLATION=chroot and STORAGE_DRIVER=vfs, or enable user namespaces";
         return Some(text.to_owned());
     }
     None

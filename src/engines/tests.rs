@@ -1,38 +1,49 @@
-use std::collections::BTreeMap;
+//! Tests of the engines that are external programs, with a runner that imitates them.
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
+use chrono::DateTime;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::command::{CapturedOutput, CommandError, ProgramCommand, ProgramOutput, ProgramStatus};
-use crate::model::Secret;
+use crate::command::{
+    CapturedOutput, CommandError, ProgramCommand, ProgramOutput, ProgramStatus, Runner,
+};
+use crate::credentials::Credential;
+use crate::model::{Repository, RepositoryPath, Secret, Variables};
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// Answers as the programs do, and keeps what it was asked.
+/// A runner that imitates the programs and records their calls.
 #[derive(Default)]
-struct Recorder {
-    calls: Mutex<Vec<Call>>,
-    left: Mutex<Vec<ProgramCommand>>,
-    /// The programs that are there; others cannot be started.
+struct FakeRunner {
+    calls: Mutex<Vec<RecordedCall>>,
+    /// Commands that were started without waiting for them.
+    detached: Mutex<Vec<ProgramCommand>>,
+    /// Installed programs.
     programs: Vec<&'static str>,
-    /// What a call whose arguments begin like this ends with, and writes to its error stream.
+    /// Start of a command line that fails, its exit code and its error output.
     failing: Option<(&'static str, i32, &'static str)>,
-    /// What `docker buildx inspect` and `docker version` tell.
+    /// Output of `docker buildx inspect`.
     inspected: &'static str,
+    /// Output of `docker version` for the client.
     client: &'static str,
-    /// The help of `manifest annotate`.
+    /// Output of `manifest annotate --help`.
     help: &'static str,
+    /// If true, no digest is written.
     writes_no_digest: bool,
+    /// Part of a command line that never ends.
     hangs_at: Option<&'static str>,
 }
 
-/// A call, with the files that it could read.
+/// A call, with the files that the program could read.
 #[derive(Clone, Debug)]
-struct Call {
+struct RecordedCall {
     line: String,
     arguments: Vec<String>,
     environment: Variables,
@@ -44,7 +55,7 @@ struct Call {
 }
 
 #[async_trait]
-impl Runner for Recorder {
+impl Runner for FakeRunner {
     async fn run(&self, command: ProgramCommand) -> Result<ProgramOutput, CommandError> {
         if !self.programs.contains(&command.program.as_str()) {
             let source = std::io::ErrorKind::NotFound.into();
@@ -67,7 +78,7 @@ impl Runner for Recorder {
         let private = variable("DOCKER_CONFIG")
             .and_then(|directory| Some(directory.parent()?.to_owned()))
             .unwrap_or_default();
-        self.calls.lock().expect("no panic").push(Call {
+        self.calls.lock().expect("no panic").push(RecordedCall {
             line: line.clone(),
             arguments: command.arguments.clone(),
             docker: json(private.join("docker/config.json")),
@@ -122,31 +133,31 @@ impl Runner for Recorder {
     }
 
     fn spawn_detached(&self, command: ProgramCommand) {
-        self.left.lock().expect("no panic").push(command);
+        self.detached.lock().expect("no panic").push(command);
     }
 }
 
-fn recorder() -> Recorder {
-    Recorder {
+fn recorder() -> FakeRunner {
+    FakeRunner {
         programs: vec!["docker", "buildah", "podman"],
         client: "28.5.2",
         inspected: "Driver: docker\n",
-        ..Recorder::default()
+        ..FakeRunner::default()
     }
 }
 
-/// Returns a login for all repositories of a host.
-fn whole(host: &str, credential: Credential) -> Login {
-    Login {
+/// Returns a credential for all repositories of a host.
+fn whole(host: &str, credential: Credential) -> HostCredential {
+    HostCredential {
         host: host.parse().expect("a host"),
         path: None,
         credential,
     }
 }
 
-/// A user's home with a configuration of docker, and engines in it.
-struct Bench {
-    runner: Arc<Recorder>,
+/// A home directory with a docker configuration, and engines that use it.
+struct TestBench {
+    runner: Arc<FakeRunner>,
     home: tempfile::TempDir,
     engines: Vec<Arc<dyn Engine>>,
 }
@@ -154,17 +165,17 @@ struct Bench {
 const CONFIG: &str = r#"{"auths":{"other.example":{"auth":"b3RoZXI6aHVudGVyMg=="}},"credsStore":"desktop",
     "credHelpers":{"r.example:5000":"mine","gcr.io":"gcloud"},"currentContext":"remote","proxies":{"default":{}}}"#;
 
-impl Bench {
-    fn new(runner: Recorder, more: &[(&str, &str)], builder: Option<&str>) -> Bench {
-        Bench::with(runner, more, builder, None)
+impl TestBench {
+    fn new(runner: FakeRunner, more: &[(&str, &str)], builder: Option<&str>) -> TestBench {
+        TestBench::with(runner, more, builder, None)
     }
 
     fn with(
-        runner: Recorder,
+        runner: FakeRunner,
         more: &[(&str, &str)],
         builder: Option<&str>,
-        own: Option<OwnBuilder>,
-    ) -> Bench {
+        own: Option<BuildxBuilder>,
+    ) -> TestBench {
         let home = tempfile::tempdir().expect("a directory");
         let docker = home.path().join(".docker");
         fs::create_dir_all(docker.join("cli-plugins")).expect("a directory");
@@ -188,19 +199,19 @@ impl Bench {
             variables.set(*name, *value);
         }
         let runner = Arc::new(runner);
-        let login = Credential::Basic {
+        let credential = Credential::Basic {
             username: "alice".to_owned(),
             password: Secret::new("s3cret"),
         };
         let engines = Programs {
             runner: Arc::clone(&runner) as Arc<dyn Runner>,
             variables,
-            logins: vec![whole("r.example:5000", login)],
+            credentials: vec![whole("r.example:5000", credential)],
             insecure: ["r.example:5000".parse().expect("a host")].into(),
             builder: builder.map(str::to_owned),
             own_builder: own,
         };
-        Bench {
+        TestBench {
             runner,
             home,
             engines: engines.engines(),
@@ -215,19 +226,23 @@ impl Bench {
             .expect("all programs are there")
     }
 
-    async fn build(&self, name: EngineName, request: &BuildRequest) -> Result<Built, EngineError> {
+    async fn build(
+        &self,
+        name: EngineName,
+        request: &BuildRequest,
+    ) -> Result<BuildOutcome, EngineError> {
         self.engine(name).build(request).await
     }
 
-    fn calls(&self) -> Vec<Call> {
+    fn calls(&self) -> Vec<RecordedCall> {
         self.runner.calls.lock().expect("no panic").clone()
     }
 
-    /// Returns the lines of all calls, with names that differ each time left out.
+    /// Returns the command lines of all calls, without random names.
     fn lines(&self) -> Vec<String> {
-        let shown = |call: &Call| {
-            let line = without_chance(&call.line.replace('\n', "\\n"));
-            // What puts things away has no private directory any more.
+        let shown = |call: &RecordedCall| {
+            let line = without_random_names(&call.line.replace('\n', "\\n"));
+            // Disposal commands have no session directory.
             match call.private.to_str().filter(|private| !private.is_empty()) {
                 Some(private) => line.replace(private, "PRIVATE"),
                 None => line,
@@ -243,7 +258,7 @@ impl Bench {
     }
 }
 
-fn without_chance(line: &str) -> String {
+fn without_random_names(line: &str) -> String {
     match line.find("localhost/imglife-") {
         None => line.to_owned(),
         Some(start) => {
@@ -281,8 +296,8 @@ fn request(platforms: &[&str]) -> BuildRequest {
     }
 }
 
-fn built() -> Built {
-    Built {
+fn built() -> BuildOutcome {
+    BuildOutcome {
         digest: DIGEST.parse().expect("a digest"),
         warnings: Vec::new(),
     }
@@ -292,8 +307,8 @@ const ONE: &[&str] = &["linux/amd64"];
 const TWO: &[&str] = &["linux/amd64", "linux/arm/v7"];
 
 #[tokio::test]
-async fn buildx_is_called_once_and_tells_the_digest_in_its_metadata() {
-    let bench = Bench::new(recorder(), &[], Some("big"));
+async fn buildx_reports_the_digest_of_its_metadata_file() {
+    let bench = TestBench::new(recorder(), &[], Some("big"));
     let mut request = request(TWO);
     request.attestations = Attestations {
         sbom: true,
@@ -327,8 +342,8 @@ async fn buildx_is_called_once_and_tells_the_digest_in_its_metadata() {
 }
 
 #[tokio::test]
-async fn buildx_annotates_no_index_where_there_is_none() {
-    let bench = Bench::new(recorder(), &[], None);
+async fn buildx_annotates_only_the_manifest_of_a_single_image() {
+    let bench = TestBench::new(recorder(), &[], None);
     bench
         .build(EngineName::Buildx, &request(ONE))
         .await
@@ -341,9 +356,9 @@ async fn buildx_annotates_no_index_where_there_is_none() {
 }
 
 #[tokio::test]
-async fn a_remote_buildkit_gets_a_builder_that_is_not_among_the_users() {
+async fn remote_buildkit_gets_a_builder_in_the_session_directory() {
     let address = [("BUILDKITD_ADDR", "tcp://buildkit:1234")];
-    let bench = Bench::new(recorder(), &address, None);
+    let bench = TestBench::new(recorder(), &address, None);
     bench
         .build(EngineName::Buildx, &request(ONE))
         .await
@@ -362,20 +377,20 @@ async fn a_remote_buildkit_gets_a_builder_that_is_not_among_the_users() {
         call.environment.get("BUILDX_CONFIG"),
         call.private.join("buildx").to_str()
     );
-    let bench = Bench::new(recorder(), &address, Some("mine"));
+    let bench = TestBench::new(recorder(), &address, Some("mine"));
     bench
         .build(EngineName::Buildx, &request(ONE))
         .await
         .expect("it is built");
     assert!(
         bench.lines()[1].contains("--builder=mine"),
-        "a builder that is named wins"
+        "a configured builder takes precedence"
     );
 }
 
 #[tokio::test]
-async fn docker_builds_pushes_and_forgets() {
-    let bench = Bench::new(recorder(), &[], None);
+async fn docker_builds_pushes_and_removes_the_image() {
+    let bench = TestBench::new(recorder(), &[], None);
     assert_eq!(
         bench
             .build(EngineName::Docker, &request(ONE))
@@ -392,7 +407,7 @@ async fn docker_builds_pushes_and_forgets() {
     assert_eq!(
         bench.calls()[1].environment.get("DOCKER_BUILDKIT"),
         None,
-        "it would be an error without buildx"
+        "it fails without buildx"
     );
     assert_eq!(bench.private_directories(), 0);
     for (client, set, expected) in [
@@ -404,8 +419,8 @@ async fn docker_builds_pushes_and_forgets() {
             .map(|value| ("DOCKER_BUILDKIT", value))
             .into_iter()
             .collect();
-        let bench = Bench::new(
-            Recorder {
+        let bench = TestBench::new(
+            FakeRunner {
                 client,
                 ..recorder()
             },
@@ -425,8 +440,8 @@ async fn docker_builds_pushes_and_forgets() {
 }
 
 #[tokio::test]
-async fn buildah_pushes_one_image_or_an_index_of_several() {
-    let bench = Bench::new(recorder(), &[], None);
+async fn buildah_pushes_an_image_or_an_index() {
+    let bench = TestBench::new(recorder(), &[], None);
     assert_eq!(
         bench
             .build(EngineName::Buildah, &request(ONE))
@@ -439,7 +454,7 @@ async fn buildah_pushes_one_image_or_an_index_of_several() {
     buildah push --digestfile=PRIVATE/digest --tls-verify=false NAME:linux-amd64 docker://r.example:5000/base/alpine:1.0-core1
     buildah rmi --force NAME:linux-amd64
     "#);
-    let bench = Bench::new(recorder(), &[], None);
+    let bench = TestBench::new(recorder(), &[], None);
     assert_eq!(
         bench
             .build(EngineName::Podman, &request(TWO))
@@ -460,13 +475,13 @@ async fn buildah_pushes_one_image_or_an_index_of_several() {
     podman rmi --force NAME:linux-amd64
     "#);
     assert_eq!(bench.private_directories(), 0);
-    assert!(bench.runner.left.lock().expect("no panic").is_empty());
+    assert!(bench.runner.detached.lock().expect("no panic").is_empty());
 }
 
 #[tokio::test]
-async fn an_index_is_annotated_where_the_program_can() {
-    let bench = Bench::new(
-        Recorder {
+async fn buildah_annotates_the_index_if_supported() {
+    let bench = TestBench::new(
+        FakeRunner {
             help: "--index  set annotations for the index itself",
             ..recorder()
         },
@@ -498,8 +513,8 @@ async fn an_index_is_annotated_where_the_program_can() {
 }
 
 #[tokio::test]
-async fn programs_see_the_logins_of_the_hosts_they_need_and_the_rest_of_the_users_configuration() {
-    let bench = Bench::new(recorder(), &[("DOCKER_TLS_VERIFY", "1")], None);
+async fn programs_see_the_credentials_and_the_users_docker_configuration() {
+    let bench = TestBench::new(recorder(), &[("DOCKER_TLS_VERIFY", "1")], None);
     let before = fs::read(bench.home.path().join(".docker/config.json")).expect("a file");
     for engine in EngineName::PROGRAMS {
         bench
@@ -522,7 +537,7 @@ async fn programs_see_the_logins_of_the_hosts_they_need_and_the_rest_of_the_user
             call.line
         );
         assert_eq!(docker["credsStore"], "desktop");
-        // Without the empty helper docker would ask the store.
+        // Without the empty helper name, docker would use the credential store.
         assert_eq!(
             docker["credHelpers"],
             json!({ "gcr.io": "gcloud", "r.example:5000": "" })
@@ -541,7 +556,7 @@ async fn programs_see_the_logins_of_the_hosts_they_need_and_the_rest_of_the_user
         assert_eq!(
             call.environment.get("API_TOKEN"),
             Some("hunter2"),
-            "a helper may need it"
+            "a credential helper may need it"
         );
         for gone in ["DOCKER_AUTH_CONFIG", "IMGLIFE_R_EXAMPLE_5000_PASSWORD"] {
             assert_eq!(call.environment.get(gone), None);
@@ -567,7 +582,7 @@ async fn programs_see_the_logins_of_the_hosts_they_need_and_the_rest_of_the_user
 }
 
 #[test]
-fn the_private_configuration_keeps_plugins_and_contexts_and_is_closed_to_others() {
+fn private_config_keeps_plugins_and_is_readable_only_by_the_user() {
     let home = tempfile::tempdir().expect("a directory");
     let docker = home.path().join(".docker");
     fs::create_dir_all(docker.join("cli-plugins")).expect("a directory");
@@ -577,11 +592,11 @@ fn the_private_configuration_keeps_plugins_and_contexts_and_is_closed_to_others(
     let token = |text: &str| Credential::RefreshToken {
         token: Secret::new(text),
     };
-    let logins = [
+    let credentials = [
         whole("docker.io", token("one")),
         whole("a.example", Credential::Anonymous),
     ];
-    let config = PrivateConfig::create(&variables, &logins).expect("a configuration");
+    let config = PrivateConfig::create(&variables, &credentials).expect("a configuration");
     let mode = |path: &Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
     let environment = config.environment(&variables);
     let of = |name: &str| PathBuf::from(environment.get(name).expect("it is set"));
@@ -616,16 +631,16 @@ fn the_private_configuration_keeps_plugins_and_contexts_and_is_closed_to_others(
     );
     fs::write(home.path().join(".docker/config.json"), "{hunter2").expect("a file");
     let error = PrivateConfig::create(&variables, &[])
-        .expect_err("it is broken")
+        .expect_err("malformed")
         .to_string();
     assert!(
-        error.ends_with("config.json is not of docker's form (JSON)"),
+        error.ends_with("config.json is not a docker configuration file (JSON)"),
         "{error}"
     );
 }
 
 #[test]
-fn certificates_of_a_docker_service_are_found_as_in_dockers_own_image() {
+fn private_config_finds_the_certificates_of_a_docker_service() {
     let directory = tempfile::tempdir().expect("a directory");
     let client = directory.path().join("client");
     let path = directory.path().to_str().expect("text");
@@ -657,8 +672,8 @@ fn certificates_of_a_docker_service_are_found_as_in_dockers_own_image() {
 }
 
 #[tokio::test]
-async fn hosts_without_tls_are_named_to_those_who_ask_for_them() {
-    let bench = Bench::new(recorder(), &[], None);
+async fn buildah_gets_a_registries_conf_with_insecure_hosts() {
+    let bench = TestBench::new(recorder(), &[], None);
     let own = bench.home.path().join(".config/containers");
     fs::create_dir_all(&own).expect("a directory");
     fs::write(
@@ -675,9 +690,9 @@ async fn hosts_without_tls_are_named_to_those_who_ask_for_them() {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_an_error_with_what_to_do() {
-    let bench = Bench::new(
-        Recorder {
+async fn available_reports_missing_programs_with_a_hint() {
+    let bench = TestBench::new(
+        FakeRunner {
             programs: Vec::new(),
             ..recorder()
         },
@@ -689,21 +704,21 @@ async fn what_is_missing_is_an_error_with_what_to_do() {
             .engine(engine)
             .available()
             .await
-            .expect_err("nothing is there");
+            .expect_err("not installed");
         assert!(
             error
                 .to_string()
-                .ends_with("is not installed, or not on PATH")
+                .ends_with("is not installed or not on PATH")
                 && error.hint.is_some(),
             "{error}"
         );
     }
-    let buildx = |runner: Recorder| async {
-        let error = Bench::new(runner, &[], None)
+    let buildx = |runner: FakeRunner| async {
+        let error = TestBench::new(runner, &[], None)
             .engine(EngineName::Buildx)
             .available()
             .await
-            .expect_err("it is not there");
+            .expect_err("not available");
         (error.to_string(), error.hint.unwrap_or_default())
     };
     let failing = Some((
@@ -711,61 +726,67 @@ async fn what_is_missing_is_an_error_with_what_to_do() {
         1,
         "docker: unknown command: docker buildx\n",
     ));
-    let (error, hint) = buildx(Recorder {
+    let (error, hint) = buildx(FakeRunner {
         failing,
         ..recorder()
     })
     .await;
     assert_eq!(
         error,
-        "buildx: `docker buildx version` ended with exit code 1: docker: unknown command: docker buildx"
+        "buildx: `docker buildx version` failed with exit code 1: docker: unknown command: docker buildx"
     );
-    assert!(hint.starts_with("install docker's plugin buildx"), "{hint}");
+    assert!(
+        hint.starts_with("install the docker plugin buildx"),
+        "{hint}"
+    );
     let inspected = "Name: default\nError:   Cannot connect to the Docker daemon\n";
-    let (error, hint) = buildx(Recorder {
+    let (error, hint) = buildx(FakeRunner {
         inspected,
         ..recorder()
     })
     .await;
     assert_eq!(
         error,
-        "buildx: its builder cannot be used: Cannot connect to the Docker daemon"
+        "buildx: the builder cannot be used: Cannot connect to the Docker daemon"
     );
     assert!(hint.contains("IMGLIFE_BUILDER"), "{hint}");
     for engine in EngineName::PROGRAMS {
-        Bench::new(recorder(), &[], None)
+        TestBench::new(recorder(), &[], None)
             .engine(engine)
             .available()
             .await
-            .expect("all is there");
+            .expect("available");
     }
 }
 
 #[tokio::test]
-async fn what_an_engine_cannot_do_is_refused_before_it_is_run() {
-    let bench = Bench::new(recorder(), &[], None);
+async fn unsupported_requests_are_rejected_before_a_program_runs() {
+    let bench = TestBench::new(recorder(), &[], None);
     let mut with_sbom = request(ONE);
     with_sbom.attestations.sbom = true;
     for engine in [EngineName::Buildah, EngineName::Podman, EngineName::Docker] {
         let error = bench.build(engine, &with_sbom).await.expect_err("no SBOM");
         assert_eq!(
             error.to_string(),
-            format!("{engine}: writes neither SBOM nor provenance")
+            format!("{engine}: the engine supports neither `sbom` nor `provenance`")
         );
     }
     let error = bench
         .build(EngineName::Docker, &request(TWO))
         .await
         .expect_err("two platforms");
-    assert_eq!(error.to_string(), "docker: builds for one platform only");
+    assert_eq!(
+        error.to_string(),
+        "docker: the engine builds for only one platform"
+    );
     assert!(bench.calls().is_empty());
 }
 
 #[tokio::test]
-async fn a_failure_shows_the_end_of_the_log_without_secrets_and_what_to_do() {
+async fn failed_build_has_a_masked_log_and_a_hint() {
     let log = "STEP 1\nlogged in with s3cret or YWxpY2U6czNjcmV0\n\u{1b}[31mexec /bin/sh: exec format error\nError: building with hunter2\n";
-    let bench = Bench::new(
-        Recorder {
+    let bench = TestBench::new(
+        FakeRunner {
             failing: Some(("buildah build", 125, log)),
             ..recorder()
         },
@@ -778,7 +799,7 @@ async fn a_failure_shows_the_end_of_the_log_without_secrets_and_what_to_do() {
         .expect_err("it failed");
     assert_eq!(
         error.to_string(),
-        "buildah: `buildah build` ended with exit code 125: Error: building with ***"
+        "buildah: `buildah build` failed with exit code 125: Error: building with ***"
     );
     assert_eq!(
         error.log,
@@ -793,15 +814,15 @@ async fn a_failure_shows_the_end_of_the_log_without_secrets_and_what_to_do() {
         error.hint
     );
     assert_eq!(
-        without_chance(&bench.calls()[1].line),
+        without_random_names(&bench.calls()[1].line),
         "buildah rmi --force NAME:linux-amd64",
-        "what was begun is put away"
+        "temporary resources are removed"
     );
     assert_eq!(bench.private_directories(), 0);
 }
 
 #[tokio::test]
-async fn failures_that_are_known_have_a_hint() {
+async fn common_failures_have_a_hint() {
     let multi = "ERROR: failed to build: Attestation is not supported for the docker driver.\nSwitch to a different driver\n";
     for (engine, failing, expected) in [
         (
@@ -812,7 +833,7 @@ async fn failures_that_are_known_have_a_hint() {
         (
             EngineName::Docker,
             ("docker push", 1, "no basic auth credentials\n"),
-            "it was given logins for r.example:5000",
+            "check that the credentials for r.example:5000",
         ),
         (
             EngineName::Docker,
@@ -829,8 +850,8 @@ async fn failures_that_are_known_have_a_hint() {
             "BUILDAH_ISOLATION=chroot",
         ),
     ] {
-        let bench = Bench::new(
-            Recorder {
+        let bench = TestBench::new(
+            FakeRunner {
                 failing: Some(failing),
                 ..recorder()
             },
@@ -853,10 +874,10 @@ async fn failures_that_are_known_have_a_hint() {
 }
 
 #[tokio::test]
-async fn an_engine_that_tells_no_digest_has_failed() {
+async fn build_fails_without_a_reported_digest() {
     for engine in [EngineName::Buildx, EngineName::Buildah] {
-        let bench = Bench::new(
-            Recorder {
+        let bench = TestBench::new(
+            FakeRunner {
                 writes_no_digest: true,
                 ..recorder()
             },
@@ -869,14 +890,14 @@ async fn an_engine_that_tells_no_digest_has_failed() {
             .expect_err("no digest");
         assert_eq!(
             error.to_string(),
-            format!("{engine}: it ended well, but does not tell which digest it pushed")
+            format!("{engine}: the engine succeeded but did not report the pushed digest")
         );
     }
 }
 
 #[tokio::test]
-async fn a_build_that_is_dropped_leaves_only_what_is_being_put_away() {
-    for (engine, at, left) in [
+async fn dropped_build_starts_the_disposal_commands() {
+    for (engine, at, disposals) in [
         (
             EngineName::Podman,
             "manifest push",
@@ -892,8 +913,8 @@ async fn a_build_that_is_dropped_leaves_only_what_is_being_put_away() {
             vec!["image rm r.example:5000/base/alpine:1.0-core1"],
         ),
     ] {
-        let bench = Bench::new(
-            Recorder {
+        let bench = TestBench::new(
+            FakeRunner {
                 hangs_at: Some(at),
                 ..recorder()
             },
@@ -911,12 +932,12 @@ async fn a_build_that_is_dropped_leaves_only_what_is_being_put_away() {
                 .await
                 .is_err()
         );
-        let commands = bench.runner.left.lock().expect("no panic").clone();
+        let commands = bench.runner.detached.lock().expect("no panic").clone();
         let lines: Vec<String> = commands
             .iter()
-            .map(|command| without_chance(&command.arguments.join(" ")))
+            .map(|command| without_random_names(&command.arguments.join(" ")))
             .collect();
-        assert_eq!(lines, left);
+        assert_eq!(lines, disposals);
         assert!(
             commands
                 .iter()
@@ -927,13 +948,13 @@ async fn a_build_that_is_dropped_leaves_only_what_is_being_put_away() {
 }
 
 #[tokio::test]
-async fn a_bearer_token_goes_to_docker_only() {
-    let bench = Bench::new(recorder(), &[], None);
+async fn bearer_tokens_are_supported_only_by_docker() {
+    let bench = TestBench::new(recorder(), &[], None);
     let variables: Variables = [("HOME", bench.home.path().to_str().expect("text"))]
         .into_iter()
         .collect();
-    let engines = |runner: &Arc<Recorder>| {
-        let login = whole(
+    let engines = |runner: &Arc<FakeRunner>| {
+        let credential = whole(
             "r.example:5000",
             Credential::Bearer {
                 token: Secret::new("bearer"),
@@ -943,7 +964,7 @@ async fn a_bearer_token_goes_to_docker_only() {
         Programs {
             runner,
             variables: variables.clone(),
-            logins: vec![login],
+            credentials: vec![credential],
             insecure: BTreeSet::new(),
             builder: None,
             own_builder: None,
@@ -959,7 +980,7 @@ async fn a_bearer_token_goes_to_docker_only() {
                 assert_eq!(
                     error,
                     format!(
-                        "{name}: it cannot be given the bearer token that is set for r.example:5000"
+                        "{name}: the engine does not support the bearer token that is configured for r.example:5000"
                     )
                 );
             }
@@ -972,8 +993,8 @@ async fn a_bearer_token_goes_to_docker_only() {
 }
 
 #[tokio::test]
-async fn logins_of_repositories_reach_podmans_family_by_path_and_docker_the_one_it_pushes_with() {
-    let bench = Bench::new(recorder(), &[], None);
+async fn credentials_of_repositories_are_passed_by_path_or_by_precedence() {
+    let bench = TestBench::new(recorder(), &[], None);
     let variables: Variables = [("HOME", bench.home.path().to_str().expect("text"))]
         .into_iter()
         .collect();
@@ -983,26 +1004,26 @@ async fn logins_of_repositories_reach_podmans_family_by_path_and_docker_the_one_
         Repository::Layout { .. } => panic!("a registry"),
     };
     let (pushed, base) = (path(&request.repository), path(&request.base.repository));
-    let login = |path: &RepositoryPath, name: &str| {
+    let credential = |path: &RepositoryPath, name: &str| {
         let credential = Credential::Basic {
             username: name.to_owned(),
             password: Secret::new("p"),
         };
-        Login {
+        HostCredential {
             path: Some(path.clone()),
             ..whole("r.example:5000", credential)
         }
     };
-    let logins = vec![
-        login(&base, "m"),
-        login(&"apps/other".parse().expect("a path"), "o"),
-        login(&pushed, "b"),
+    let credentials = vec![
+        credential(&base, "m"),
+        credential(&"apps/other".parse().expect("a path"), "o"),
+        credential(&pushed, "b"),
     ];
     let runner = Arc::clone(&bench.runner) as Arc<dyn Runner>;
     for engine in (Programs {
         runner,
         variables,
-        logins,
+        credentials,
         insecure: BTreeSet::new(),
         builder: None,
         own_builder: None,
@@ -1032,8 +1053,8 @@ async fn logins_of_repositories_reach_podmans_family_by_path_and_docker_the_one_
 }
 
 #[test]
-fn the_programs_are_all_there_in_their_order() {
-    let names: Vec<EngineName> = Bench::new(recorder(), &[], None)
+fn programs_returns_the_engines_in_order() {
+    let names: Vec<EngineName> = TestBench::new(recorder(), &[], None)
         .engines
         .iter()
         .map(|engine| engine.name())
@@ -1043,17 +1064,17 @@ fn the_programs_are_all_there_in_their_order() {
     assert_eq!(program::pairs("--label", &tags), ["--label", "a=b=c"]);
 }
 
-fn calls(bench: &Bench) -> Vec<Call> {
+fn calls(bench: &TestBench) -> Vec<RecordedCall> {
     bench.runner.calls.lock().expect("no panic").clone()
 }
 
-fn lines(bench: &Bench) -> Vec<String> {
+fn lines(bench: &TestBench) -> Vec<String> {
     calls(bench).into_iter().map(|call| call.line).collect()
 }
 
 #[tokio::test]
-async fn where_docker_has_only_its_own_builder_one_is_made_for_all_builds_and_removed() {
-    let own = OwnBuilder {
+async fn buildx_creates_one_builder_for_all_builds_and_removes_it() {
+    let own = BuildxBuilder {
         image: Some("r.example/buildkit:1".to_owned()),
         nodes: vec!["linux/arm64=ssh://ci@arm".parse().expect("a node")],
         emulators: Some("r.example/binfmt:1".to_owned()),
@@ -1064,7 +1085,7 @@ async fn where_docker_has_only_its_own_builder_one_is_made_for_all_builds_and_re
         )]
         .into(),
     };
-    let bench = Bench::with(recorder(), &[], None, Some(own));
+    let bench = TestBench::with(recorder(), &[], None, Some(own));
     bench
         .build(EngineName::Buildx, &request(&["linux/amd64"]))
         .await
@@ -1075,17 +1096,17 @@ async fn where_docker_has_only_its_own_builder_one_is_made_for_all_builds_and_re
         .expect("it builds again");
     bench.engine(EngineName::Buildx).close().await;
     let lines = lines(&bench);
-    let made: Vec<&String> = lines
+    let created: Vec<&String> = lines
         .iter()
         .filter(|line| line.starts_with("docker buildx create"))
         .collect();
-    let [first, node] = made.as_slice() else {
+    let [first, node] = created.as_slice() else {
         panic!("{lines:#?}")
     };
     let name = first
         .split(' ')
         .find(|word| word.starts_with("imglife-"))
-        .expect("a name of its own");
+        .expect("a random name");
     for part in [
         "--bootstrap",
         "--driver docker-container",
@@ -1133,12 +1154,12 @@ async fn where_docker_has_only_its_own_builder_one_is_made_for_all_builds_and_re
 }
 
 #[tokio::test]
-async fn a_builder_is_not_made_where_another_is_at_hand_nor_removed_when_it_is_to_stay() {
-    let at_hand = Recorder {
+async fn buildx_uses_an_existing_builder_and_keeps_a_kept_one() {
+    let existing = FakeRunner {
         inspected: "Driver: docker-container\n",
         ..recorder()
     };
-    let bench = Bench::with(at_hand, &[], None, Some(OwnBuilder::default()));
+    let bench = TestBench::with(existing, &[], None, Some(BuildxBuilder::default()));
     bench
         .build(EngineName::Buildx, &request(&["linux/amd64"]))
         .await
@@ -1152,11 +1173,11 @@ async fn a_builder_is_not_made_where_another_is_at_hand_nor_removed_when_it_is_t
         lines(&bench)
     );
 
-    let kept = OwnBuilder {
+    let kept = BuildxBuilder {
         keep: true,
-        ..OwnBuilder::default()
+        ..BuildxBuilder::default()
     };
-    let bench = Bench::with(recorder(), &[], None, Some(kept));
+    let bench = TestBench::with(recorder(), &[], None, Some(kept));
     bench
         .build(EngineName::Buildx, &request(&["linux/amd64"]))
         .await
@@ -1174,12 +1195,12 @@ async fn a_builder_is_not_made_where_another_is_at_hand_nor_removed_when_it_is_t
 }
 
 #[tokio::test]
-async fn a_builder_is_removed_when_it_cannot_be_made_whole_and_when_the_run_ends_at_once() {
-    let broken = Recorder {
+async fn incomplete_builders_and_those_of_interrupted_runs_are_removed() {
+    let broken = FakeRunner {
         failing: Some(("docker buildx create", 1, "ERROR: pull access denied")),
         ..recorder()
     };
-    let bench = Bench::with(broken, &[], None, Some(OwnBuilder::default()));
+    let bench = TestBench::with(broken, &[], None, Some(BuildxBuilder::default()));
     let error = bench
         .build(EngineName::Buildx, &request(&["linux/amd64"]))
         .await
@@ -1188,7 +1209,7 @@ async fn a_builder_is_removed_when_it_cannot_be_made_whole_and_when_the_run_ends
         error
             .hint
             .as_deref()
-            .is_some_and(|hint| hint.contains("--builder-image") || hint.contains("login")),
+            .is_some_and(|hint| hint.contains("--builder-image") || hint.contains("credentials")),
         "{error:?}"
     );
     assert!(
@@ -1199,33 +1220,33 @@ async fn a_builder_is_removed_when_it_cannot_be_made_whole_and_when_the_run_ends
         lines(&bench)
     );
 
-    let mut bench = Bench::with(recorder(), &[], None, Some(OwnBuilder::default()));
+    let mut bench = TestBench::with(recorder(), &[], None, Some(BuildxBuilder::default()));
     bench
         .build(EngineName::Buildx, &request(&["linux/amd64"]))
         .await
         .expect("it builds");
     bench.engines.clear();
-    let left = bench.runner.left.lock().expect("no panic").clone();
+    let detached = bench.runner.detached.lock().expect("no panic").clone();
     assert!(
-        left.iter().any(|command| command
+        detached.iter().any(|command| command
             .arguments
             .starts_with(&["buildx".to_owned(), "rm".to_owned()])),
-        "{left:?}"
+        "{detached:?}"
     );
 }
 
 #[tokio::test]
-async fn an_engine_behind_certificates_is_reached_by_a_context_of_the_session() {
+async fn engine_with_client_certificates_is_reached_by_a_docker_context() {
     let tls = [
         ("DOCKER_HOST", "tcp://docker:2376"),
         ("DOCKER_TLS_VERIFY", "1"),
         ("DOCKER_CERT_PATH", "/certs/client"),
     ];
-    let missing = Recorder {
+    let missing = FakeRunner {
         failing: Some(("docker context inspect", 1, "no such context")),
         ..recorder()
     };
-    let bench = Bench::with(missing, &tls, None, Some(OwnBuilder::default()));
+    let bench = TestBench::with(missing, &tls, None, Some(BuildxBuilder::default()));
     bench
         .build(EngineName::Buildx, &request(&["linux/amd64"]))
         .await
@@ -1245,8 +1266,8 @@ async fn an_engine_behind_certificates_is_reached_by_a_context_of_the_session() 
 }
 
 #[tokio::test]
-async fn commands_of_a_platform_that_nothing_runs_are_refused_before_the_build() {
-    let only_amd64 = || Recorder {
+async fn commands_for_platforms_without_emulator_are_rejected_before_the_build() {
+    let only_amd64 = || FakeRunner {
         inspected: "Driver: docker-container\nPlatforms: linux/amd64*, linux/amd64/v2, linux/386\n",
         ..recorder()
     };
@@ -1258,11 +1279,11 @@ async fn commands_of_a_platform_that_nothing_runs_are_refused_before_the_build()
         ],
         ..request(&["linux/amd64"])
     };
-    let bench = Bench::new(only_amd64(), &[], None);
+    let bench = TestBench::new(only_amd64(), &[], None);
     let error = bench
         .build(EngineName::Buildx, &with("FROM a\nRUN x\n"))
         .await
-        .expect_err("nothing runs it");
+        .expect_err("no emulator");
     assert!(
         error
             .to_string()

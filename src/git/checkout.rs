@@ -7,11 +7,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::scratch_repository::ScratchRepository;
-use super::{
-    CommitIdentity, FileKind, Git, GitCall, GitError, MAX_PATHS_PER_CALL, ObjectId, PathProblem,
-    TreeEntry, tree_entries,
-};
+use super::error::{GitError, PathProblem};
+use super::object::{FileKind, ObjectId, TreeEntry, tree_entries};
+use super::program::{Git, GitCall, MAX_PATHS_PER_CALL};
+use super::remote::CommitIdentity;
 use crate::command::{ProgramStatus, Runner};
 use crate::model::Variables;
 use crate::model::env;
@@ -305,17 +304,17 @@ impl Checkout {
         Ok(())
     }
 
-    /// Stores `files` in the scratch repository and returns their entries in the same order. Line
+    /// Stores `files` in an object directory and returns their entries in the same order. Line
     /// endings are converted by the attributes.
     pub async fn store(
         &self,
         files: &[WorkFile],
-        scratch: &ScratchRepository,
+        object_directory: &Path,
     ) -> Result<Vec<TreeEntry>, GitError> {
         let action = "read the files to commit";
         let git = self.git.clone().with(
             env::GIT_OBJECT_DIRECTORY,
-            scratch.objects().to_string_lossy(),
+            object_directory.to_string_lossy(),
         );
         let mut ids = Vec::new();
         let regular: Vec<String> = files

@@ -11,7 +11,7 @@ use crate::model::Secret;
 
 /// Remote repository to fetch from and push to.
 #[derive(Clone)]
-pub struct Remote {
+pub struct PushRemote {
     address: String,
     credential: Option<GitCredential>,
     ca_file: Option<String>,
@@ -30,13 +30,13 @@ impl GitCredential {
     }
 }
 
-impl Remote {
+impl PushRemote {
     /// Returns the repository at `address`.
     ///
     /// A credential in the address is removed from it, so that it never reaches a command line. It
     /// is used if `credential` is `None`. Without any credential, git's configuration decides.
-    pub fn new(address: &str, credential: Option<GitCredential>) -> Remote {
-        let mut remote = Remote {
+    pub fn new(address: &str, credential: Option<GitCredential>) -> PushRemote {
+        let mut remote = PushRemote {
             address: address.to_owned(),
             credential,
             ca_file: None,
@@ -60,7 +60,7 @@ impl Remote {
 
     /// Verifies the server's certificate against a PEM file instead of the system's store.
     #[must_use]
-    pub fn trusting(mut self, ca_file: Option<String>) -> Remote {
+    pub fn trusting(mut self, ca_file: Option<String>) -> PushRemote {
         self.ca_file = ca_file;
         self
     }
@@ -124,7 +124,7 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-impl fmt::Display for Remote {
+impl fmt::Display for PushRemote {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.redaction().apply(&self.address))
     }
@@ -218,7 +218,7 @@ mod tests {
             user: "oauth2".to_owned(),
             password: Secret::new("hunter2"),
         };
-        let remote = Remote::new("https://a:b@g.example/t/b.git", Some(credential));
+        let remote = PushRemote::new("https://a:b@g.example/t/b.git", Some(credential));
         assert_eq!(
             (remote.address(), remote.to_string().as_str()),
             ("https://g.example/t/b.git", "https://g.example/t/b.git")
@@ -235,8 +235,12 @@ mod tests {
                 .iter()
                 .all(|(key, _)| key == "credential.helper" || key.starts_with("http.https://"))
         );
-        assert!(Remote::new("git@g.example:t/b", None).settings().is_empty());
-        let stored = Remote::new(
+        assert!(
+            PushRemote::new("git@g.example:t/b", None)
+                .settings()
+                .is_empty()
+        );
+        let stored = PushRemote::new(
             "https://gitlab-ci-token:a%2Bb%26c=d@g.example/t/b.git",
             None,
         );

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use super::checkout::Checkout;
+use super::error::GitError;
+use super::object::{ObjectId, TreeEntry, tree_entries};
+use super::program::{Git, GitCall, MAX_PATHS_PER_CALL};
+use super::remote::{CommitIdentity, PushRemote};
 use super::stderr::{self, OutputRedaction};
-use super::{
-    Checkout, CommitIdentity, Git, GitCall, GitError, MAX_PATHS_PER_CALL, ObjectId, Remote,
-    TreeEntry, tree_entries,
-};
 use crate::command::{ProgramOutput, ProgramStatus, Runner};
 use crate::model::Variables;
 use crate::model::env;
@@ -32,7 +33,7 @@ pub struct ScratchRepository {
     git: Git,
     /// Caller for remotes. Runs in the root of the checkout, since a remote address may be relative.
     network: Git,
-    remote: Remote,
+    remote: PushRemote,
     redaction: OutputRedaction,
 }
 
@@ -65,7 +66,7 @@ pub struct NewCommit<'a> {
 }
 
 /// Push of one commit to one branch.
-pub struct Push<'a> {
+pub struct PushRequest<'a> {
     pub commit: &'a ObjectId,
     pub branch: &'a str,
     /// Expected old commit for a forced update. Only for branches that imglife owns.
@@ -74,7 +75,7 @@ pub struct Push<'a> {
 
 /// Result of a push that the remote answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pushed {
+pub enum PushOutcome {
     Done,
     /// Rejected: the branch moved in the meantime.
     Stale,
@@ -96,7 +97,7 @@ impl ScratchRepository {
         runner: Arc<dyn Runner>,
         variables: &Variables,
         checkout: &Checkout,
-        remote: Remote,
+        remote: PushRemote,
         settings: &[(String, String)],
     ) -> Result<ScratchRepository, GitError> {
         let parent = variables
@@ -167,11 +168,11 @@ impl ScratchRepository {
         })
     }
 
-    pub(super) fn objects(&self) -> PathBuf {
+    pub fn objects(&self) -> PathBuf {
         self.directory.path().join("objects")
     }
 
-    pub fn remote(&self) -> &Remote {
+    pub fn remote(&self) -> &PushRemote {
         &self.remote
     }
 
@@ -458,7 +459,7 @@ impl ScratchRepository {
     }
 
     /// Pushes without running local hooks.
-    pub async fn push(&self, push: &Push<'_>) -> Result<Pushed, GitError> {
+    pub async fn push(&self, push: &PushRequest<'_>) -> Result<PushOutcome, GitError> {
         let specification = format!("{}:refs/heads/{}", push.commit.as_str(), push.branch);
         let lease = push.replaces.map(|old| {
             format!(
@@ -483,7 +484,7 @@ impl ScratchRepository {
         let action = call.action;
         let output = self.network.run(call).await?;
         if output.status == ProgramStatus::Exited(0) {
-            return Ok(Pushed::Done);
+            return Ok(PushOutcome::Done);
         }
         let stdout = output.stdout.text();
         let reason = stdout.lines().find_map(|line| {
@@ -492,7 +493,7 @@ impl ScratchRepository {
                 .map(|(_, reason)| reason)
         });
         match reason {
-            Some(reason) if stderr::is_stale(reason) => Ok(Pushed::Stale),
+            Some(reason) if stderr::is_stale(reason) => Ok(PushOutcome::Stale),
             reason => Err(self.refused(action, &output, reason)),
         }
     }

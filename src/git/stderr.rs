@@ -376,7 +376,7 @@ mod tests {
             drop((
                 crate::git::CommitIdentity::parse(&text),
                 crate::git::ObjectId::parse(&text),
-                crate::git::Remote::new(&text, None).to_string(),
+                crate::git::PushRemote::new(&text, None).to_string(),
             ));
         });
     }

@@ -1,146 +1,148 @@
-//! Reading listings page by page: what bounds each of them, and collecting one that tells more than
-//! names, from the interfaces that registries have besides the distribution API.
+//! Listings that are read page by page: their limits, and tag listings with push dates.
 
 use std::collections::HashSet;
 use std::fmt::Display;
 
 use chrono::{DateTime, TimeZone, Utc};
 
-use super::TagSeen;
+use super::store::ListedTag;
 use crate::http::Response;
 use crate::model::Tag;
 
-/// The largest page that is read, in bytes. Pages have at most 1,000 tags, but their images are
-/// described too.
-pub(super) const LARGEST_PAGE: usize = 8 * 1024 * 1024;
+/// Maximum size of a page, in bytes. Pages have at most 1,000 tags, but some describe the images
+/// too.
+pub(super) const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 
-/// The most tags that are read of one repository.
-pub(super) const MOST_TAGS: usize = 1_000_000;
+/// Maximum number of tags of one repository.
+pub(super) const MAX_TAGS: usize = 1_000_000;
 
-/// The most pages of one listing: as many as the most tags take where a registry gives no more than
-/// 100 at once.
-const MOST_PAGES: usize = 10_000;
+/// Maximum number of pages of a listing. Enough for [`MAX_TAGS`] on a registry with 100 tags a page.
+const MAX_PAGES: usize = 10_000;
 
-/// How much text a listing may have in all, in bytes: the most tags with 64 characters each.
-const MOST_TEXT: usize = 64 * 1024 * 1024;
+/// Maximum size of all pages of a listing that is kept, in bytes: [`MAX_TAGS`] of 64 characters.
+const MAX_LISTING_BYTES: usize = 64 * 1024 * 1024;
 
-/// The same for listings that describe images too, which are read and not kept.
-const MOST_DESCRIPTIONS: usize = 1024 * 1024 * 1024;
+/// Maximum size of all pages of a listing that also describes images, in bytes. Descriptions are
+/// not kept.
+const MAX_DESCRIPTION_BYTES: usize = 1024 * 1024 * 1024;
 
-/// Bounds a listing, so that it ends and fits into memory whatever a registry answers: by pages, by
-/// text, and by that each page after which another is said to follow has something that was not
-/// there before.
-pub(super) struct Pages {
-    read: usize,
-    text: usize,
-    most_text: usize,
-    /// Whether the page that is being read has something new.
+/// Limits of a listing, so that any listing ends and fits into memory.
+///
+/// Limits the number of pages and their total size. Each page that announces another one must have
+/// a new entry.
+pub(super) struct PageLimits {
+    pages: usize,
+    bytes: usize,
+    max_bytes: usize,
+    /// True if the current page has a new entry.
     has_new: bool,
-    left_out: usize,
-    /// Why the first entry was left out.
+    invalid: usize,
+    /// Reason why the first invalid entry was skipped.
     reason: String,
 }
 
-impl Pages {
-    /// Returns the bounds of a listing of which what is read is kept.
-    pub(super) fn new() -> Pages {
-        Pages::within(MOST_TEXT)
+impl PageLimits {
+    /// Returns the limits of a listing that is kept in memory.
+    pub(super) fn new() -> PageLimits {
+        PageLimits::of(MAX_LISTING_BYTES)
     }
 
-    fn within(most_text: usize) -> Pages {
-        Pages {
-            read: 0,
-            text: 0,
-            most_text,
+    fn of(max_bytes: usize) -> PageLimits {
+        PageLimits {
+            pages: 0,
+            bytes: 0,
+            max_bytes,
             has_new: false,
-            left_out: 0,
+            invalid: 0,
             reason: String::new(),
         }
     }
 
-    /// Begins a page, or says why it is one too many.
+    /// Starts a page. Fails with the reason if it exceeds a limit.
     pub(super) fn begin(&mut self, answer: &Response) -> Result<(), String> {
-        // Addresses of pages are kept too.
-        self.begin_with(answer.body.len() + answer.url.as_str().len())
+        // URLs of pages are kept too.
+        self.begin_page(answer.body.len() + answer.url.as_str().len())
     }
 
-    fn begin_with(&mut self, text: usize) -> Result<(), String> {
-        self.read += 1;
-        self.text += text;
+    fn begin_page(&mut self, bytes: usize) -> Result<(), String> {
+        self.pages += 1;
+        self.bytes += bytes;
         self.has_new = false;
-        if self.read > MOST_PAGES {
-            return Err(format!("there are more than {MOST_PAGES} pages"));
+        if self.pages > MAX_PAGES {
+            return Err(format!("there are more than {MAX_PAGES} pages"));
         }
-        if self.text > self.most_text {
-            return Err(format!("it has more than {} bytes", self.most_text));
+        if self.bytes > self.max_bytes {
+            return Err(format!("it has more than {} bytes", self.max_bytes));
         }
         Ok(())
     }
 
-    /// Notes an entry that was not there before.
-    pub(super) fn found(&mut self) {
+    /// Records a new entry.
+    pub(super) fn count_new(&mut self) {
         self.has_new = true;
     }
 
-    /// Notes an entry that is left out, since it is none.
-    pub(super) fn leave_out(&mut self, reason: &dyn Display) {
+    /// Records an invalid entry, which is skipped.
+    pub(super) fn skip_invalid(&mut self, reason: &dyn Display) {
         self.has_new = true;
-        if self.left_out == 0 {
+        if self.invalid == 0 {
             self.reason = reason.to_string();
         }
-        self.left_out += 1;
+        self.invalid += 1;
     }
 
-    /// Returns whether the page has something that was not there before, or was left out.
+    /// Returns true if the page has a new or invalid entry.
     pub(super) fn has_new(&self) -> bool {
         self.has_new
     }
 
-    /// Says why another page, which is said to follow, is not to be read.
+    /// Checks that the next page may be read: the current page had a new entry. Fails with the
+    /// reason otherwise.
     pub(super) fn check_next(&self) -> Result<(), String> {
         if self.has_new {
             Ok(())
         } else {
-            Err("a page with nothing new says that another follows".to_owned())
+            Err("a page without new entries announces another page".to_owned())
         }
     }
 
-    /// Tells how many entries of `place` were left out, if any were.
-    pub(super) fn tell_left_out(&self, place: &dyn Display) {
-        if self.left_out > 0 {
-            tracing::warn!(%place, count = self.left_out, first = %self.reason, "what a listing has that is no name is left out");
+    /// Logs the number of invalid entries of `repository`, if there are any.
+    pub(super) fn log_invalid(&self, repository: &dyn Display) {
+        if self.invalid > 0 {
+            tracing::warn!(%repository, count = self.invalid, first = %self.reason, "invalid names in a listing were skipped");
         }
     }
 }
 
-/// The first year that a push can be of. Earlier dates are those of databases that know none.
-const FIRST_YEAR: i32 = 2013;
+/// Earliest plausible year of a push. Databases return earlier dates if they have none.
+const MIN_PUSH_YEAR: i32 = 2013;
 
-/// The tags so far.
-pub(super) struct Listing {
-    tags: Vec<TagSeen>,
+/// A tag listing with push dates that is being read.
+pub(super) struct TagListing {
+    tags: Vec<ListedTag>,
     names: HashSet<Tag>,
-    pages: Pages,
+    limits: PageLimits,
 }
 
-impl Default for Listing {
-    fn default() -> Listing {
-        Listing {
+impl Default for TagListing {
+    fn default() -> TagListing {
+        TagListing {
             tags: Vec::new(),
             names: HashSet::new(),
-            pages: Pages::within(MOST_DESCRIPTIONS),
+            limits: PageLimits::of(MAX_DESCRIPTION_BYTES),
         }
     }
 }
 
-impl Listing {
-    /// Begins a page, or says why it is one too many.
+impl TagListing {
+    /// Starts a page. Fails with the reason if it exceeds a limit.
     pub(super) fn begin_page(&mut self, answer: &Response) -> Result<(), String> {
-        self.pages.begin(answer)
+        self.limits.begin(answer)
     }
 
-    /// Adds a tag. One that was there already, since pages shift while they are read, and one that
-    /// is no tag are left out.
+    /// Adds a tag.
+    ///
+    /// Skips duplicates, since tags move between pages while these are read, and invalid names.
     pub(super) fn add(
         &mut self,
         name: &str,
@@ -149,55 +151,59 @@ impl Listing {
     ) {
         match name.parse::<Tag>() {
             Ok(tag) if self.names.insert(tag.clone()) => {
-                self.pages.found();
-                self.tags.push(TagSeen {
+                self.limits.count_new();
+                self.tags.push(ListedTag {
                     tag,
                     pushed_at,
                     digest: digest.and_then(|digest| digest.parse().ok()),
                 });
             }
             Ok(_) => {}
-            Err(error) => self.pages.leave_out(&error),
+            Err(error) => self.limits.skip_invalid(&error),
         }
     }
 
-    /// Notes an entry without a tag, of which nobody knows whether it was there before.
-    pub(super) fn pass_over(&mut self) {
-        self.pages.found();
+    /// Records an entry without a tag, which counts as new.
+    pub(super) fn add_untagged(&mut self) {
+        self.limits.count_new();
     }
 
-    /// Ends a page of `length` entries after which, by what it says, more follow or none. Returns
-    /// whether to ask for another, or why the listing cannot be whole.
+    /// Ends a page of `length` entries; `more` is true if the page announces another one.
+    ///
+    /// Returns true if the next page is to be read. Fails with the reason if the listing cannot be
+    /// complete.
     pub(super) fn end_page(&mut self, length: usize, more: bool) -> Result<bool, String> {
-        if self.tags.len() > MOST_TAGS {
-            return Err(format!("there are more than {MOST_TAGS} tags"));
+        if self.tags.len() > MAX_TAGS {
+            return Err(format!("there are more than {MAX_TAGS} tags"));
         }
         match (more, length) {
             (false, _) => Ok(false),
-            (true, 0) => Err("an empty page says that another follows".to_owned()),
-            (true, _) => self.pages.check_next().map(|()| true),
+            (true, 0) => Err("an empty page announces another page".to_owned()),
+            (true, _) => self.limits.check_next().map(|()| true),
         }
     }
 
-    /// Returns the tags of `place` in the order they came in.
-    pub(super) fn into_tags(self, place: &dyn Display) -> Vec<TagSeen> {
-        self.pages.tell_left_out(place);
+    /// Returns the tags of `repository` in the order of the listing.
+    pub(super) fn into_tags(self, repository: &dyn Display) -> Vec<ListedTag> {
+        self.limits.log_invalid(repository);
         self.tags
     }
 }
 
-/// Returns a time of RFC 3339, or `None` when it is none or cannot be that of a push.
+/// Parses the time of a push (RFC 3339). Returns `None` if it is invalid or implausible.
 pub(super) fn time(text: &str) -> Option<DateTime<Utc>> {
     plausible(DateTime::parse_from_rfc3339(text).ok()?.to_utc())
 }
 
-/// Returns a time in seconds since 1970, or `None` when it cannot be that of a push.
+/// Returns the time of a push from seconds since 1970, or `None` if it is implausible.
 pub(super) fn unix_time(seconds: i64) -> Option<DateTime<Utc>> {
     plausible(DateTime::from_timestamp(seconds, 0)?)
 }
 
 fn plausible(time: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let first = Utc.with_ymd_and_hms(FIRST_YEAR, 1, 1, 0, 0, 0).single()?;
+    let first = Utc
+        .with_ymd_and_hms(MIN_PUSH_YEAR, 1, 1, 0, 0, 0)
+        .single()?;
     (time >= first).then_some(time)
 }
 
@@ -206,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_in_every_precision_and_zone() {
+    fn push_times_are_parsed_in_any_precision_and_zone() {
         for (text, expected) in [
             ("2025-03-01T12:34:56Z", Some("2025-03-01T12:34:56+00:00")),
             (
@@ -242,8 +248,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tag_or_came_before_is_left_out() {
-        let mut listing = Listing::default();
+    fn tag_listing_skips_invalid_names_and_duplicates() {
+        let mut listing = TagListing::default();
         let digest = format!("sha256:{}", "a".repeat(64));
         for (name, digest) in [
             ("1", Some(digest.as_str())),
@@ -253,34 +259,34 @@ mod tests {
         ] {
             listing.add(name, None, digest);
         }
-        let tags = listing.into_tags(&"a place");
-        let seen: Vec<(&str, bool)> = tags
+        let tags = listing.into_tags(&"a repository");
+        let listed: Vec<(&str, bool)> = tags
             .iter()
-            .map(|seen| (seen.tag.as_str(), seen.digest.is_some()))
+            .map(|listed| (listed.tag.as_str(), listed.digest.is_some()))
             .collect();
-        assert_eq!(seen, [("1", true), ("2", false)]);
+        assert_eq!(listed, [("1", true), ("2", false)]);
     }
 
     #[test]
-    fn pages_end_and_are_bounded() {
-        let mut listing = Listing::default();
+    fn listings_are_limited_in_pages_and_bytes() {
+        let mut listing = TagListing::default();
         assert_eq!(listing.end_page(0, false), Ok(false));
         assert!(listing.end_page(0, true).is_err());
-        let mut pages = Pages::new();
-        let read = (0..).take_while(|_| pages.begin_with(1).is_ok()).count();
-        assert_eq!(read, MOST_PAGES);
-        let mut pages = Pages::new();
+        let mut limits = PageLimits::new();
+        let read = (0..).take_while(|_| limits.begin_page(1).is_ok()).count();
+        assert_eq!(read, MAX_PAGES);
+        let mut limits = PageLimits::new();
         let read = (0..)
-            .take_while(|_| pages.begin_with(1024 * 1024).is_ok())
+            .take_while(|_| limits.begin_page(1024 * 1024).is_ok())
             .count();
-        assert_eq!(read, MOST_TEXT / 1024 / 1024);
+        assert_eq!(read, MAX_LISTING_BYTES / 1024 / 1024);
     }
 
     #[test]
-    fn a_page_with_nothing_new_is_the_last_one() {
-        let mut listing = Listing::default();
+    fn listing_fails_after_a_page_without_new_entries() {
+        let mut listing = TagListing::default();
         let mut page = |name: &str, more| {
-            listing.pages.begin_with(1).expect("a page");
+            listing.limits.begin_page(1).expect("a page");
             listing.add(name, None, None);
             listing.end_page(1, more)
         };
@@ -290,22 +296,22 @@ mod tests {
         assert_eq!(
             page("1", false),
             Ok(false),
-            "what came before may come again, since pages shift"
+            "duplicates are allowed, since tags move between pages"
         );
         assert_eq!(
             page("2", true),
-            Err("a page with nothing new says that another follows".to_owned())
+            Err("a page without new entries announces another page".to_owned())
         );
     }
 
     #[test]
-    fn what_is_left_out_is_counted_and_not_kept() {
-        let mut pages = Pages::new();
+    fn invalid_entries_are_counted_and_not_kept() {
+        let mut limits = PageLimits::new();
         for number in 0..1_000 {
-            pages.leave_out(&format!("{number} is none"));
+            limits.skip_invalid(&format!("{number} is none"));
         }
         assert_eq!(
-            (pages.left_out, pages.reason.as_str()),
+            (limits.invalid, limits.reason.as_str()),
             (1_000, "0 is none")
         );
     }
@@ -322,13 +328,13 @@ mod tests {
             ],
             |input| {
                 let text = crate::model::fuzz_tests::text(input);
-                let mut listing = Listing::default();
+                let mut listing = TagListing::default();
                 for (number, line) in text.lines().enumerate() {
                     let pushed = time(line).or_else(|| unix_time(line.parse().ok()?));
                     listing.add(line, pushed, Some(line));
                     drop(listing.end_page(number, number % 2 == 0));
                 }
-                assert!(listing.into_tags(&"a place").len() <= text.lines().count());
+                assert!(listing.into_tags(&"a repository").len() <= text.lines().count());
             },
         );
     }

@@ -1,5 +1,5 @@
-//! A place in memory: what a strict registry does, without one. For tests; it counts what it is
-//! asked, and fails on demand.
+//! A store in memory for tests. It behaves like a strict registry, records its calls, and fails on
+//! demand.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -10,20 +10,23 @@ use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{
-    Ability, BlobPut, BlobStream, Deletion, Deletions, ImageSource, ImageStore, ImageStores,
-    Referrers, Reopen, Resolved, Swept, TagSeen, beside, verified,
+use super::blob::{BlobContent, BlobPut, BlobStream};
+use super::store::{
+    Deletion, DeletionSupport, ImageSource, ImageStore, ListedTag, Referrers, Resolved, Support,
+    SweepResult, are_siblings,
 };
+use super::stores::ImageStores;
+use super::verify::verified;
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::lock::lock;
 use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
 
-/// How much of a blob is handed out at a time, in bytes.
-const PIECE: usize = 16 * 1024;
+/// Size of the chunks of a blob, in bytes.
+const CHUNK_SIZE: usize = 16 * 1024;
 
-/// What a place can be asked to do.
+/// Operation of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
+pub enum StoreOperation {
     Tags,
     PushDates,
     Resolve,
@@ -40,29 +43,29 @@ pub enum Operation {
     Sweep,
 }
 
-/// One request to the place.
+/// One call of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    pub operation: Operation,
+pub struct ImageStoreCall {
+    pub operation: StoreOperation,
     pub repository: Repository,
-    /// The tag or digest that was named; empty for a listing.
+    /// Tag or digest of the call; empty for a listing.
     pub subject: String,
-    /// Where reading a blob begins, in bytes.
+    /// Offset at which a blob is read, in bytes.
     pub from_offset: u64,
-    /// The repository that a blob may be shared from.
+    /// Repository that a blob may be mounted from.
     pub mount_from: Option<Repository>,
 }
 
-/// How a call is made to fail.
+/// Fault of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// It fails at once.
+pub enum StoreFault {
+    /// The call fails.
     Error(ItemErrorKind),
-    /// The stream of a blob breaks after so many bytes of it. No fault for other operations.
+    /// The stream of a blob breaks after this number of bytes. No effect on other operations.
     BreakAfter(usize),
 }
 
-/// Whether an index may be put whose children are not there.
+/// Treatment of an index whose children are missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SparseIndexes {
     #[default]
@@ -70,34 +73,34 @@ pub enum SparseIndexes {
     Allowed,
 }
 
-/// Repositories in memory. All of them share blobs when asked to.
-pub struct MemoryPlace {
+/// Repositories in memory. Blobs can be mounted between any of them.
+pub struct MemoryStore {
     sparse_indexes: SparseIndexes,
-    deletions: Deletions,
+    deletions: DeletionSupport,
     lists_referrers: bool,
-    repositories: Mutex<HashMap<Repository, Contents>>,
-    calls: Mutex<Vec<Call>>,
-    hook: Mutex<Option<Hook>>,
-    delay: Mutex<Option<Delay>>,
+    repositories: Mutex<HashMap<Repository, MemoryRepository>>,
+    calls: Mutex<Vec<ImageStoreCall>>,
+    hook: Mutex<Option<FaultHook>>,
+    delay: Mutex<Option<DelayHook>>,
 }
 
-type Hook = Box<dyn Fn(&Call) -> Option<Fault> + Send + Sync>;
+type FaultHook = Box<dyn Fn(&ImageStoreCall) -> Option<StoreFault> + Send + Sync>;
 
-type Delay = Box<dyn Fn(&Call) -> BoxFuture<'static, ()> + Send + Sync>;
+type DelayHook = Box<dyn Fn(&ImageStoreCall) -> BoxFuture<'static, ()> + Send + Sync>;
 
 #[derive(Default)]
-struct Contents {
+struct MemoryRepository {
     blobs: HashMap<Digest, Bytes>,
     manifests: HashMap<Digest, Manifest>,
     tags: BTreeMap<Tag, Digest>,
     pushed: BTreeMap<Tag, DateTime<Utc>>,
 }
 
-impl Default for MemoryPlace {
-    fn default() -> MemoryPlace {
-        MemoryPlace {
+impl Default for MemoryStore {
+    fn default() -> MemoryStore {
+        MemoryStore {
             sparse_indexes: SparseIndexes::default(),
-            deletions: Deletions::ALL,
+            deletions: DeletionSupport::ALL,
             lists_referrers: false,
             repositories: Mutex::default(),
             calls: Mutex::default(),
@@ -107,11 +110,11 @@ impl Default for MemoryPlace {
     }
 }
 
-impl MemoryPlace {
-    pub fn new(sparse_indexes: SparseIndexes) -> MemoryPlace {
-        MemoryPlace {
+impl MemoryStore {
+    pub fn new(sparse_indexes: SparseIndexes) -> MemoryStore {
+        MemoryStore {
             sparse_indexes,
-            ..MemoryPlace::default()
+            ..MemoryStore::default()
         }
     }
 
@@ -120,41 +123,44 @@ impl MemoryPlace {
         ImageStores::single(self.clone())
     }
 
-    /// Returns the place as one that deletes only this.
+    /// Returns the store with support for only these deletions.
     #[must_use]
-    pub fn deleting(self, deletions: Deletions) -> MemoryPlace {
-        MemoryPlace { deletions, ..self }
+    pub fn deleting(self, deletions: DeletionSupport) -> MemoryStore {
+        MemoryStore { deletions, ..self }
     }
 
-    /// Returns the place as one that lists what refers to a manifest.
+    /// Returns the store with a listing of referrers.
     #[must_use]
-    pub fn listing_referrers(self) -> MemoryPlace {
-        MemoryPlace {
+    pub fn listing_referrers(self) -> MemoryStore {
+        MemoryStore {
             lists_referrers: true,
             ..self
         }
     }
 
-    /// Asks `hook` before each call whether it is to fail. Replaces an earlier hook.
-    pub fn fail_when(&self, hook: impl Fn(&Call) -> Option<Fault> + Send + Sync + 'static) {
+    /// Makes calls fail for which `hook` returns a fault. Replaces an earlier hook.
+    pub fn fail_when(
+        &self,
+        hook: impl Fn(&ImageStoreCall) -> Option<StoreFault> + Send + Sync + 'static,
+    ) {
         *lock(&self.hook) = Some(Box::new(hook));
     }
 
     /// Waits before each call for the future that `delay` returns. Replaces an earlier delay.
     pub fn delay_by(
         &self,
-        delay: impl Fn(&Call) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+        delay: impl Fn(&ImageStoreCall) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) {
         *lock(&self.delay) = Some(Box::new(delay));
     }
 
-    /// Returns the calls so far, those that failed included, in their order.
-    pub fn calls(&self) -> Vec<Call> {
+    /// Returns all calls so far in order, including failed ones.
+    pub fn calls(&self) -> Vec<ImageStoreCall> {
         lock(&self.calls).clone()
     }
 
-    /// Returns how many calls of a kind there were so far.
-    pub fn count(&self, operation: Operation) -> usize {
+    /// Returns the number of calls of an operation so far.
+    pub fn count(&self, operation: StoreOperation) -> usize {
         lock(&self.calls)
             .iter()
             .filter(|call| call.operation == operation)
@@ -166,14 +172,14 @@ impl MemoryPlace {
         lock(&self.calls).clear();
     }
 
-    /// Removes a blob, as a registry loses one. Returns whether it was there.
+    /// Removes a blob. Returns true if it existed.
     pub fn lose_blob(&self, repository: &Repository, digest: &Digest) -> bool {
         lock(&self.repositories)
             .get_mut(repository)
             .is_some_and(|contents| contents.blobs.remove(digest).is_some())
     }
 
-    /// Sets when a tag was pushed. A place tells push dates of the repositories that have one.
+    /// Sets the push date of a tag. The store reports push dates of repositories with at least one.
     pub fn date_tag(&self, repository: &Repository, tag: &Tag, pushed_at: DateTime<Utc>) {
         lock(&self.repositories)
             .entry(repository.clone())
@@ -182,7 +188,7 @@ impl MemoryPlace {
             .insert(tag.clone(), pushed_at);
     }
 
-    /// Lets a tag name a manifest, as somebody else does between two calls.
+    /// Moves a tag to a manifest, like another client between two calls.
     pub fn move_tag(&self, repository: &Repository, tag: &Tag, digest: &Digest) {
         lock(&self.repositories)
             .entry(repository.clone())
@@ -191,7 +197,7 @@ impl MemoryPlace {
             .insert(tag.clone(), digest.clone());
     }
 
-    /// Removes a tag and leaves what it named, as somebody else does between two calls.
+    /// Removes a tag but not its manifest, like another client between two calls.
     pub fn forget_tag(&self, repository: &Repository, tag: &Tag) {
         lock(&self.repositories)
             .entry(repository.clone())
@@ -200,63 +206,66 @@ impl MemoryPlace {
             .remove(tag);
     }
 
-    /// Removes a manifest and leaves tags and indexes that name it. Returns whether it was there.
+    /// Removes a manifest but not its tags and parent indexes. Returns true if it existed.
     pub fn lose_manifest(&self, repository: &Repository, digest: &Digest) -> bool {
         lock(&self.repositories)
             .get_mut(repository)
             .is_some_and(|contents| contents.manifests.remove(digest).is_some())
     }
 
-    /// Takes down a call, and returns the fault that is wanted for it, if it is not an error at
-    /// once.
-    async fn called(&self, call: Call) -> Result<Option<usize>, ItemError> {
+    /// Records a call. Returns the number of bytes after which its stream breaks, if that is wanted.
+    /// Fails if an error is wanted.
+    async fn called(&self, call: ImageStoreCall) -> Result<Option<usize>, ItemError> {
         let delay = lock(&self.delay).as_ref().map(|delay| delay(&call));
         if let Some(delay) = delay {
             delay.await;
         }
         let fault = lock(&self.hook).as_ref().and_then(|hook| hook(&call));
         let result = match fault {
-            Some(Fault::Error(kind)) => Err(failure(&call, kind, "as the test wants")),
-            Some(Fault::BreakAfter(bytes)) => Ok(Some(bytes)),
+            Some(StoreFault::Error(kind)) => Err(failure(&call, kind, "as the test wants")),
+            Some(StoreFault::BreakAfter(bytes)) => Ok(Some(bytes)),
             None => Ok(None),
         };
         lock(&self.calls).push(call);
         result
     }
 
-    /// Deletes by `delete`, which returns whether there was something to delete, if the place has
-    /// that ability.
+    /// Deletes with `delete`, which returns true if the object existed, if this is supported.
     fn delete(
         &self,
-        ability: Ability,
+        support: Support,
         repository: &Repository,
-        delete: impl FnOnce(&mut Contents) -> bool,
+        delete: impl FnOnce(&mut MemoryRepository) -> bool,
     ) -> Deletion {
-        if ability != Ability::Present {
+        if support != Support::Supported {
             return Deletion::Unsupported;
         }
         if lock(&self.repositories)
             .get_mut(repository)
             .is_some_and(delete)
         {
-            Deletion::Done
+            Deletion::Deleted
         } else {
-            Deletion::WasAbsent
+            Deletion::NotFound
         }
     }
 
     fn read<T>(
         &self,
         repository: &Repository,
-        read: impl FnOnce(&Contents) -> Option<T>,
+        read: impl FnOnce(&MemoryRepository) -> Option<T>,
     ) -> Option<T> {
         lock(&self.repositories).get(repository).and_then(read)
     }
 }
 
-impl Call {
-    fn new(operation: Operation, repository: &Repository, subject: &impl ToString) -> Call {
-        Call {
+impl ImageStoreCall {
+    fn new(
+        operation: StoreOperation,
+        repository: &Repository,
+        subject: &impl ToString,
+    ) -> ImageStoreCall {
+        ImageStoreCall {
             operation,
             repository: repository.clone(),
             subject: subject.to_string(),
@@ -266,22 +275,22 @@ impl Call {
     }
 }
 
-fn failure(call: &Call, kind: ItemErrorKind, detail: impl Into<String>) -> ItemError {
+fn failure(call: &ImageStoreCall, kind: ItemErrorKind, detail: impl Into<String>) -> ItemError {
     let action = match call.operation {
-        Operation::Tags => "list tags",
-        Operation::PushDates => "list tags with their dates",
-        Operation::Resolve => "resolve",
-        Operation::Manifest => "read manifest",
-        Operation::Blob => "read blob",
-        Operation::Referrers => "list referrers of",
-        Operation::HasBlob => "look for blob",
-        Operation::PutBlob => "write blob",
-        Operation::PutManifest => "write manifest",
-        Operation::Repositories => "list repositories",
-        Operation::Deletions => "ask what is deleted",
-        Operation::DeleteTag => "delete tag",
-        Operation::DeleteManifest => "delete manifest",
-        Operation::Sweep => "remove what nothing refers to",
+        StoreOperation::Tags => "list tags",
+        StoreOperation::PushDates => "list tags with their dates",
+        StoreOperation::Resolve => "resolve",
+        StoreOperation::Manifest => "read manifest",
+        StoreOperation::Blob => "read blob",
+        StoreOperation::Referrers => "list referrers of",
+        StoreOperation::HasBlob => "find blob",
+        StoreOperation::PutBlob => "write blob",
+        StoreOperation::PutManifest => "write manifest",
+        StoreOperation::Repositories => "list repositories",
+        StoreOperation::Deletions => "find out what can be deleted",
+        StoreOperation::DeleteTag => "delete tag",
+        StoreOperation::DeleteManifest => "delete manifest",
+        StoreOperation::Sweep => "remove unreferenced content",
     };
     ItemError::at(
         &call.repository,
@@ -291,15 +300,15 @@ fn failure(call: &Call, kind: ItemErrorKind, detail: impl Into<String>) -> ItemE
     )
 }
 
-impl Contents {
-    /// Returns the tags with what is known of them, when push dates are.
-    fn dated(&self) -> Option<Vec<TagSeen>> {
-        let seen = |(tag, digest): (&Tag, &Digest)| TagSeen {
+impl MemoryRepository {
+    /// Returns the tags with push dates, or `None` if there are none.
+    fn dated(&self) -> Option<Vec<ListedTag>> {
+        let listed = |(tag, digest): (&Tag, &Digest)| ListedTag {
             tag: tag.clone(),
             pushed_at: self.pushed.get(tag).copied(),
             digest: Some(digest.clone()),
         };
-        (!self.pushed.is_empty()).then(|| self.tags.iter().map(seen).collect())
+        (!self.pushed.is_empty()).then(|| self.tags.iter().map(listed).collect())
     }
 
     fn manifest(&self, reference: &Reference) -> Option<Manifest> {
@@ -310,7 +319,7 @@ impl Contents {
         self.manifests.get(digest).cloned()
     }
 
-    /// Returns what `manifest` refers to and is not here.
+    /// Returns a digest that `manifest` references and that does not exist.
     fn missing<'a>(
         &self,
         manifest: &'a Manifest,
@@ -333,19 +342,33 @@ impl Contents {
 }
 
 #[async_trait]
-impl ImageSource for MemoryPlace {
-    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
-        self.called(Call::new(Operation::Tags, repository, &""))
+impl ImageSource for MemoryStore {
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<ListedTag>>, ItemError> {
+        self.called(ImageStoreCall::new(StoreOperation::Tags, repository, &""))
             .await?;
         Ok(self.read(repository, |contents| {
-            Some(contents.tags.keys().cloned().map(TagSeen::named).collect())
+            Some(
+                contents
+                    .tags
+                    .keys()
+                    .cloned()
+                    .map(ListedTag::named)
+                    .collect(),
+            )
         }))
     }
 
-    async fn push_dates(&self, repository: &Repository) -> Result<Option<Vec<TagSeen>>, ItemError> {
-        self.called(Call::new(Operation::PushDates, repository, &""))
-            .await?;
-        Ok(self.read(repository, Contents::dated))
+    async fn push_dates(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<Vec<ListedTag>>, ItemError> {
+        self.called(ImageStoreCall::new(
+            StoreOperation::PushDates,
+            repository,
+            &"",
+        ))
+        .await?;
+        Ok(self.read(repository, MemoryRepository::dated))
     }
 
     async fn resolve(
@@ -353,8 +376,12 @@ impl ImageSource for MemoryPlace {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<Option<Resolved>, ItemError> {
-        self.called(Call::new(Operation::Resolve, repository, reference))
-            .await?;
+        self.called(ImageStoreCall::new(
+            StoreOperation::Resolve,
+            repository,
+            reference,
+        ))
+        .await?;
         Ok(self
             .read(repository, |contents| contents.manifest(reference))
             .map(|manifest| manifest.digest.into()))
@@ -365,8 +392,12 @@ impl ImageSource for MemoryPlace {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<Option<Manifest>, ItemError> {
-        self.called(Call::new(Operation::Manifest, repository, reference))
-            .await?;
+        self.called(ImageStoreCall::new(
+            StoreOperation::Manifest,
+            repository,
+            reference,
+        ))
+        .await?;
         Ok(self.read(repository, |contents| contents.manifest(reference)))
     }
 
@@ -376,16 +407,16 @@ impl ImageSource for MemoryPlace {
         descriptor: &Descriptor,
         from_offset: u64,
     ) -> Result<BlobStream, ItemError> {
-        let call = Call {
+        let call = ImageStoreCall {
             from_offset,
-            ..Call::new(Operation::Blob, repository, &descriptor.digest)
+            ..ImageStoreCall::new(StoreOperation::Blob, repository, &descriptor.digest)
         };
         let broken = failure(
             &call,
             ItemErrorKind::Unreachable,
             "the connection broke, as the test wants",
         );
-        let absent = failure(&call, ItemErrorKind::Absent, "it is not there");
+        let absent = failure(&call, ItemErrorKind::Absent, "it does not exist");
         let break_after = self.called(call).await?;
         let content = self
             .read(repository, |contents| {
@@ -401,7 +432,7 @@ impl ImageSource for MemoryPlace {
         }
         let mut pieces = Vec::new();
         while !rest.is_empty() {
-            pieces.push(Ok(rest.split_to(PIECE.min(rest.len()))));
+            pieces.push(Ok(rest.split_to(CHUNK_SIZE.min(rest.len()))));
         }
         pieces.extend(break_after.map(|_| Err(broken)));
         Ok(stream::iter(pieces).boxed())
@@ -412,8 +443,8 @@ impl ImageSource for MemoryPlace {
         repository: &Repository,
         descriptor: &Descriptor,
     ) -> Result<bool, ItemError> {
-        self.called(Call::new(
-            Operation::HasBlob,
+        self.called(ImageStoreCall::new(
+            StoreOperation::HasBlob,
             repository,
             &descriptor.digest,
         ))
@@ -431,8 +462,12 @@ impl ImageSource for MemoryPlace {
         repository: &Repository,
         subject: &Digest,
     ) -> Result<Referrers, ItemError> {
-        self.called(Call::new(Operation::Referrers, repository, subject))
-            .await?;
+        self.called(ImageStoreCall::new(
+            StoreOperation::Referrers,
+            repository,
+            subject,
+        ))
+        .await?;
         if !self.lists_referrers {
             return Ok(Referrers::NotListed);
         }
@@ -455,15 +490,19 @@ impl ImageSource for MemoryPlace {
         Ok(Referrers::Listed(listed.unwrap_or_default()))
     }
 
-    async fn repositories_beside(
+    async fn sibling_repositories(
         &self,
         repository: &Repository,
     ) -> Result<Option<Vec<Repository>>, ItemError> {
-        self.called(Call::new(Operation::Repositories, repository, &""))
-            .await?;
+        self.called(ImageStoreCall::new(
+            StoreOperation::Repositories,
+            repository,
+            &"",
+        ))
+        .await?;
         let mut found: Vec<Repository> = lock(&self.repositories)
             .keys()
-            .filter(|other| beside(repository, other))
+            .filter(|other| are_siblings(repository, other))
             .cloned()
             .collect();
         found.sort();
@@ -472,25 +511,25 @@ impl ImageSource for MemoryPlace {
 }
 
 #[async_trait]
-impl ImageStore for MemoryPlace {
+impl ImageStore for MemoryStore {
     async fn put_blob(
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-        content: &dyn Reopen,
+        content: &dyn BlobContent,
         mount_from: Option<&Repository>,
     ) -> Result<BlobPut, ItemError> {
-        let call = Call {
+        let call = ImageStoreCall {
             mount_from: mount_from.cloned(),
-            ..Call::new(Operation::PutBlob, repository, &descriptor.digest)
+            ..ImageStoreCall::new(StoreOperation::PutBlob, repository, &descriptor.digest)
         };
         self.called(call).await?;
-        let shared = mount_from.and_then(|from| {
+        let mounted = mount_from.and_then(|from| {
             self.read(from, |contents| {
                 contents.blobs.get(&descriptor.digest).cloned()
             })
         });
-        let (content, put) = if let Some(content) = shared {
+        let (content, put) = if let Some(content) = mounted {
             (content, BlobPut::Mounted)
         } else {
             let content = verified(content.open(0).await?, descriptor, repository.to_string());
@@ -511,7 +550,7 @@ impl ImageStore for MemoryPlace {
         reference: &Reference,
         manifest: &Manifest,
     ) -> Result<(), ItemError> {
-        let call = Call::new(Operation::PutManifest, repository, reference);
+        let call = ImageStoreCall::new(StoreOperation::PutManifest, repository, reference);
         let refused = |detail: String| failure(&call, ItemErrorKind::Refused, detail);
         self.called(call.clone()).await?;
         if Digest::of(manifest.digest.algorithm(), &manifest.bytes) != manifest.digest {
@@ -530,15 +569,13 @@ impl ImageStore for MemoryPlace {
             )));
         }
         let mut repositories = lock(&self.repositories);
-        let nothing = Contents::default();
+        let empty = MemoryRepository::default();
         if let Some(digest) = repositories
             .get(repository)
-            .unwrap_or(&nothing)
+            .unwrap_or(&empty)
             .missing(manifest, self.sparse_indexes)
         {
-            return Err(refused(format!(
-                "{digest}, which it refers to, is not there"
-            )));
+            return Err(refused(format!("the referenced {digest} does not exist")));
         }
         let contents = repositories.entry(repository.clone()).or_default();
         contents
@@ -550,15 +587,23 @@ impl ImageStore for MemoryPlace {
         Ok(())
     }
 
-    async fn deletions(&self, repository: &Repository) -> Result<Deletions, ItemError> {
-        self.called(Call::new(Operation::Deletions, repository, &""))
-            .await?;
+    async fn deletions(&self, repository: &Repository) -> Result<DeletionSupport, ItemError> {
+        self.called(ImageStoreCall::new(
+            StoreOperation::Deletions,
+            repository,
+            &"",
+        ))
+        .await?;
         Ok(self.deletions)
     }
 
     async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<Deletion, ItemError> {
-        self.called(Call::new(Operation::DeleteTag, repository, tag))
-            .await?;
+        self.called(ImageStoreCall::new(
+            StoreOperation::DeleteTag,
+            repository,
+            tag,
+        ))
+        .await?;
         Ok(self.delete(self.deletions.tags, repository, |contents| {
             contents.pushed.remove(tag);
             contents.tags.remove(tag).is_some()
@@ -570,8 +615,12 @@ impl ImageStore for MemoryPlace {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Deletion, ItemError> {
-        self.called(Call::new(Operation::DeleteManifest, repository, digest))
-            .await?;
+        self.called(ImageStoreCall::new(
+            StoreOperation::DeleteManifest,
+            repository,
+            digest,
+        ))
+        .await?;
         Ok(
             self.delete(self.deletions.manifests, repository, |contents| {
                 contents.tags.retain(|_, named| named != digest);
@@ -587,9 +636,9 @@ impl ImageStore for MemoryPlace {
         &self,
         repository: &Repository,
         _: &BTreeSet<Digest>,
-    ) -> Result<Swept, ItemError> {
-        self.called(Call::new(Operation::Sweep, repository, &""))
+    ) -> Result<SweepResult, ItemError> {
+        self.called(ImageStoreCall::new(StoreOperation::Sweep, repository, &""))
             .await?;
-        Ok(Swept::ByItself)
+        Ok(SweepResult::LeftToRegistry)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Deletions, ImageSource, ImageStore};
+use super::store::{DeletionSupport, ImageSource, ImageStore};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::Repository;
 
@@ -71,10 +71,10 @@ impl ImageStores {
     /// Returns what the store of `repository` can delete.
     ///
     /// A registry only shows this when it gets a deletion, so read-only stores return
-    /// [`Deletions::UNKNOWN`] for registries without a request.
-    pub async fn deletions(&self, repository: &Repository) -> Result<Deletions, ItemError> {
+    /// [`DeletionSupport::UNKNOWN`] for registries without a request.
+    pub async fn deletions(&self, repository: &Repository) -> Result<DeletionSupport, ItemError> {
         match (self.access, repository) {
-            (StoreAccess::ReadOnly, Repository::Remote { .. }) => Ok(Deletions::UNKNOWN),
+            (StoreAccess::ReadOnly, Repository::Remote { .. }) => Ok(DeletionSupport::UNKNOWN),
             _ => self.store(repository).deletions(repository).await,
         }
     }
@@ -97,16 +97,16 @@ impl ImageStores {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::memory::{MemoryPlace, Operation};
+    use crate::registry::memory::{MemoryStore, StoreOperation};
 
     fn repository(text: &str) -> Repository {
         text.parse().expect("a repository")
     }
 
-    fn two_stores() -> (ImageStores, Arc<MemoryPlace>, Arc<MemoryPlace>) {
+    fn two_stores() -> (ImageStores, Arc<MemoryStore>, Arc<MemoryStore>) {
         let (registries, layouts) = (
-            Arc::new(MemoryPlace::default()),
-            Arc::new(MemoryPlace::default()),
+            Arc::new(MemoryStore::default()),
+            Arc::new(MemoryStore::default()),
         );
         (
             ImageStores::new(registries.clone(), layouts.clone()),
@@ -135,12 +135,16 @@ mod tests {
                 .delete_tag(repository, &tag)
                 .await
                 .expect("an answer");
-            let operations: Vec<Operation> =
+            let operations: Vec<StoreOperation> =
                 chosen.calls().iter().map(|call| call.operation).collect();
             assert_eq!(
                 (operations, other.calls().len()),
                 (
-                    vec![Operation::Tags, Operation::Deletions, Operation::DeleteTag],
+                    vec![
+                        StoreOperation::Tags,
+                        StoreOperation::Deletions,
+                        StoreOperation::DeleteTag
+                    ],
                     0
                 )
             );
@@ -164,17 +168,17 @@ mod tests {
         }
         assert_eq!(
             stores.deletions(&remote).await.expect("an answer"),
-            Deletions::UNKNOWN
+            DeletionSupport::UNKNOWN
         );
         assert_eq!(
-            registries.count(Operation::Deletions),
+            registries.count(StoreOperation::Deletions),
             0,
             "a registry would get a deletion"
         );
         assert_eq!(
             stores.deletions(&directory).await.expect("an answer"),
-            Deletions::ALL
+            DeletionSupport::ALL
         );
-        assert_eq!(layouts.count(Operation::Deletions), 1);
+        assert_eq!(layouts.count(StoreOperation::Deletions), 1);
     }
 }

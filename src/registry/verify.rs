@@ -1,4 +1,4 @@
-//! Verifying content while it streams.
+//! Verification of content while it streams.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -6,26 +6,29 @@ use std::sync::{Arc, Mutex};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::{BlobStream, ImageSource};
+use super::blob::BlobStream;
+use super::store::ImageSource;
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::image_config::MAX_IMAGE_CONFIG_BYTES;
 use crate::model::lock::lock;
 use crate::model::{Descriptor, Hasher, Repository};
 
-/// Returns `stream` such that it only ends well when it had the size and digest of `descriptor`.
-/// The last bytes are held back until they are known to be right, so a receiver that counts bytes
-/// cannot take wrong content for whole.
+/// Returns `stream` with a check of size and digest against `descriptor`.
 ///
-/// The stream must begin at the start of the content; `place` is named in the error.
+/// If the content is wrong, the stream ends with an error. The last chunk is held back until the
+/// content is verified, so a receiver that counts bytes cannot mistake wrong content for complete
+/// content. The stream must begin at the start of the content; errors name `store`.
 pub fn verified(
     stream: BlobStream,
     descriptor: &Descriptor,
-    place: impl Into<String>,
+    store: impl Into<String>,
 ) -> BlobStream {
-    Verifier::new(descriptor, place, u64::MAX).read(stream, 0)
+    Verifier::new(descriptor, store, u64::MAX).read(stream, 0)
 }
 
-/// Returns an image configuration, whole and verified. One of more than 8 MiB is an error.
+/// Returns the verified content of an image configuration.
+///
+/// Fails if the configuration is larger than 8 MiB.
 pub async fn read_config(
     source: &dyn ImageSource,
     repository: &Repository,
@@ -55,68 +58,69 @@ pub async fn read_config(
     Ok(bytes.await?.freeze())
 }
 
-/// Verifies content as [`verified`] does, also when it is read again from somewhere in its middle:
-/// what the hasher had seen at certain places is kept, so that the digest always covers the content
+/// Verifies content like [`verified`], also if reading continues somewhere in the middle.
+///
+/// The state of the hasher is saved at checkpoints, so that the digest always covers the content
 /// from its start.
 pub(super) struct Verifier {
     descriptor: Descriptor,
-    place: String,
-    /// How far these places are apart, in bytes.
+    store: String,
+    /// Distance of the checkpoints, in bytes.
     step: u64,
-    reached: Arc<Reached>,
+    progress: Arc<VerifiedProgress>,
 }
 
-/// What all readings of one content came to.
-struct Reached {
-    /// The hasher after none, one, two, ... steps.
+/// Progress of all readers of one content.
+struct VerifiedProgress {
+    /// The hasher after zero, one, two, ... steps.
     checkpoints: Mutex<Vec<Hasher>>,
-    /// How many bytes of the content were handed on, by the reading that came furthest.
+    /// Number of bytes that the furthest reader returned.
     passed: AtomicU64,
 }
 
 impl Verifier {
-    /// Returns a verifier that can go on at every `step` bytes; what it keeps for each takes about
-    /// 250.
-    pub(super) fn new(descriptor: &Descriptor, place: impl Into<String>, step: u64) -> Verifier {
+    /// Returns a verifier with a checkpoint every `step` bytes. A checkpoint needs about 250 bytes
+    /// of memory.
+    pub(super) fn new(descriptor: &Descriptor, store: impl Into<String>, step: u64) -> Verifier {
         let checkpoints = Mutex::new(vec![Hasher::new(descriptor.digest.algorithm())]);
-        let reached = Arc::new(Reached {
+        let progress = Arc::new(VerifiedProgress {
             checkpoints,
             passed: AtomicU64::new(0),
         });
         Verifier {
             descriptor: descriptor.clone(),
-            place: place.into(),
+            store: store.into(),
             step: step.max(1),
-            reached,
+            progress,
         }
     }
 
-    /// Returns how many bytes of the content were handed on so far. Once that is its size, all of
-    /// it was right.
+    /// Returns the number of bytes that were returned to readers so far. Once this is the size of
+    /// the content, all of it is verified.
     pub(super) fn passed(&self) -> u64 {
-        self.reached.passed.load(Ordering::Acquire)
+        self.progress.passed.load(Ordering::Acquire)
     }
 
-    /// Returns where a stream must begin for content from `offset` on: there, or less than a step
-    /// before.
+    /// Returns the position at which a stream must begin to read the content from `offset` on. It is
+    /// less than one step before `offset`.
     pub(super) fn start(&self, offset: u64) -> u64 {
         self.checkpoint(offset).0 * self.step
     }
 
-    /// Returns the content from `offset` on, which must be below its size, out of a stream that
-    /// begins at the start for that.
+    /// Returns the content from `offset` on, given a stream that begins at
+    /// [`start`](Verifier::start) of that offset. `offset` must be less than the size.
     pub(super) fn read(&self, stream: BlobStream, offset: u64) -> BlobStream {
         let (index, hasher) = self.checkpoint(offset);
         let position = index * self.step;
-        let state = State {
+        let state = VerifiedReader {
             stream,
             hasher: Some(hasher),
             position,
             skip: offset.saturating_sub(position),
             step: self.step,
             descriptor: self.descriptor.clone(),
-            place: self.place.clone(),
-            reached: Arc::clone(&self.reached),
+            store: self.store.clone(),
+            progress: Arc::clone(&self.progress),
         };
         Box::pin(futures_util::stream::try_unfold(
             state,
@@ -125,7 +129,7 @@ impl Verifier {
     }
 
     fn checkpoint(&self, offset: u64) -> (u64, Hasher) {
-        let checkpoints = lock(&self.reached.checkpoints);
+        let checkpoints = lock(&self.progress.checkpoints);
         let index = usize::try_from(offset / self.step)
             .unwrap_or(usize::MAX)
             .min(checkpoints.len() - 1);
@@ -133,20 +137,21 @@ impl Verifier {
     }
 }
 
-struct State {
+/// One pass over the content.
+struct VerifiedReader {
     stream: BlobStream,
-    /// `None` once the whole content was handed on.
+    /// `None` once the whole content was returned.
     hasher: Option<Hasher>,
     position: u64,
-    /// How much is hashed and not handed on before the rest is.
+    /// Number of bytes that are hashed but not returned, since the reader wants the rest.
     skip: u64,
     step: u64,
     descriptor: Descriptor,
-    place: String,
-    reached: Arc<Reached>,
+    store: String,
+    progress: Arc<VerifiedProgress>,
 }
 
-impl State {
+impl VerifiedReader {
     async fn next(&mut self) -> Result<Option<Bytes>, ItemError> {
         let Some(mut hasher) = self.hasher.take() else {
             return Ok(None);
@@ -181,14 +186,14 @@ impl State {
             } else {
                 self.hasher = Some(hasher);
             }
-            self.reached
+            self.progress
                 .passed
                 .fetch_max(self.position, Ordering::AcqRel);
             return Ok(Some(chunk));
         }
     }
 
-    /// Hashes a chunk, and notes the hasher wherever a step ends within it.
+    /// Hashes a chunk, and saves the hasher at every checkpoint within it.
     fn hash(&mut self, hasher: &mut Hasher, mut chunk: &[u8]) {
         while !chunk.is_empty() {
             let left = self.step - self.position % self.step;
@@ -198,7 +203,7 @@ impl State {
             self.position += piece.len() as u64;
             chunk = rest;
             if self.position.is_multiple_of(self.step) {
-                let mut checkpoints = lock(&self.reached.checkpoints);
+                let mut checkpoints = lock(&self.progress.checkpoints);
                 if checkpoints.len() as u64 == self.position / self.step {
                     checkpoints.push(hasher.clone());
                 }
@@ -206,7 +211,7 @@ impl State {
         }
     }
 
-    /// Checks the digest, and that nothing follows.
+    /// Checks the digest, and that the stream has ended.
     async fn finish(&mut self, hasher: Hasher) -> Result<(), ItemError> {
         let found = hasher.finish();
         if found != self.descriptor.digest {
@@ -222,14 +227,14 @@ impl State {
 
     fn too_long(&self) -> ItemError {
         self.corrupt(format!(
-            "it has more than the {} bytes that its descriptor says",
+            "it has more than the {} bytes that its descriptor states",
             self.descriptor.size
         ))
     }
 
     fn corrupt(&self, detail: String) -> ItemError {
         ItemError::new(
-            self.place.clone(),
+            self.store.clone(),
             format!("read blob {}", self.descriptor.digest),
             ItemErrorKind::Corrupt,
             detail,
@@ -260,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn right_content_passes_however_it_is_cut() {
+    async fn verified_passes_right_content_in_any_chunks() {
         assert_eq!(
             read(&[b"ab", b"", b"c"], &descriptor(b"abc")).await,
             Ok(b"abc".to_vec())
@@ -270,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wrong_content_never_arrives_whole() {
+    async fn verified_never_returns_all_of_wrong_content() {
         let wanted = descriptor(b"abc");
         for chunks in [
             &[&b"ab"[..], b"x"][..],
@@ -307,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn content_is_read_again_from_anywhere_that_was_reached() {
+    async fn verifier_reads_again_from_any_offset_that_was_reached() {
         let content: Vec<u8> = (0..=99).collect();
         for (cut, size) in [
             (0, 1),
@@ -344,7 +349,7 @@ mod tests {
                     .read(chunks(&content[start..], size), offset as u64)
                     .try_collect()
                     .await
-                    .expect("it is right");
+                    .expect("right content");
                 assert_eq!(read.concat(), content[offset..], "{cut} {size} {offset}");
             }
             assert_eq!(verifier.passed(), 100);
@@ -352,7 +357,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn content_that_changes_between_two_readings_never_arrives_whole() {
+    async fn verifier_never_returns_all_of_content_that_changed_between_readings() {
         let content: Vec<u8> = (0..=99).collect();
         let mut other = content.clone();
         other[3] ^= 1;
@@ -370,7 +375,7 @@ mod tests {
             .await;
         assert!(
             read.iter().any(Result::is_err),
-            "the first bytes were others"
+            "the first bytes were different"
         );
         let sent: usize = read
             .iter()

@@ -11,7 +11,7 @@ use super::error::at;
 use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::{Descriptor, Repository};
 use crate::progress::{Event, Progress};
-use crate::registry::{BlobPut, BlobStream, ImageSource, Reopen};
+use crate::registry::{BlobContent, BlobPut, BlobStream, ImageSource};
 
 impl Transfer {
     /// Makes `blob` part of the target repository. If another copy of the run is doing that, waits
@@ -161,7 +161,7 @@ impl ReadMeter {
 }
 
 #[async_trait]
-impl Reopen for SourceBlob<'_> {
+impl BlobContent for SourceBlob<'_> {
     async fn open(&self, from_offset: u64) -> Result<BlobStream, ItemError> {
         let opened = self.source.blob(self.from, self.blob, from_offset).await;
         self.meter.failed.store(opened.is_err(), Ordering::Relaxed);

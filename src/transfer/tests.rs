@@ -18,13 +18,13 @@ use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::Algorithm;
 use crate::model::media_type;
 use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
-use crate::registry::memory::{Fault, MemoryPlace, Operation, SparseIndexes};
+use crate::registry::memory::{MemoryStore, SparseIndexes, StoreFault, StoreOperation};
 use crate::registry::{ImageSource, ImageStore, InMemory};
 
 /// Two stores in memory and a transfer between them.
 struct World {
-    source: Arc<MemoryPlace>,
-    target: Arc<MemoryPlace>,
+    source: Arc<MemoryStore>,
+    target: Arc<MemoryStore>,
     transfer: Transfer,
 }
 
@@ -34,8 +34,8 @@ fn world() -> World {
 
 fn world_with(sparse_indexes: SparseIndexes) -> World {
     let (source, target) = (
-        Arc::new(MemoryPlace::new(SparseIndexes::Allowed)),
-        Arc::new(MemoryPlace::new(sparse_indexes)),
+        Arc::new(MemoryStore::new(SparseIndexes::Allowed)),
+        Arc::new(MemoryStore::new(sparse_indexes)),
     );
     let transfer = Transfer::new(source.stores(), target.stores(), crate::progress::silent());
     World {
@@ -169,7 +169,7 @@ impl World {
             .source
             .calls()
             .into_iter()
-            .filter(|call| call.operation == Operation::Blob)
+            .filter(|call| call.operation == StoreOperation::Blob)
         {
             *reads.entry(call.subject).or_default() += 1;
         }
@@ -219,12 +219,12 @@ async fn copy_transfers_exact_bytes_parts_first_and_tag_last() {
         .collect();
     assert_eq!(
         calls[*tagged.first().expect("the tag was written")].operation,
-        Operation::PutManifest
+        StoreOperation::PutManifest
     );
     assert!(
         calls[tagged[0]..]
             .iter()
-            .all(|call| !matches!(call.operation, Operation::PutBlob))
+            .all(|call| !matches!(call.operation, StoreOperation::PutBlob))
     );
 }
 
@@ -250,22 +250,22 @@ async fn prefetched_manifests_are_used_once() {
     };
     // A target that exists may have the children.
     assert!(world.transfer.prefetch(&upcoming).await);
-    assert_eq!(world.source.count(Operation::Manifest), 1);
+    assert_eq!(world.source.count(StoreOperation::Manifest), 1);
     world.transfer.record_absent_target(&to);
     assert!(world.transfer.prefetch(&upcoming).await);
     assert_eq!(
-        world.source.count(Operation::Manifest),
+        world.source.count(StoreOperation::Manifest),
         2,
         "the index was prefetched, and one platform is wanted"
     );
     world.copy("1.0", &filter).await.expect("a copy");
-    assert_eq!(world.source.count(Operation::Manifest), 2);
+    assert_eq!(world.source.count(StoreOperation::Manifest), 2);
     // Each is used once: memory does not grow with the run.
     world
         .copy_to(&repository("registry.example.com/other"), "1.0", &filter)
         .await
         .expect("a copy");
-    assert_eq!(world.source.count(Operation::Manifest), 4);
+    assert_eq!(world.source.count(StoreOperation::Manifest), 4);
 }
 
 #[tokio::test]
@@ -333,8 +333,8 @@ async fn copy_to_an_absent_repository_sends_no_lookups() {
         .expect("a copy");
     assert_eq!(
         (
-            world.target.count(Operation::HasBlob),
-            world.target.count(Operation::Resolve)
+            world.target.count(StoreOperation::HasBlob),
+            world.target.count(StoreOperation::Resolve)
         ),
         (0, 0)
     );
@@ -401,39 +401,39 @@ async fn copy_does_not_read_content_that_the_target_has() {
 
 #[tokio::test]
 async fn failed_copy_names_its_side_and_does_not_set_the_tag() {
-    let cases: [(Operation, ItemErrorKind, Side, bool); 6] = [
+    let cases: [(StoreOperation, ItemErrorKind, Side, bool); 6] = [
         (
-            Operation::Blob,
+            StoreOperation::Blob,
             ItemErrorKind::Unreachable,
             Side::Source,
             true,
         ),
         (
-            Operation::Manifest,
+            StoreOperation::Manifest,
             ItemErrorKind::Forbidden,
             Side::Source,
             true,
         ),
         (
-            Operation::PutBlob,
+            StoreOperation::PutBlob,
             ItemErrorKind::Refused,
             Side::Target,
             false,
         ),
         (
-            Operation::PutBlob,
+            StoreOperation::PutBlob,
             ItemErrorKind::Corrupt,
             Side::Target,
             false,
         ),
         (
-            Operation::PutManifest,
+            StoreOperation::PutManifest,
             ItemErrorKind::ServerError,
             Side::Target,
             false,
         ),
         (
-            Operation::HasBlob,
+            StoreOperation::HasBlob,
             ItemErrorKind::Unauthorized,
             Side::Target,
             false,
@@ -448,7 +448,9 @@ async fn failed_copy_names_its_side_and_does_not_set_the_tag() {
         } else {
             &world.target
         };
-        store.fail_when(move |call| (call.operation == operation).then_some(Fault::Error(kind)));
+        store.fail_when(move |call| {
+            (call.operation == operation).then_some(StoreFault::Error(kind))
+        });
         let error = world
             .copy("1.0", &PlatformFilter::All)
             .await
@@ -470,9 +472,9 @@ async fn truncated_content_is_an_error_of_the_source() {
         .image("linux/amd64", &["a layer of some length"], None)
         .await;
     world.index(&[image], Some("1.0")).await;
-    world
-        .source
-        .fail_when(|call| (call.operation == Operation::Blob).then_some(Fault::BreakAfter(4)));
+    world.source.fail_when(|call| {
+        (call.operation == StoreOperation::Blob).then_some(StoreFault::BreakAfter(4))
+    });
     let error = world
         .copy("1.0", &PlatformFilter::All)
         .await
@@ -632,8 +634,8 @@ async fn immutable_tag_that_names_the_image_is_no_error() {
         .await
         .expect("a copy");
     world.target.fail_when(|call| {
-        (call.subject == "1.0" && call.operation == Operation::PutManifest)
-            .then_some(Fault::Error(ItemErrorKind::Refused))
+        (call.subject == "1.0" && call.operation == StoreOperation::PutManifest)
+            .then_some(StoreFault::Error(ItemErrorKind::Refused))
     });
     let world = world.later();
     world
@@ -683,7 +685,7 @@ async fn tag_that_appears_during_a_long_copy_is_not_overwritten() {
         let lookups = target
             .calls()
             .iter()
-            .filter(|call| call.subject == "1.0" && call.operation == Operation::Resolve)
+            .filter(|call| call.subject == "1.0" && call.operation == StoreOperation::Resolve)
             .count();
         assert_eq!(lookups, usize::from(is_long), "{name}");
         assert_eq!(

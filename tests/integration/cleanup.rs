@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use imglife::model::{Descriptor, Digest, Manifest, Repository, Tag};
 use imglife::registry::layout::Layouts;
-use imglife::registry::{Ability, ImageStore};
+use imglife::registry::{ImageStore, Support};
 
 use crate::registries::client;
 use crate::support::attachments::Attached;
@@ -135,12 +135,12 @@ async fn cleans_up(registry: Registry) {
     let deletes = registry.deletes();
     let left = tags(&store, &at).await;
     match (deletes.tags, deletes.manifests) {
-        (Ability::Missing, Ability::Missing) => assert_eq!(left, before),
-        (Ability::Missing, _) => assert_eq!(left, set(&["0.9", "1.2", "2.0", "9.0"])),
+        (Support::Unsupported, Support::Unsupported) => assert_eq!(left, before),
+        (Support::Unsupported, _) => assert_eq!(left, set(&["0.9", "1.2", "2.0", "9.0"])),
         _ => assert_eq!(left, set(&["0.9", "2.0", "9.0"])),
     }
     assert!(has(&store, &at, &mirror.kept).await && has(&store, &at, &mirror.shared).await);
-    if deletes.manifests == Ability::Present {
+    if deletes.manifests == Support::Supported {
         assert!(
             !has(&store, &at, &mirror.own).await,
             "what only the deleted index led to"

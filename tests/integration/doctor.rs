@@ -261,7 +261,7 @@ fn what_a_token_allows_is_known_without_a_push() {
         "oci.delete",
         "mirror/a",
         "missing",
-        "a login that may delete",
+        "a credential that may delete",
     );
     Report::of(&world(Some("hunter2"))).says("oci.login", "", "wrong", "check the credentials for");
     assert!(
@@ -355,7 +355,7 @@ fn plain_http_and_https_are_told_apart_in_both_directions() {
         "",
         "wrong",
         &format!(
-            "it speaks plain HTTP: if that is meant to be, name {}",
+            "it speaks plain HTTP: if that is intended, add {}",
             plain.host()
         ),
     );
@@ -365,7 +365,7 @@ fn plain_http_and_https_are_told_apart_in_both_directions() {
         "oci.reachable",
         "",
         "wrong",
-        &format!("it speaks HTTPS: take {} out of", tls.host()),
+        &format!("it speaks HTTPS: remove {} from", tls.host()),
     );
     let report = Report::of(&World::new().file("imglife.yaml", sync(&tls.host(), "status: {}")));
     report.says("oci.reachable", "", "wrong", "ca_file");
@@ -377,7 +377,7 @@ fn plain_http_and_https_are_told_apart_in_both_directions() {
     let report = Report::of(&World::new().file("imglife.yaml", sync(&tls.host(), &trusted)));
     assert_eq!(
         report.find("oci.reachable", "")["detail"],
-        "answers by https"
+        "responds over https"
     );
 }
 
@@ -403,7 +403,7 @@ fn a_host_that_says_nothing_does_not_hold_up_the_others() {
     );
     assert!(
         outcome.stdout.contains("no data for 5 seconds")
-            && outcome.stdout.contains("answers by http"),
+            && outcome.stdout.contains("responds over http"),
         "{}",
         outcome.stdout
     );
@@ -424,7 +424,7 @@ fn a_host_that_says_nothing_does_not_hold_up_the_others() {
     );
     assert!(
         stopped.stdout.contains("the run was stopped")
-            && stopped.stdout.contains("answers by http"),
+            && stopped.stdout.contains("responds over http"),
         "{}",
         stopped.stdout
     );

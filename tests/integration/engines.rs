@@ -13,7 +13,7 @@ use flate2::read::GzDecoder;
 use imglife::command::SystemRunner;
 use imglife::credentials::{Credentials as _, StandardCredentials, variable_prefix};
 use imglife::engines::{
-    Attestations, BuildRequest, Engine, EngineName, Login, Programs, Provenance,
+    Attestations, BuildRequest, Engine, EngineName, HostCredential, Programs, Provenance,
 };
 use imglife::model::{Digest, Host, Platform, Variables};
 use serde_json::{Value, json};
@@ -93,14 +93,17 @@ impl Bench {
         let host: Host = self.registry.host().parse().expect("a host");
         let runner = Arc::new(SystemRunner);
         let credentials = StandardCredentials::new(variables.clone(), Arc::new(SystemRunner));
-        let login = credentials.credential(&host, None).await.expect("a login");
+        let credential = credentials
+            .credential(&host, None)
+            .await
+            .expect("a credential");
         let programs = Programs {
             runner,
             variables: variables.clone(),
-            logins: vec![Login {
+            credentials: vec![HostCredential {
                 host: host.clone(),
                 path: None,
-                credential: login,
+                credential,
             }],
             insecure: [host].into(),
             builder: None,
@@ -446,7 +449,7 @@ async fn a_build_that_fails_shows_its_log_and_leaves_nothing() {
             error.log
         );
         assert!(
-            error.log.contains('7') && error.to_string().contains("ended with exit code"),
+            error.log.contains('7') && error.to_string().contains("failed with exit code"),
             "{name}: {error}"
         );
 
@@ -468,7 +471,7 @@ async fn a_build_that_fails_shows_its_log_and_leaves_nothing() {
             error
                 .hint
                 .as_deref()
-                .is_some_and(|hint| hint.contains("it was given logins for 127.0.0.1:")),
+                .is_some_and(|hint| hint.contains("check that the credentials for 127.0.0.1:")),
             "{name}: {shown}"
         );
         assert_eq!(

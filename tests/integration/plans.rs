@@ -15,7 +15,7 @@ use chrono::{DateTime, TimeZone, Utc};
 use imglife::config::{self, Config};
 use imglife::error::{ItemError, ItemErrorKind};
 use imglife::model::{Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Variables};
-use imglife::registry::memory::{Fault, MemoryPlace, Operation};
+use imglife::registry::memory::{MemoryStore, StoreFault, StoreOperation};
 use imglife::registry::{ImageStore, InMemory};
 use imglife::steps::sync::{Action, CopyReason, Places, Plan, Scope, observe, plan};
 use serde::Deserialize;
@@ -51,8 +51,8 @@ fn image(content: &str) -> (Manifest, Descriptor) {
     )
 }
 
-async fn place(world: World) -> MemoryPlace {
-    let place = MemoryPlace::default();
+async fn place(world: World) -> MemoryStore {
+    let place = MemoryStore::default();
     let mut unreadable: BTreeSet<(String, String)> = BTreeSet::new();
     for (repository, tags) in world.repositories {
         let at: Repository = repository.parse().expect("a repository");
@@ -84,15 +84,15 @@ async fn place(world: World) -> MemoryPlace {
     place.fail_when(move |call| {
         let repository = call.repository.to_string();
         if unreadable.contains(&(repository.clone(), call.subject.clone()))
-            && call.operation != Operation::Tags
+            && call.operation != StoreOperation::Tags
         {
-            return Some(Fault::Error(ItemErrorKind::Absent));
+            return Some(StoreFault::Error(ItemErrorKind::Absent));
         }
-        if world.listings_fail.contains(&repository) && call.operation == Operation::Tags {
-            return Some(Fault::Error(ItemErrorKind::Unreachable));
+        if world.listings_fail.contains(&repository) && call.operation == StoreOperation::Tags {
+            return Some(StoreFault::Error(ItemErrorKind::Unreachable));
         }
         world.failures.get(&repository).map(|kind| {
-            Fault::Error(match kind.as_str() {
+            StoreFault::Error(match kind.as_str() {
                 "unreachable" => ItemErrorKind::Unreachable,
                 "server error" => ItemErrorKind::ServerError,
                 "forbidden" => ItemErrorKind::Forbidden,
@@ -216,7 +216,7 @@ async fn every_world_is_planned_as_expected() {
             now,
         )
         .await;
-        let writes = [Operation::PutBlob, Operation::PutManifest];
+        let writes = [StoreOperation::PutBlob, StoreOperation::PutManifest];
         assert!(
             place
                 .calls()

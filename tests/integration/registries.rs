@@ -1,5 +1,5 @@
-//! The client against real registries: the contract of places, and images of every kind, in each
-//! way to log in.
+//! The client with real registries: the contract of image stores, and images of every kind, with
+//! each way to authenticate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -13,9 +13,9 @@ use imglife::credentials::{Credential, CredentialError, Credentials};
 use imglife::http::{Client, HostRules, Settings, Tls};
 use imglife::model::{Clock, Host, RepositoryPath, Secret};
 use imglife::registry::remote::RemoteRegistries;
-use imglife::registry::{Ability, Deletion, Deletions, ImageStore as _};
+use imglife::registry::{Deletion, DeletionSupport, ImageStore as _, Support};
 
-use crate::contract::{Forgetting, Place, holds_for};
+use crate::contract::{DeletionEffect, TestedStore, holds_for};
 use crate::support::images::copied_kinds;
 use crate::support::registry::{PASSWORD, Registry, USER};
 use crate::support::servers::Server;
@@ -78,52 +78,52 @@ pub(crate) fn client(registry: &Registry) -> RemoteRegistries {
     RemoteRegistries::new(Arc::new(Client::new(settings, Arc::new(Alice), clock)))
 }
 
-/// Fails where the registry does not keep the contract, or changes an image.
+/// Checks that the registry keeps the contract and does not change images.
 async fn serves_everything(registry: Registry) {
     let store = client(&registry);
     let repository = |name: &str| registry.repository(name);
-    let Deletions { tags, manifests } = registry.deletes();
+    let DeletionSupport { tags, manifests } = registry.deletes();
     let name = registry.server().name();
     writeln!(
         std::io::stderr(),
         "{name}: deletion of tags {tags:?}, of manifests {manifests:?}"
     )
     .expect("standard error");
-    let place = Place::new(&store, &repository);
+    let tested = TestedStore::new(&store, &repository);
     holds_for(&match registry.server() {
-        // They store manifests under SHA-256 only; the older one answers 500 where a blob is asked
-        // for as a manifest.
-        Server::DockerRegistry => Place {
+        // Both store manifests under SHA-256 only. The older one responds with 500 if a blob is
+        // requested as a manifest.
+        Server::DockerRegistry => TestedStore {
             sha512: false,
-            tells_blobs_apart: false,
+            separates_blobs: false,
             deletes: registry.deletes(),
-            ..place
+            ..tested
         },
-        Server::Distribution => Place {
+        Server::Distribution => TestedStore {
             sha512: false,
             deletes: registry.deletes(),
-            ..place
+            ..tested
         },
-        // To it, any name is a repository.
-        Server::Olareg => Place {
-            tells_absence: false,
+        // Every name is a repository for it.
+        Server::Olareg => TestedStore {
+            reports_missing_repositories: false,
             lists_repositories: false,
-            ..place
+            ..tested
         },
-        // It knows SHA-256 only, shares nothing by itself, refuses ranges that name no end,
-        // believes manifests, and keeps the tags of those that are deleted.
-        Server::Crane => Place {
+        // It supports SHA-256 only, has no mounts, rejects ranges without an end, does not check
+        // manifests, and keeps the tags of deleted ones.
+        Server::Crane => TestedStore {
             sha512: false,
             mounts: false,
             ranges: false,
             checks_manifests: false,
-            forgets: Forgetting::Digest,
-            ..place
+            deletion_effect: DeletionEffect::Digest,
+            ..tested
         },
     })
     .await;
     for graph in copied_kinds() {
-        // It wants foreign layers as well.
+        // It requires foreign layers as well.
         if registry.server() == Server::Olareg
             && graph.tags[0].0.as_str() == "foreign-layer-elsewhere"
         {
@@ -137,7 +137,7 @@ async fn serves_everything(registry: Registry) {
 
 #[tokio::test]
 async fn every_registry_that_this_machine_has_takes_everything() {
-    let servers = Server::found("the contract of places");
+    let servers = Server::found("the contract of image stores");
     join_all(
         servers
             .into_iter()
@@ -148,7 +148,7 @@ async fn every_registry_that_this_machine_has_takes_everything() {
 
 #[tokio::test]
 async fn registries_that_were_told_not_to_delete_keep_the_contract() {
-    let servers = Server::found("the contract of places, without deletes")
+    let servers = Server::found("the contract of image stores, without deletions")
         .into_iter()
         .filter(|server| server.is_distribution());
     join_all(servers.map(|server| {
@@ -177,16 +177,16 @@ async fn what_a_registry_does_not_delete_is_learnt_once() {
                 .expect("an answer"),
             Deletion::Unsupported
         );
-        let expected = Deletions {
-            tags: Ability::Missing,
-            manifests: Ability::Missing,
+        let expected = DeletionSupport {
+            tags: Support::Unsupported,
+            manifests: Support::Unsupported,
         };
         assert_eq!(
             store.deletions(&repository).await.expect("an answer"),
             expected
         );
     }
-    // Three ways to delete a tag, one to delete a manifest.
+    // Three methods to delete a tag, one to delete a manifest.
     let requests = registry.requests_since(mark);
     assert_eq!(requests.len(), 4, "{requests:?}");
     graph.assert_published(&store, &repository).await;

@@ -21,7 +21,7 @@ use imglife::model::{
 };
 use imglife::packages::directory::DirectoryFiles;
 use imglife::packages::{Prefix, RecordSet, Records};
-use imglife::registry::memory::{MemoryPlace, Operation};
+use imglife::registry::memory::{MemoryStore, StoreOperation};
 use imglife::registry::{ImageStore, InMemory};
 use imglife::steps::cleanup::{Observer, PreviewInput, preview};
 use imglife::steps::eol::EolAssessor;
@@ -82,8 +82,8 @@ fn manifest(content: &str) -> (Manifest, Descriptor) {
 async fn place(
     tags: &BTreeMap<String, BTreeMap<String, String>>,
     lost: &BTreeSet<String>,
-) -> Arc<MemoryPlace> {
-    let place = Arc::new(MemoryPlace::default());
+) -> Arc<MemoryStore> {
+    let place = Arc::new(MemoryStore::default());
     for (repository, tags) in tags {
         let at: Repository = repository.parse().expect("a repository");
         for (tag, content) in tags {
@@ -164,9 +164,10 @@ async fn every_world_is_reported_as_expected() {
         // One listing per repository, one HEAD per current base that is there, and nothing else.
         let calls = images.calls();
         assert!(
-            calls
-                .iter()
-                .all(|call| matches!(call.operation, Operation::Tags | Operation::Resolve)),
+            calls.iter().all(|call| matches!(
+                call.operation,
+                StoreOperation::Tags | StoreOperation::Resolve
+            )),
             "{calls:?}"
         );
         assert!(!given.offline || calls.is_empty(), "{calls:?}");
@@ -203,7 +204,7 @@ async fn every_world_is_reported_as_expected() {
         let looked_at = images
             .calls()
             .iter()
-            .filter(|call| call.operation == Operation::Manifest)
+            .filter(|call| call.operation == StoreOperation::Manifest)
             .count();
         assert!(
             looked_at <= 2 * deletions.len(),

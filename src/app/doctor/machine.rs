@@ -72,7 +72,7 @@ async fn check_engines(build: Option<&BuildConfig>, process: &Process) -> ProbeR
     let programs = Programs {
         runner,
         variables: process.variables.clone(),
-        logins: Vec::new(),
+        credentials: Vec::new(),
         insecure: BTreeSet::new(),
         builder,
         own_builder: None,
@@ -106,7 +106,7 @@ async fn check_engines(build: Option<&BuildConfig>, process: &Process) -> ProbeR
             build,
             &found,
             &executing,
-            &Emulators::here(),
+            &Emulators::detect(),
             has_remote_builder,
         ),
     );
@@ -276,7 +276,7 @@ async fn git_output(process: &Process, arguments: &[&str]) -> Result<String, Str
                 .and_then(|cause| cause.downcast_ref::<std::io::Error>())
             {
                 Some(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
-                    "`git` is not installed, or not in PATH".to_owned()
+                    "`git` is not installed or not on PATH".to_owned()
                 }
                 _ => crate::error::chain(&error),
             },

@@ -1,6 +1,6 @@
-//! Archives that `ADD` unpacks.
+//! Unpacking of archives by `ADD`.
 //!
-//! They are strangers' work: nothing of them leaves the directory they are unpacked to, but by the
+//! Archives are untrusted. Their files stay in the destination directory, except through symbolic
 //! links that the image itself has.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,66 +8,76 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-use super::plan::{Content, Drafting, Entry, Kind, Owner, PlanError, Spool};
-use super::tar_reader::{Packing, TarEntry, TarReader, malformed, unpacked};
-use super::tree::{Last, Node, TreeError, join};
+use super::file_tree::{LinkHandling, TreeError, TreeNode, join};
+use super::layer_plan::{
+    EntryKind, LayerDraft, LayerEntry, LayerFileContent, Owner, PlanError, Spool,
+};
+use super::tar_reader::{Compression, TarEntry, TarReader, decompressed, malformed};
 use crate::model::text::excerpt;
 
-/// The most entries of an archive.
-const MOST_ENTRIES: usize = 500_000;
+/// Maximum number of entries in an archive.
+const MAX_ENTRIES: usize = 500_000;
 
-/// An archive that was unpacked to a temporary file.
-pub(super) struct Archive {
-    entries: Vec<Unpacked>,
+/// An archive whose files have been unpacked to a temporary file.
+pub(super) struct UnpackedArchive {
+    entries: Vec<ArchiveEntry>,
 }
 
-struct Unpacked {
-    /// The parts of its path.
+/// An entry of an archive.
+struct ArchiveEntry {
+    /// Components of its path.
     parts: Vec<String>,
-    entry: Entry,
+    entry: LayerEntry,
 }
 
-/// Unpacks `file`; `None` when it is no archive, and is copied as it is.
-pub(super) fn unpack(mut file: File, latest: u64) -> io::Result<Option<Archive>> {
+/// Unpacks `file`. `None` if it is not an archive and must be copied unchanged.
+///
+/// Modification times after `latest` (in seconds since 1970) are set to `latest`.
+///
+/// # Errors
+/// Fails for archives that are malformed, too large, or compressed with bzip2 or xz.
+pub(super) fn unpack(mut file: File, latest: u64) -> io::Result<Option<UnpackedArchive>> {
     let mut start = Vec::new();
     Read::take(&mut file, 512).read_to_end(&mut start)?;
     file.seek(SeekFrom::Start(0))?;
-    match Packing::of(&start) {
-        // Docker unpacks these, so to copy them would be a surprise.
-        Packing::Bzip2 | Packing::Xz => return Err(malformed("it is packed by bzip2 or xz")),
-        Packing::None if !is_tar(&start) => return Ok(None),
-        Packing::Gzip | Packing::Zstd => {
+    match Compression::of(&start) {
+        // Docker unpacks these formats, so copying them unchanged would be unexpected.
+        Compression::Bzip2 | Compression::Xz => {
+            return Err(malformed("bzip2 and xz compression are not supported"));
+        }
+        Compression::None if !is_tar(&start) => return Ok(None),
+        Compression::Gzip | Compression::Zstd => {
             let mut header = Vec::new();
-            // A packed file that is no archive is copied as it is.
-            let read = unpacked(BufReader::new(file.try_clone()?))
+            // A compressed file that is not an archive is copied unchanged.
+            let read = decompressed(BufReader::new(file.try_clone()?))
                 .and_then(|reader| reader.take(512).read_to_end(&mut header));
             if read.is_err() || !is_tar(&header) {
                 return Ok(None);
             }
             file.seek(SeekFrom::Start(0))?;
         }
-        Packing::None => {}
+        Compression::None => {}
     }
     read(
-        TarReader::new(unpacked(BufReader::with_capacity(64 * 1024, file))?),
+        TarReader::new(decompressed(BufReader::with_capacity(64 * 1024, file))?),
         latest,
     )
     .map(Some)
 }
 
-/// Returns whether a file begins with the header of an archive, by its mark or, where it has none,
-/// its checksum.
+/// Returns true if a file starts with a valid header of a tar archive.
 fn is_tar(start: &[u8]) -> bool {
     start.len() == 512
         && start.iter().any(|byte| *byte != 0)
         && matches!(TarReader::new(start).next(), Ok(Some(_)))
 }
 
-fn read(mut archive: TarReader<impl Read>, latest: u64) -> io::Result<Archive> {
+/// Unpacks all entries.
+fn read(mut archive: TarReader<impl Read>, latest: u64) -> io::Result<UnpackedArchive> {
     let mut spool = tempfile::tempfile()?;
     let shared = Spool(Arc::new(spool.try_clone()?));
-    let mut entries: Vec<Unpacked> = Vec::new();
-    // Where files are that other names can be given.
+    let mut entries: Vec<ArchiveEntry> = Vec::new();
+    // Index of each file, for hard links to it.
     let mut files: BTreeMap<Vec<String>, usize> = BTreeMap::new();
     let mut offset = 0;
     while let Some(entry) = archive.next()? {
@@ -77,8 +87,8 @@ fn read(mut archive: TarReader<impl Read>, latest: u64) -> io::Result<Archive> {
         if parts.is_empty() {
             continue;
         }
-        if entries.len() == MOST_ENTRIES {
-            return refused("is one file too many");
+        if entries.len() == MAX_ENTRIES {
+            return refused("exceeds the limit of entries");
         }
         let TarEntry {
             kind,
@@ -91,11 +101,11 @@ fn read(mut archive: TarReader<impl Read>, latest: u64) -> io::Result<Archive> {
             ..
         } = entry;
         let kind = if kind.is_dir() {
-            Kind::Directory
+            EntryKind::Directory
         } else if kind.is_symlink() {
             match String::from_utf8(target) {
-                Ok(target) => Kind::Link(target),
-                Err(_) => return refused("is a link to a name that is no text in UTF-8"),
+                Ok(target) => EntryKind::Link(target),
+                Err(_) => return refused("is a link to a name that is not UTF-8"),
             }
         } else if kind.is_hard_link() {
             let first = files
@@ -103,41 +113,41 @@ fn read(mut archive: TarReader<impl Read>, latest: u64) -> io::Result<Archive> {
                 .map(|at| entries[*at].entry.kind.clone());
             match first {
                 Some(kind) => kind,
-                None => return refused("is another name for something that is not in the archive"),
+                None => return refused("is a hard link to a file that is not in the archive"),
             }
         } else if kind.is_file() || kind.is_contiguous() {
             io::copy(&mut Read::take(&mut archive, size), &mut spool)?;
-            let content = Content::Spooled {
+            let content = LayerFileContent::Spooled {
                 spool: shared.clone(),
                 number: entries.len(),
                 offset,
                 size,
             };
             offset += size;
-            Kind::File(content)
+            EntryKind::File(content)
         } else {
-            return refused("is a device, a pipe or something else that is not unpacked");
+            return refused("is a device, a pipe or another unsupported type");
         };
         match kind {
-            Kind::File(_) => drop(files.insert(parts.clone(), entries.len())),
+            EntryKind::File(_) => drop(files.insert(parts.clone(), entries.len())),
             _ => drop(files.remove(&parts)),
         }
-        let entry = Entry {
+        let entry = LayerEntry {
             kind,
             mode,
             uid,
             gid,
             modified: modified.min(latest),
         };
-        entries.push(Unpacked { parts, entry });
+        entries.push(ArchiveEntry { parts, entry });
     }
-    Ok(Archive { entries })
+    Ok(UnpackedArchive { entries })
 }
 
-/// Returns the parts of a path in an archive, which `/` in front does not make absolute.
+/// Returns the components of a path in an archive. A leading `/` is ignored.
 fn parts(path: &[u8]) -> io::Result<Vec<String>> {
     let path =
-        std::str::from_utf8(path).map_err(|_| malformed("a name in it is no text in UTF-8"))?;
+        std::str::from_utf8(path).map_err(|_| malformed("the name of an entry is not UTF-8"))?;
     let parts: Vec<String> = path
         .split('/')
         .filter(|part| !matches!(*part, "" | "."))
@@ -145,53 +155,55 @@ fn parts(path: &[u8]) -> io::Result<Vec<String>> {
         .collect();
     if parts.iter().any(|part| part == "..") {
         return Err(malformed(&format!(
-            "`{}` leads out of it",
+            "`{}` is outside of the archive",
             excerpt(path, 120)
         )));
     }
     Ok(parts)
 }
 
-impl Archive {
-    /// Puts what is in the archive into `directory`, which is resolved and there.
-    pub(super) fn place(
+impl UnpackedArchive {
+    /// Adds all entries to `directory`, which must exist and be resolved.
+    ///
+    /// `owner` replaces the owners in the archive.
+    pub(super) fn add_to(
         &self,
-        drafting: &mut Drafting<'_>,
+        draft: &mut LayerDraft<'_>,
         directory: &str,
         owner: Option<Owner>,
     ) -> Result<(), PlanError> {
-        // Links of the archive, by where they came to be: nothing of it goes through one of them.
+        // Final paths of the links in the archive. No other entry may be added through them.
         let mut links: BTreeSet<String> = BTreeSet::new();
-        for Unpacked { parts, entry } in &self.entries {
-            let Some((name, way)) = parts.split_last() else {
+        for ArchiveEntry { parts, entry } in &self.entries {
+            let Some((name, parents)) = parts.split_last() else {
                 continue;
             };
             let mut parent = directory.to_owned();
-            for part in way {
+            for part in parents {
                 let next = join(&parent, part);
                 if links.contains(&next) {
-                    return Err(TreeError::NoDirectory(next).into());
+                    return Err(TreeError::NotADirectory(next).into());
                 }
-                parent = match drafting.tree.get(&next) {
-                    Some(Node::Link(_)) => drafting.tree.resolve(&next, Last::Followed)?,
+                parent = match draft.tree.get(&next) {
+                    Some(TreeNode::Link(_)) => draft.tree.resolve(&next, LinkHandling::Follow)?,
                     _ => next,
                 };
             }
-            drafting.ensure_directory(&parent, owner.unwrap_or_default())?;
+            draft.ensure_directory(&parent, owner.unwrap_or_default())?;
             let path = join(&parent, name);
             let mut entry = entry.clone();
             if let Some(owner) = owner {
                 (entry.uid, entry.gid) = (owner.uid, owner.gid);
             }
             match &entry.kind {
-                Kind::Directory if links.contains(&path) => {
-                    return Err(TreeError::NoDirectory(path).into());
+                EntryKind::Directory if links.contains(&path) => {
+                    return Err(TreeError::NotADirectory(path).into());
                 }
-                Kind::Link(_) => drop(links.insert(path.clone())),
-                Kind::File(_) => drop(links.remove(&path)),
-                Kind::Directory => {}
+                EntryKind::Link(_) => drop(links.insert(path.clone())),
+                EntryKind::File(_) => drop(links.remove(&path)),
+                EntryKind::Directory => {}
             }
-            drafting.place(&path, entry)?;
+            draft.add(&path, entry)?;
         }
         Ok(())
     }
@@ -204,8 +216,8 @@ mod tests {
     use tar::{Builder, EntryType, Header};
 
     use super::*;
-    use crate::engines::native::plan::Plan;
-    use crate::engines::native::tree::Tree;
+    use crate::engines::native::file_tree::FileTree;
+    use crate::engines::native::layer_plan::LayerPlan;
 
     fn tar(entries: &[(&str, EntryType, &str)]) -> File {
         let mut archive = Builder::new(Vec::new());
@@ -220,7 +232,7 @@ mod tests {
             } else {
                 0
             });
-            // Not by the checked methods: they refuse what is tried here.
+            // Set directly, because the methods of the crate reject hostile names.
             header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
             if !kind.is_file() {
                 header.as_mut_bytes()[157..157 + content.len()].copy_from_slice(content.as_bytes());
@@ -248,36 +260,36 @@ mod tests {
         file
     }
 
-    fn placed(entries: &[(&str, EntryType, &str)]) -> Result<Plan, String> {
+    fn placed(entries: &[(&str, EntryType, &str)]) -> Result<LayerPlan, String> {
         let archive = unpack(tar(entries), 500)
             .map_err(|error| error.to_string())?
             .expect("an archive");
-        let mut tree = Tree::default();
-        let attributes = crate::engines::native::tree::Attributes {
+        let mut tree = FileTree::default();
+        let attributes = crate::engines::native::file_tree::Attributes {
             mode: 0o700,
             uid: 0,
             gid: 0,
         };
         for (path, node) in [
-            ("usr", Node::Directory(attributes)),
-            ("usr/bin", Node::Directory(attributes)),
-            ("bin", Node::Link("usr/bin".to_owned())),
+            ("usr", TreeNode::Directory(attributes)),
+            ("usr/bin", TreeNode::Directory(attributes)),
+            ("bin", TreeNode::Link("usr/bin".to_owned())),
         ] {
             tree.put(path, node);
         }
-        let mut drafting = Drafting {
+        let mut draft = LayerDraft {
             tree: &mut tree,
-            plan: Plan::default(),
+            plan: LayerPlan::default(),
             modified: 1,
         };
         archive
-            .place(&mut drafting, "", None)
+            .add_to(&mut draft, "", None)
             .map_err(|error| error.to_string())?;
-        Ok(drafting.plan)
+        Ok(draft.plan)
     }
 
     #[test]
-    fn archives_are_unpacked_through_the_links_of_the_image() {
+    fn unpack_follows_links_of_the_image() {
         let plan = placed(&[
             ("./", EntryType::Directory, ""),
             ("./bin/", EntryType::Directory, ""),
@@ -303,47 +315,50 @@ mod tests {
         assert_eq!(tool.kind, plan.entries["usr/bin/other"].kind);
         assert_eq!(
             plan.entries["usr/bin"].mode, 0o700,
-            "a link that is there is gone through, not replaced"
+            "an existing link is followed, not replaced"
         );
     }
 
     #[test]
-    fn hostile_archives_are_refused() {
+    fn unpack_rejects_hostile_archives() {
         for (entries, message) in [
             (
                 &[("../x", EntryType::Regular, "")][..],
-                "`../x` leads out of it",
+                "`../x` is outside of the archive",
             ),
             (
                 &[("a/../../x", EntryType::Regular, "")],
-                "`a/../../x` leads out of it",
+                "`a/../../x` is outside of the archive",
             ),
             (
                 &[
                     ("l", EntryType::Symlink, "/etc"),
                     ("l/passwd", EntryType::Regular, "x"),
                 ],
-                "`/l` is no directory in the image",
+                "`/l` is not a directory in the image",
             ),
             (
                 &[
                     ("l", EntryType::Symlink, "usr"),
                     ("l/", EntryType::Directory, ""),
                 ],
-                "`/l` is no directory in the image",
+                "`/l` is not a directory in the image",
             ),
             (
                 &[("h", EntryType::Link, "/etc/shadow")],
-                "`h` is another name for something that is not in the archive",
+                "`h` is a hard link to a file that is not in the archive",
             ),
-            (&[("h", EntryType::Link, "../x")], "`../x` leads out of it"),
+            (
+                &[("h", EntryType::Link, "../x")],
+                "`../x` is outside of the archive",
+            ),
             (
                 &[("null", EntryType::Char, "")],
-                "`null` is a device, a pipe or something else that is not unpacked",
+                "`null` is a device, a pipe or another unsupported type",
             ),
             (
                 &[("d/.wh.x", EntryType::Regular, "")],
-                "`d/.wh.x` is a name that means a removed file in a layer",
+                "`d/.wh.x` has a name that marks a deleted file in layers",
             ),
         ] {
             assert_eq!(placed(entries).expect_err(message), message);
@@ -351,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_archive_is_told() {
+    fn unpack_returns_none_for_other_files() {
         let gzip = |bytes: &[u8]| {
             let mut encoder =
                 flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -1,4 +1,4 @@
-//! Writing a layer: the same plan gives the same bytes.
+//! Writing of layers. Equal plans give equal bytes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,49 +15,55 @@ use futures_util::{StreamExt, stream};
 use tar::{Builder, EntryType, Header};
 use tempfile::{SpooledTempFile, spooled_tempfile};
 
-use super::folder::open;
-use super::plan::{Content, Entry, Kind, Plan};
+use super::context_folder::open;
+use super::layer_plan::{EntryKind, LayerEntry, LayerFileContent, LayerPlan};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Hasher};
-use crate::registry::{BlobStream, InMemory, Reopen};
+use crate::registry::{BlobContent, BlobStream, InMemory};
 
-/// How much of a packed layer is kept in memory, in bytes; larger ones go to a temporary file.
-const IN_MEMORY: usize = 4 * 1024 * 1024;
+/// Maximum size of a compressed layer in memory, in bytes. Larger layers are written to a temporary
+/// file.
+const MAX_BYTES_IN_MEMORY: usize = 4 * 1024 * 1024;
 
-/// How much is read from a temporary file at once, in bytes.
-const PIECE: usize = 256 * 1024;
+/// Size of the chunks that are read from a temporary file, in bytes.
+const CHUNK_BYTES: usize = 256 * 1024;
 
-/// A layer that was written.
+/// A written layer.
 pub(super) struct Layer {
     pub(super) descriptor: Descriptor,
-    /// The digest of the layer before it was packed.
+    /// Digest of the uncompressed layer.
     pub(super) diff_id: Digest,
-    content: Stored,
+    content: LayerData,
 }
 
+/// Compressed bytes of a layer.
 #[derive(Clone)]
-enum Stored {
+enum LayerData {
     Memory(Bytes),
     File(Arc<File>),
 }
 
-/// Writes what `plan` says. Fails when a file has changed its size since, or when `stop` is set.
-pub(super) fn write(plan: &Plan, stop: &AtomicBool) -> io::Result<Layer> {
-    let packed = Hashing {
+/// Writes a layer.
+///
+/// # Errors
+/// Fails if a file cannot be read, if its size has changed since it was planned, or if `stop` is
+/// set.
+pub(super) fn write(plan: &LayerPlan, stop: &AtomicBool) -> io::Result<Layer> {
+    let compressed = HashingWriter {
         hasher: Hasher::new(Algorithm::Sha256),
         size: 0,
-        inner: spooled_tempfile(IN_MEMORY),
+        inner: spooled_tempfile(MAX_BYTES_IN_MEMORY),
     };
-    let gzip = GzEncoder::new(packed, Compression::default());
-    let mut archive = Builder::new(Hashing {
+    let gzip = GzEncoder::new(compressed, Compression::default());
+    let mut archive = Builder::new(HashingWriter {
         hasher: Hasher::new(Algorithm::Sha256),
         size: 0,
         inner: gzip,
     });
-    let mut names: HashMap<(&super::plan::Spool, usize), &str> = HashMap::new();
+    let mut names: HashMap<(&super::layer_plan::Spool, usize), &str> = HashMap::new();
     for (path, entry) in &plan.entries {
-        if let Kind::File(Content::Spooled { spool, number, .. }) = &entry.kind {
+        if let EntryKind::File(LayerFileContent::Spooled { spool, number, .. }) = &entry.kind {
             if let Some(first) = names.get(&(spool, *number)) {
                 archive.append_link(&mut header(entry, EntryType::Link, 0), path, first)?;
                 continue;
@@ -67,13 +73,13 @@ pub(super) fn write(plan: &Plan, stop: &AtomicBool) -> io::Result<Layer> {
         append(&mut archive, path, entry, stop)
             .map_err(|error| io::Error::new(error.kind(), format!("`{path}`: {error}")))?;
     }
-    let Hashing {
+    let HashingWriter {
         hasher,
         inner: gzip,
         ..
     } = archive.into_inner()?;
     let diff_id = hasher.finish();
-    let Hashing {
+    let HashingWriter {
         hasher,
         size,
         inner: file,
@@ -86,48 +92,50 @@ pub(super) fn write(plan: &Plan, stop: &AtomicBool) -> io::Result<Layer> {
     })
 }
 
-fn stored(file: SpooledTempFile) -> Stored {
+/// Returns the bytes of a finished layer.
+fn stored(file: SpooledTempFile) -> LayerData {
     match file.into_inner() {
-        tempfile::SpooledData::InMemory(cursor) => Stored::Memory(cursor.into_inner().into()),
-        tempfile::SpooledData::OnDisk(file) => Stored::File(Arc::new(file)),
+        tempfile::SpooledData::InMemory(cursor) => LayerData::Memory(cursor.into_inner().into()),
+        tempfile::SpooledData::OnDisk(file) => LayerData::File(Arc::new(file)),
     }
 }
 
+/// Appends an entry.
 fn append(
     archive: &mut Builder<impl Write>,
     path: &str,
-    entry: &Entry,
+    entry: &LayerEntry,
     stop: &AtomicBool,
 ) -> io::Result<()> {
     match &entry.kind {
-        Kind::Directory => archive.append_data(
+        EntryKind::Directory => archive.append_data(
             &mut header(entry, EntryType::Directory, 0),
             format!("{path}/"),
             io::empty(),
         ),
-        Kind::Link(target) => append_link(archive, path, entry, target),
-        Kind::File(content) => match content {
-            Content::Text(text) => archive.append_data(
+        EntryKind::Link(target) => append_link(archive, path, entry, target),
+        EntryKind::File(content) => match content {
+            LayerFileContent::Text(text) => archive.append_data(
                 &mut header(entry, EntryType::Regular, text.len() as u64),
                 path,
                 text.as_bytes(),
             ),
-            Content::Disk { path: from, size } => {
-                let exact = Exact {
+            LayerFileContent::Disk { path: from, size } => {
+                let exact = ExactReader {
                     reader: open(from)?,
                     left: *size,
                     stop,
                 };
                 archive.append_data(&mut header(entry, EntryType::Regular, *size), path, exact)
             }
-            Content::Spooled {
+            LayerFileContent::Spooled {
                 spool,
                 offset,
                 size,
                 ..
             } => {
-                let exact = Exact {
-                    reader: At {
+                let exact = ExactReader {
+                    reader: FileRange {
                         file: &spool.0,
                         offset: *offset,
                         left: *size,
@@ -141,11 +149,11 @@ fn append(
     }
 }
 
-/// Appends a link with its target as it is, which the `tar` crate would clean.
+/// Appends a symbolic link with its target unchanged. The `tar` crate would normalise it.
 fn append_link(
     archive: &mut Builder<impl Write>,
     path: &str,
-    entry: &Entry,
+    entry: &LayerEntry,
     target: &str,
 ) -> io::Result<()> {
     let mut header = header(entry, EntryType::Symlink, 0);
@@ -161,7 +169,8 @@ fn append_link(
     archive.append_data(&mut header, path, io::empty())
 }
 
-fn header(entry: &Entry, kind: EntryType, size: u64) -> Header {
+/// Returns the header of an entry.
+fn header(entry: &LayerEntry, kind: EntryType, size: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(if kind.is_symlink() { 0o777 } else { entry.mode });
@@ -172,14 +181,14 @@ fn header(entry: &Entry, kind: EntryType, size: u64) -> Header {
     header
 }
 
-/// Gives exactly as many bytes as were announced, or an error.
-struct Exact<'a, R> {
+/// Reader that fails unless it returns exactly the expected number of bytes.
+struct ExactReader<'a, R> {
     reader: R,
     left: u64,
     stop: &'a AtomicBool,
 }
 
-impl<R: Read> Read for Exact<'_, R> {
+impl<R: Read> Read for ExactReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(io::Error::other("the build was stopped"));
@@ -187,39 +196,43 @@ impl<R: Read> Read for Exact<'_, R> {
         let count = self.reader.read(buffer)?;
         self.left = match self.left.checked_sub(count as u64) {
             Some(left) if count > 0 || left == 0 || buffer.is_empty() => left,
-            _ => return Err(io::Error::other("its size changed while it was read")),
+            _ => {
+                return Err(io::Error::other(
+                    "the size of the file changed while it was read",
+                ));
+            }
         };
         Ok(count)
     }
 }
 
-/// Reads a part of a file without moving the place that others read it from.
-struct At<'a> {
+/// Reader of a range of a file, which does not use the shared file position.
+struct FileRange<'a> {
     file: &'a File,
     offset: u64,
     left: u64,
 }
 
-impl Read for At<'_> {
+impl Read for FileRange<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = buffer
+        let limit = buffer
             .len()
             .min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let count = self.file.read_at(&mut buffer[..most], self.offset)?;
+        let count = self.file.read_at(&mut buffer[..limit], self.offset)?;
         self.offset += count as u64;
         self.left -= count as u64;
         Ok(count)
     }
 }
 
-/// Hashes and counts what is written.
-struct Hashing<W> {
+/// Writer that hashes and counts the bytes.
+struct HashingWriter<W> {
     hasher: Hasher,
     size: u64,
     inner: W,
 }
 
-impl<W: Write> Write for Hashing<W> {
+impl<W: Write> Write for HashingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.inner.write(bytes)?;
         self.hasher.update(&bytes[..count]);
@@ -233,15 +246,15 @@ impl<W: Write> Write for Hashing<W> {
 }
 
 #[async_trait]
-impl Reopen for &Layer {
+impl BlobContent for &Layer {
     async fn open(&self, from_offset: u64) -> Result<BlobStream, ItemError> {
         let file = match &self.content {
-            Stored::Memory(bytes) => return InMemory(bytes.clone()).open(from_offset).await,
-            Stored::File(file) => file.clone(),
+            LayerData::Memory(bytes) => return InMemory(bytes.clone()).open(from_offset).await,
+            LayerData::File(file) => file.clone(),
         };
         let pieces = stream::try_unfold((file, from_offset), |(file, offset)| async move {
             let read = tokio::task::spawn_blocking(move || {
-                let mut piece = vec![0; PIECE];
+                let mut piece = vec![0; CHUNK_BYTES];
                 let count = file.read_at(&mut piece, offset)?;
                 piece.truncate(count);
                 Ok((piece, file))
@@ -272,8 +285,8 @@ mod tests {
 
     use super::*;
 
-    fn entry(kind: Kind) -> Entry {
-        Entry {
+    fn entry(kind: EntryKind) -> LayerEntry {
+        LayerEntry {
             kind,
             mode: 0o4755,
             uid: 3,
@@ -282,8 +295,8 @@ mod tests {
         }
     }
 
-    fn plan<const N: usize>(entries: [(&str, Kind); N]) -> Plan {
-        Plan {
+    fn plan<const N: usize>(entries: [(&str, EntryKind); N]) -> LayerPlan {
+        LayerPlan {
             entries: entries
                 .into_iter()
                 .map(|(path, kind)| (path.to_owned(), entry(kind)))
@@ -303,15 +316,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_layer_has_what_was_planned_and_always_the_same_bytes() {
-        let text = |text: &str| Kind::File(Content::Text(text.into()));
+    async fn write_produces_the_planned_entries_reproducibly() {
+        let text = |text: &str| EntryKind::File(LayerFileContent::Text(text.into()));
         let long = format!("d/{}", "x".repeat(300));
         let plan = plan([
-            ("d", Kind::Directory),
+            ("d", EntryKind::Directory),
             ("d/a\nb", text("hello")),
             (&long, text("long")),
-            ("link", Kind::Link("../.././x//y".to_owned())),
-            ("longlink", Kind::Link("y/".repeat(100))),
+            ("link", EntryKind::Link("../.././x//y".to_owned())),
+            ("longlink", EntryKind::Link("y/".repeat(100))),
         ]);
         let layer = write(&plan, &AtomicBool::new(false)).expect("a layer");
         let again = write(&plan, &AtomicBool::new(false)).expect("a layer");
@@ -360,13 +373,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn large_layers_go_through_a_file() {
+    async fn write_uses_a_file_for_large_layers() {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut noise = vec![0; 2 * IN_MEMORY];
+        let mut noise = vec![0; 2 * MAX_BYTES_IN_MEMORY];
         fastrand::Rng::with_seed(1).fill(&mut noise);
         std::fs::write(directory.path().join("noise"), &noise).expect("a file");
         let content = |size| {
-            Kind::File(Content::Disk {
+            EntryKind::File(LayerFileContent::Disk {
                 path: directory.path().join("noise"),
                 size,
             })
@@ -376,7 +389,7 @@ mod tests {
             &AtomicBool::new(false),
         )
         .expect("a layer");
-        assert!(matches!(layer.content, Stored::File(_)));
+        assert!(matches!(layer.content, LayerData::File(_)));
         assert_eq!(
             Digest::sha256(&bytes(&layer, 0).await),
             layer.descriptor.digest
@@ -384,22 +397,22 @@ mod tests {
         for size in [noise.len() as u64 - 1, noise.len() as u64 + 1] {
             let error = write(&plan([("noise", content(size))]), &AtomicBool::new(false))
                 .err()
-                .expect("refused");
+                .expect("an error");
             assert_eq!(
                 error.to_string(),
-                "`noise`: its size changed while it was read"
+                "`noise`: the size of the file changed while it was read"
             );
         }
         assert!(write(&plan([("noise", content(1))]), &AtomicBool::new(true)).is_err());
     }
 
     #[test]
-    fn names_of_one_file_stay_one_file() {
+    fn write_keeps_hard_links() {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(b"hello").expect("written");
-        let spool = super::super::plan::Spool(Arc::new(file));
+        let spool = super::super::layer_plan::Spool(Arc::new(file));
         let content = |number, size| {
-            Kind::File(Content::Spooled {
+            EntryKind::File(LayerFileContent::Spooled {
                 spool: spool.clone(),
                 number,
                 offset: 0,
@@ -414,8 +427,8 @@ mod tests {
             ]),
             &AtomicBool::new(false),
         );
-        let Stored::Memory(packed) = layer.expect("a layer").content else {
-            panic!("it is small")
+        let LayerData::Memory(packed) = layer.expect("a layer").content else {
+            panic!("expected a layer in memory")
         };
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&packed[..]));
         let kinds: Vec<EntryType> = archive

@@ -1,4 +1,4 @@
-//! What is in the layers of a base: read once for each layer, and cached by its digest.
+//! Listings of base layers. Each layer is read once; its listing is cached by digest.
 
 use std::io::{self, BufReader, Read, Write};
 
@@ -8,42 +8,42 @@ use flate2::write::GzEncoder;
 use futures_util::TryStreamExt;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::tar_reader::{TarReader, malformed, unpacked};
-use super::tree::{Attributes, Change, Listing, Node};
+use super::file_tree::{Attributes, LayerChange, LayerListing, TreeNode};
+use super::tar_reader::{TarReader, decompressed, malformed};
 use crate::cache::Cache;
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::{Descriptor, Repository};
 use crate::registry::{ImageSource, verified};
 
-/// What the cache calls them; another name makes them anew.
-const KIND: &str = "layer-listings-1";
+/// Name of the cache. Change it if the format of listings changes.
+const CACHE_NAME: &str = "layer-listings-1";
 
-/// The most entries of a layer.
-const MOST_ENTRIES: usize = 1_000_000;
+/// Maximum number of entries in a layer.
+const MAX_ENTRIES: usize = 1_000_000;
 
-/// The most text that the names in a layer may have, in bytes.
-const MOST_TEXT: usize = 128 * 1024 * 1024;
+/// Maximum total length of the names in a layer, in bytes.
+const MAX_TOTAL_BYTES: usize = 128 * 1024 * 1024;
 
-/// The most that an unpacked listing in the cache may have, in bytes.
-const LARGEST_LISTING: u64 = 512 * 1024 * 1024;
+/// Maximum size of a decompressed listing in the cache, in bytes.
+const MAX_LISTING_BYTES: u64 = 512 * 1024 * 1024;
 
-/// The longest file of users or groups that is read, in bytes.
-const LONGEST_USERS: u64 = 1024 * 1024;
+/// Maximum size of `/etc/passwd` and `/etc/group`, in bytes.
+const MAX_USERS_BYTES: u64 = 1024 * 1024;
 
-/// Returns the listing of a layer of `repository`.
+/// Returns the listing of a layer in `repository`, from the cache if possible.
 pub(super) async fn listing(
     store: &dyn ImageSource,
     cache: &Cache,
     repository: &Repository,
     layer: &Descriptor,
-) -> Result<Listing, ItemError> {
+) -> Result<LayerListing, ItemError> {
     if let Some(listing) = cached(cache, layer) {
         return Ok(listing);
     }
-    let place = repository
+    let store_name = repository
         .host()
         .map_or_else(|| repository.to_string(), ToString::to_string);
-    let stream = verified(store.blob(repository, layer, 0).await?, layer, place);
+    let stream = verified(store.blob(repository, layer, 0).await?, layer, store_name);
     let reader = StreamReader::new(stream.map_err(io::Error::other));
     let reader = SyncIoBridge::new(reader);
     let read =
@@ -66,34 +66,36 @@ pub(super) async fn listing(
         .and_then(|listing| listing)
         .map_err(unreadable)?;
     if let Some(packed) = packed(&listing) {
-        cache.put_bytes(KIND, layer.digest.as_str(), &packed);
+        cache.put_bytes(CACHE_NAME, layer.digest.as_str(), &packed);
     }
     Ok(listing)
 }
 
-fn cached(cache: &Cache, layer: &Descriptor) -> Option<Listing> {
-    let packed = cache.get_bytes(KIND, layer.digest.as_str())?;
+/// Returns a listing from the cache.
+fn cached(cache: &Cache, layer: &Descriptor) -> Option<LayerListing> {
+    let packed = cache.get_bytes(CACHE_NAME, layer.digest.as_str())?;
     let mut bytes = Vec::new();
     GzDecoder::new(&packed[..])
-        .take(LARGEST_LISTING)
+        .take(MAX_LISTING_BYTES)
         .read_to_end(&mut bytes)
         .ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
-fn packed(listing: &Listing) -> Option<Vec<u8>> {
+/// Returns a listing in the compressed format of the cache.
+fn packed(listing: &LayerListing) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(&serde_json::to_vec(listing).ok()?).ok()?;
     encoder.finish().ok()
 }
 
-/// Reads the listing of a layer, which is packed by gzip or zstd or not at all, to its end.
-fn read(layer: impl io::BufRead + Send) -> io::Result<Listing> {
-    let mut archive = TarReader::new(unpacked(layer)?);
-    let mut listing = Listing::default();
+/// Reads a layer, which may be compressed with gzip or zstd, to its end and returns its listing.
+fn read(layer: impl io::BufRead + Send) -> io::Result<LayerListing> {
+    let mut archive = TarReader::new(decompressed(layer)?);
+    let mut listing = LayerListing::default();
     let mut text = 0;
     while let Some(entry) = archive.next()? {
-        // A Dockerfile is text, so it never names what has no name in it.
+        // A Dockerfile cannot refer to names that are not UTF-8.
         let Ok(path) = String::from_utf8(entry.path) else {
             continue;
         };
@@ -105,11 +107,11 @@ fn read(layer: impl io::BufRead + Send) -> io::Result<Listing> {
             continue;
         };
         if parts.contains(&"..") {
-            return Err(malformed("a name in it leads out of it"));
+            return Err(malformed("the path of an entry is outside of the layer"));
         }
         let change = match name.strip_prefix(".wh.") {
-            Some(".wh..opq") => (directory.join("/"), Change::Emptied),
-            // Other marks of union file systems.
+            Some(".wh..opq") => (directory.join("/"), LayerChange::Clear),
+            // Other markers of union file systems.
             Some(hidden) if hidden.starts_with(".wh.") => continue,
             Some(removed) => (
                 directory
@@ -118,12 +120,12 @@ fn read(layer: impl io::BufRead + Send) -> io::Result<Listing> {
                     .chain([removed])
                     .collect::<Vec<_>>()
                     .join("/"),
-                Change::Gone,
+                LayerChange::Delete,
             ),
             None => {
                 let path = parts.join("/");
                 let node = if entry.kind.is_dir() {
-                    Node::Directory(Attributes {
+                    TreeNode::Directory(Attributes {
                         mode: entry.mode,
                         uid: entry.uid,
                         gid: entry.gid,
@@ -132,7 +134,7 @@ fn read(layer: impl io::BufRead + Send) -> io::Result<Listing> {
                     let Ok(target) = String::from_utf8(entry.target) else {
                         continue;
                     };
-                    Node::Link(target)
+                    TreeNode::Link(target)
                 } else {
                     let users = match path.as_str() {
                         "etc/passwd" => Some(&mut listing.passwd),
@@ -140,29 +142,29 @@ fn read(layer: impl io::BufRead + Send) -> io::Result<Listing> {
                         _ => None,
                     };
                     if let Some(users) =
-                        users.filter(|_| entry.kind.is_file() && entry.size <= LONGEST_USERS)
+                        users.filter(|_| entry.kind.is_file() && entry.size <= MAX_USERS_BYTES)
                     {
                         let mut bytes = Vec::new();
                         Read::take(&mut archive, entry.size).read_to_end(&mut bytes)?;
                         *users = Some(String::from_utf8_lossy(&bytes).into_owned());
                     }
-                    Node::File
+                    TreeNode::File
                 };
-                (path, Change::Put(node))
+                (path, LayerChange::Put(node))
             }
         };
         text += change.0.len()
-            + if let Change::Put(Node::Link(target)) = &change.1 {
+            + if let LayerChange::Put(TreeNode::Link(target)) = &change.1 {
                 target.len()
             } else {
                 0
             };
-        if listing.changes.len() == MOST_ENTRIES || text > MOST_TEXT {
-            return Err(malformed("it has too many files"));
+        if listing.changes.len() == MAX_ENTRIES || text > MAX_TOTAL_BYTES {
+            return Err(malformed("the layer has too many files"));
         }
         listing.changes.push(change);
     }
-    // To the end, so that all of it is verified.
+    // Read to the end, so that the digest is verified.
     archive.drain()?;
     Ok(listing)
 }
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_listed_whatever_they_are_packed_by() {
+    fn read_lists_layers_of_each_compression() {
         let tar = layer(&[
             ("./tmp/", EntryType::Directory, ""),
             ("bin", EntryType::Symlink, "usr/bin"),
@@ -206,21 +208,24 @@ mod tests {
             ("opt/.wh..wh..opq", EntryType::Regular, ""),
             ("dev/null", EntryType::Char, ""),
         ]);
-        let expected = Listing {
+        let expected = LayerListing {
             changes: [
                 (
                     "tmp",
-                    Change::Put(Node::Directory(Attributes {
+                    LayerChange::Put(TreeNode::Directory(Attributes {
                         mode: 0o1777,
                         uid: 7,
                         gid: 8,
                     })),
                 ),
-                ("bin", Change::Put(Node::Link("usr/bin".to_owned()))),
-                ("etc/passwd", Change::Put(Node::File)),
-                ("etc/shadow", Change::Gone),
-                ("opt", Change::Emptied),
-                ("dev/null", Change::Put(Node::File)),
+                (
+                    "bin",
+                    LayerChange::Put(TreeNode::Link("usr/bin".to_owned())),
+                ),
+                ("etc/passwd", LayerChange::Put(TreeNode::File)),
+                ("etc/shadow", LayerChange::Delete),
+                ("opt", LayerChange::Clear),
+                ("dev/null", LayerChange::Put(TreeNode::File)),
             ]
             .map(|(path, change)| (path.to_owned(), change))
             .to_vec(),
@@ -236,13 +241,13 @@ mod tests {
         ] {
             assert_eq!(read(&bytes[..]).expect("a listing"), expected);
         }
-        let kept = packed(&expected).expect("packed");
+        let compressed = packed(&expected).expect("packed");
         let mut text = String::new();
-        GzDecoder::new(&kept[..])
+        GzDecoder::new(&compressed[..])
             .read_to_string(&mut text)
             .expect("text");
         assert_eq!(
-            serde_json::from_str::<Listing>(&text).expect("a listing"),
+            serde_json::from_str::<LayerListing>(&text).expect("a listing"),
             expected
         );
     }
@@ -271,14 +276,14 @@ mod tests {
         );
         packer.write_all(&plain).expect("packed");
         let packed = packer.finish().expect("packed");
-        // Seeds are text; what is in an archive is nearly that.
+        // Seeds must be text, which the archive is.
         let plain = String::from_utf8(plain).expect("text");
         let checked = |bytes: &[u8]| {
             let Ok(listing) = read(bytes) else { return };
-            let mut tree = super::super::tree::Tree::default();
+            let mut tree = super::super::file_tree::FileTree::default();
             tree.apply(&listing);
             for path in ["bin/sh", "../../etc/passwd", "etc/passwd/x", "var/x"] {
-                drop(tree.resolve(path, super::super::tree::Last::Followed));
+                drop(tree.resolve(path, super::super::file_tree::LinkHandling::Follow));
             }
             for who in ["app", "app:staff", "0:7", "none"] {
                 drop(super::super::users::owner(who, &tree));
@@ -286,25 +291,25 @@ mod tests {
         };
         crate::model::fuzz_tests::fuzz("layers", &[&plain], |input| {
             checked(input);
-            // With checksums that are right, more is read.
-            let mut mended = input.to_vec();
-            for block in mended.chunks_exact_mut(512) {
+            // With valid checksums, more of the input is read.
+            let mut with_checksums = input.to_vec();
+            for block in with_checksums.chunks_exact_mut(512) {
                 block[148..156].fill(b' ');
                 let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
                 block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
             }
-            checked(&mended);
+            checked(&with_checksums);
         });
-        let place = std::cell::Cell::new(0);
+        let position = std::cell::Cell::new(0);
         crate::model::fuzz_tests::fuzz("packed layers", &["a", "bcd"], |input| {
             let mut changed = packed.clone();
-            let at = place.replace(place.get() + 7) % changed.len();
+            let at = position.replace(position.get() + 7) % changed.len();
             changed.truncate(changed.len() - input.len() % 16);
             for (byte, other) in changed.iter_mut().skip(at).zip(input) {
                 *byte ^= other;
             }
             checked(&changed);
-            drop(serde_json::from_slice::<Listing>(input));
+            drop(serde_json::from_slice::<LayerListing>(input));
         });
     }
 }

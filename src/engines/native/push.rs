@@ -1,4 +1,5 @@
-//! Pushing what was built: blobs, then the manifest of each platform, then the index, the tag last.
+//! Push of a built image: first blobs, then the manifest of each platform, then the index. The tag
+//! is pushed last.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,26 +8,27 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
+use super::error::{error, store_error};
 use super::layer::Layer;
-use super::plan::Plan;
-use super::{fault, place_fault};
-use crate::engines::{BuildRequest, EngineError};
+use super::layer_plan::LayerPlan;
+use crate::engines::engine::{BuildRequest, EngineError};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Manifest, Platform, Reference, Repository};
-use crate::registry::{BlobStream, ImageSource, ImageStore, ImageStores, InMemory, Reopen};
+use crate::registry::{BlobContent, BlobStream, ImageSource, ImageStore, ImageStores, InMemory};
 
-/// Blobs that are worked on at once; hosts have limits of their own.
-const PARALLEL: usize = 8;
+/// Maximum number of blobs that are pushed at the same time. Hosts have separate limits.
+const MAX_PARALLEL_BLOBS: usize = 8;
 
 /// The image of one platform.
-pub(super) struct Image {
+pub(super) struct PlatformImage {
     pub(super) platform: Platform,
     pub(super) config: Bytes,
     pub(super) layers: Vec<Descriptor>,
 }
 
-impl Image {
+impl PlatformImage {
+    /// Returns the descriptor of the image configuration.
     fn config_descriptor(&self) -> Descriptor {
         Descriptor::new(
             media_type::OCI_CONFIG,
@@ -36,12 +38,14 @@ impl Image {
     }
 }
 
-pub(super) struct Push<'a> {
+/// The push of an image.
+pub(super) struct ImagePush<'a> {
     pub(super) stores: ImageStores,
     pub(super) request: &'a BuildRequest,
 }
 
-impl Push<'_> {
+impl ImagePush<'_> {
+    /// Returns the repository to push to.
     fn target(&self) -> &Repository {
         &self.request.repository
     }
@@ -50,7 +54,7 @@ impl Push<'_> {
         self.stores.writable(self.target())
     }
 
-    /// Makes the layers of the base part of the target: shared within a place, else copied.
+    /// Makes the base layers available in the target: mounted within one store, otherwise copied.
     pub(super) async fn base_layers(
         &self,
         layers: impl IntoIterator<Item = Descriptor>,
@@ -69,7 +73,7 @@ impl Push<'_> {
             if shared.is_none() && store.has_blob(self.target(), &layer).await? {
                 return Ok(());
             }
-            let content = FromBase {
+            let content = BaseLayer {
                 store: self.stores.of(from),
                 from,
                 layer: &layer,
@@ -78,7 +82,7 @@ impl Push<'_> {
                 .put_blob(self.target(), &layer, &content, shared)
                 .await
             {
-                // Its users fetch it from its addresses.
+                // A non-distributable layer is downloaded from its URLs.
                 Err(error) if error.kind == ItemErrorKind::Absent && !layer.urls.is_empty() => {
                     Ok(())
                 }
@@ -86,20 +90,20 @@ impl Push<'_> {
             }
         });
         stream::iter(puts.collect::<Vec<_>>())
-            .buffer_unordered(PARALLEL)
+            .buffer_unordered(MAX_PARALLEL_BLOBS)
             .try_collect()
             .await
-            .map_err(place_fault)
+            .map_err(store_error)
     }
 
-    /// Pushes the layers that were written, and the configurations of `images`.
+    /// Pushes the written layers and the configurations of `images`.
     pub(super) async fn blobs(
         &self,
-        layers: &HashMap<Plan, Layer>,
-        images: &[Image],
+        layers: &HashMap<LayerPlan, Layer>,
+        images: &[PlatformImage],
     ) -> Result<(), EngineError> {
-        // Different plans can give the same layer, and different platforms the same configuration.
-        let mut blobs: BTreeMap<Digest, (Descriptor, Box<dyn Reopen + '_>)> = BTreeMap::new();
+        // Different plans can give the same layer, and platforms can have the same configuration.
+        let mut blobs: BTreeMap<Digest, (Descriptor, Box<dyn BlobContent + '_>)> = BTreeMap::new();
         for layer in layers.values() {
             blobs.insert(
                 layer.descriptor.digest.clone(),
@@ -117,13 +121,18 @@ impl Push<'_> {
             .into_values()
             .map(|(descriptor, content)| async move { self.put(&descriptor, &*content).await });
         stream::iter(puts.collect::<Vec<_>>())
-            .buffer_unordered(PARALLEL)
+            .buffer_unordered(MAX_PARALLEL_BLOBS)
             .try_collect()
             .await
-            .map_err(place_fault)
+            .map_err(store_error)
     }
 
-    async fn put(&self, descriptor: &Descriptor, content: &dyn Reopen) -> Result<(), ItemError> {
+    /// Pushes a blob if the target does not have it.
+    async fn put(
+        &self,
+        descriptor: &Descriptor,
+        content: &dyn BlobContent,
+    ) -> Result<(), ItemError> {
         let store = self.target_store()?;
         if !store.has_blob(self.target(), descriptor).await? {
             store
@@ -133,9 +142,9 @@ impl Push<'_> {
         Ok(())
     }
 
-    /// Pushes images whose blobs are there, with an index where there are several, and returns what
-    /// the tag then names.
-    pub(super) async fn images(&self, images: Vec<Image>) -> Result<Digest, EngineError> {
+    /// Pushes the manifests of images whose blobs have been pushed, and an index if there are
+    /// several images. Returns the digest of the tag.
+    pub(super) async fn images(&self, images: Vec<PlatformImage>) -> Result<Digest, EngineError> {
         let tag = Reference::Tag(self.request.tag.clone());
         let mut children = Vec::new();
         let mut manifests = Vec::new();
@@ -160,15 +169,16 @@ impl Push<'_> {
                 .await
         });
         stream::iter(puts.collect::<Vec<_>>())
-            .buffer_unordered(PARALLEL)
+            .buffer_unordered(MAX_PARALLEL_BLOBS)
             .try_collect::<()>()
             .await
-            .map_err(place_fault)?;
+            .map_err(store_error)?;
         let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children });
         self.tag(&tag, &self.manifest(index, media_type::OCI_INDEX)?)
             .await
     }
 
+    /// Returns a manifest or index with the annotations of the request.
     fn manifest(
         &self,
         mut content: serde_json::Value,
@@ -182,31 +192,32 @@ impl Push<'_> {
             Some(media_type),
             Algorithm::Sha256,
         )
-        .map_err(|error| fault("what was built cannot be written as a manifest").caused_by(error))
+        .map_err(|cause| error("cannot create the manifest").caused_by(cause))
     }
 
+    /// Pushes a manifest under the tag.
     async fn tag(&self, tag: &Reference, manifest: &Manifest) -> Result<Digest, EngineError> {
-        let store = self.target_store().map_err(place_fault)?;
+        let store = self.target_store().map_err(store_error)?;
         if let Err(error) = store.put_manifest(self.target(), tag, manifest).await {
-            // A tag that may not be changed is no failure when it names this image already.
+            // The push of an immutable tag fails even if the tag already points to this image.
             let found = store.resolve(self.target(), tag).await.ok().flatten();
             if found.is_none_or(|found| found.digest != manifest.digest) {
-                return Err(place_fault(error));
+                return Err(store_error(error));
             }
         }
         Ok(manifest.digest.clone())
     }
 }
 
-/// A layer of the base, opened when the target asks for it.
-struct FromBase<'a> {
+/// A base layer, which is only read if the target does not have it.
+struct BaseLayer<'a> {
     store: &'a dyn ImageSource,
     from: &'a Repository,
     layer: &'a Descriptor,
 }
 
 #[async_trait]
-impl Reopen for FromBase<'_> {
+impl BlobContent for BaseLayer<'_> {
     async fn open(&self, from_offset: u64) -> Result<BlobStream, ItemError> {
         self.store.blob(self.from, self.layer, from_offset).await
     }

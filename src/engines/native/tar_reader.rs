@@ -1,24 +1,25 @@
-//! Reading tar archives of strangers, packed or not, in bounded memory.
+//! Reading of untrusted tar archives, compressed or not, with limited memory.
 //!
-//! The headers are parsed by the `tar` crate; what follows them is read here, since names of any
-//! length must not be taken into memory: GNU's long names, and the records of PAX.
+//! The `tar` crate parses the headers. GNU long names and PAX records are read here, because their
+//! length must be limited.
 
 use std::io::{self, BufRead, Read};
 
 use flate2::bufread::MultiGzDecoder;
 use tar::{EntryType, Header};
 
-/// The longest name, target or set of PAX records that is read, in bytes.
-const LONGEST_RECORD: u64 = 1024 * 1024;
+/// Maximum size of a name, a link target or a set of PAX records, in bytes.
+const MAX_RECORD_BYTES: u64 = 1024 * 1024;
 
-/// The most that an archive may unpack to, in bytes.
-const LARGEST: u64 = 64 * 1024 * 1024 * 1024;
+/// Maximum size of a decompressed archive, in bytes.
+const MAX_UNPACKED_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 
+/// Size of a tar block, in bytes.
 const BLOCK: usize = 512;
 
-/// How a file is packed, by its first bytes.
+/// Compression of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Packing {
+pub(super) enum Compression {
     None,
     Gzip,
     Zstd,
@@ -26,52 +27,55 @@ pub(super) enum Packing {
     Xz,
 }
 
-impl Packing {
-    pub(super) fn of(start: &[u8]) -> Packing {
+impl Compression {
+    /// Detects the compression from the first bytes of a file.
+    pub(super) fn of(start: &[u8]) -> Compression {
         match start {
-            [0x1f, 0x8b, ..] => Packing::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Packing::Zstd,
-            [b'B', b'Z', b'h', ..] => Packing::Bzip2,
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Packing::Xz,
-            _ => Packing::None,
+            [0x1f, 0x8b, ..] => Compression::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+            [b'B', b'Z', b'h', ..] => Compression::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
+            _ => Compression::None,
         }
     }
 }
 
-/// Returns the content of `packed` without its gzip or zstd packing.
-pub(super) fn unpacked<'a>(
-    mut packed: impl BufRead + Send + 'a,
+/// Returns a reader of the decompressed content. Supports gzip and zstd.
+pub(super) fn decompressed<'a>(
+    mut compressed: impl BufRead + Send + 'a,
 ) -> io::Result<Box<dyn Read + Send + 'a>> {
-    let reader: Box<dyn Read + Send + 'a> = match Packing::of(packed.fill_buf()?) {
-        Packing::Gzip => Box::new(MultiGzDecoder::new(packed)),
-        Packing::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(packed)?),
-        Packing::None => Box::new(packed),
-        Packing::Bzip2 | Packing::Xz => return Err(malformed("it is packed by bzip2 or xz")),
+    let reader: Box<dyn Read + Send + 'a> = match Compression::of(compressed.fill_buf()?) {
+        Compression::Gzip => Box::new(MultiGzDecoder::new(compressed)),
+        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(compressed)?),
+        Compression::None => Box::new(compressed),
+        Compression::Bzip2 | Compression::Xz => {
+            return Err(malformed("bzip2 and xz compression are not supported"));
+        }
     };
-    Ok(Box::new(Bounded {
+    Ok(Box::new(LimitedReader {
         reader,
-        left: LARGEST,
+        left: MAX_UNPACKED_BYTES,
     }))
 }
 
-/// Fails after a number of bytes.
-struct Bounded<R> {
+/// Reader that fails after a number of bytes.
+struct LimitedReader<R> {
     reader: R,
     left: u64,
 }
 
-impl<R: Read> Read for Bounded<R> {
+impl<R: Read> Read for LimitedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.reader.read(buffer)?;
         self.left = self
             .left
             .checked_sub(count as u64)
-            .ok_or_else(|| malformed("it unpacks to more than 64 GiB"))?;
+            .ok_or_else(|| malformed("the decompressed archive is larger than 64 GiB"))?;
         Ok(count)
     }
 }
 
-/// An entry of an archive. Its content is read from the reader that gave it.
+/// An entry of an archive. Its content is read from the [`TarReader`].
 #[derive(Debug)]
 pub(super) struct TarEntry {
     pub(super) path: Vec<u8>,
@@ -80,32 +84,35 @@ pub(super) struct TarEntry {
     pub(super) mode: u32,
     pub(super) uid: u64,
     pub(super) gid: u64,
-    /// In seconds since 1970.
+    /// Modification time in seconds since 1970.
     pub(super) modified: u64,
     pub(super) size: u64,
 }
 
-/// Gives the entries of an archive one after the other.
+/// Reader of the entries of an archive.
 pub(super) struct TarReader<R> {
     reader: R,
-    /// What is left of the content of the current entry, in bytes, and what fills its last block.
+    /// Remaining content of the current entry, in bytes.
     left: u64,
+    /// Padding after the content, in bytes.
     padding: u64,
 }
 
+/// Fields of an entry from GNU long names and PAX records.
 #[derive(Default)]
-struct Extensions {
+struct EntryExtensions {
     path: Option<Vec<u8>>,
     target: Option<Vec<u8>>,
     uid: Option<u64>,
     gid: Option<u64>,
     modified: Option<u64>,
     size: Option<u64>,
-    /// It has holes that are left out, in GNU's newer form.
+    /// True if the entry is a sparse file in GNU's PAX format.
     is_sparse: bool,
 }
 
 impl<R: Read> TarReader<R> {
+    /// Returns a reader of an uncompressed archive.
     pub(super) fn new(reader: R) -> TarReader<R> {
         TarReader {
             reader,
@@ -114,9 +121,9 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// Returns the next entry, or `None` at the end.
+    /// Returns the next entry, or `None` at the end of the archive.
     pub(super) fn next(&mut self) -> io::Result<Option<TarEntry>> {
-        let mut extensions = Extensions::default();
+        let mut extensions = EntryExtensions::default();
         loop {
             self.skip(self.left + self.padding)?;
             (self.left, self.padding) = (0, 0);
@@ -137,14 +144,14 @@ impl<R: Read> TarReader<R> {
                 })
                 .sum();
             if header.cksum()? != sum {
-                return Err(malformed("a header does not have its checksum"));
+                return Err(malformed("the checksum of a header is wrong"));
             }
             let kind = header.entry_type();
             let is_record = kind.is_gnu_longname()
                 || kind.is_gnu_longlink()
                 || kind.is_pax_local_extensions()
                 || kind.is_pax_global_extensions();
-            // What a writer left blank is zero.
+            // Blank fields count as zero.
             let number = |field: std::ops::Range<usize>, parsed: io::Result<u64>| {
                 if block[field].iter().all(|byte| matches!(byte, 0 | b' ')) {
                     Ok(0)
@@ -200,51 +207,54 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// Reads a whole block; `false` at the end of the archive, which some writers do not mark.
+    /// Reads a block. Returns false at the end of the file, because some archives lack an end
+    /// marker.
     fn read_block(&mut self, block: &mut [u8; BLOCK]) -> io::Result<bool> {
         let mut filled = 0;
         while filled < BLOCK {
             match self.reader.read(&mut block[filled..])? {
                 0 if filled == 0 => return Ok(false),
-                0 => return Err(malformed("it ends within a header")),
+                0 => return Err(malformed("the archive ends within a header")),
                 count => filled += count,
             }
         }
         Ok(true)
     }
 
+    /// Reads the content of a long name or PAX header.
     fn record(&mut self, size: u64) -> io::Result<Vec<u8>> {
-        if size > LONGEST_RECORD {
-            return Err(malformed("a name or a record has more than 1 MiB"));
+        if size > MAX_RECORD_BYTES {
+            return Err(malformed("a name or a record is larger than 1 MiB"));
         }
         let mut record = Vec::new();
         Read::take(&mut *self, size).read_to_end(&mut record)?;
         Ok(record)
     }
 
-    /// Skips the blocks that go on with the map of a sparse file in GNU's old form.
+    /// Skips the additional blocks of the sparse map in GNU's old format.
     fn skip_sparse_maps(&mut self, header: &[u8; BLOCK]) -> io::Result<()> {
-        let mut goes_on = header[482] != 0;
-        while goes_on {
+        let mut is_continued = header[482] != 0;
+        while is_continued {
             let mut block = [0; BLOCK];
             if !self.read_block(&mut block)? {
-                return Err(malformed("it ends within a sparse file"));
+                return Err(malformed("the archive ends within a sparse file"));
             }
-            goes_on = block[504] != 0;
+            is_continued = block[504] != 0;
         }
         Ok(())
     }
 
+    /// Skips `count` bytes.
     fn skip(&mut self, count: u64) -> io::Result<()> {
         let skipped = io::copy(&mut Read::take(&mut self.reader, count), &mut io::sink())?;
         if skipped == count {
             Ok(())
         } else {
-            Err(malformed("it ends within a file"))
+            Err(malformed("the archive ends within a file"))
         }
     }
 
-    /// Reads what follows the archive, to its end.
+    /// Reads all bytes after the archive.
     pub(super) fn drain(mut self) -> io::Result<()> {
         io::copy(&mut self.reader, &mut io::sink()).map(drop)
     }
@@ -252,18 +262,19 @@ impl<R: Read> TarReader<R> {
 
 impl<R: Read> Read for TarReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = buffer
+        let limit = buffer
             .len()
             .min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let count = self.reader.read(&mut buffer[..most])?;
-        if count == 0 && most > 0 {
-            return Err(malformed("it ends within a file"));
+        let count = self.reader.read(&mut buffer[..limit])?;
+        if count == 0 && limit > 0 {
+            return Err(malformed("the archive ends within a file"));
         }
         self.left -= count as u64;
         Ok(count)
     }
 }
 
+/// Returns the bytes before the first NUL.
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     if let Some(end) = bytes.iter().position(|byte| *byte == 0) {
         bytes.truncate(end);
@@ -271,8 +282,8 @@ fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// Reads records of the form `LENGTH KEY=VALUE\n` (POSIX, "pax Extended Header").
-fn read_pax(mut records: &[u8], extensions: &mut Extensions) -> io::Result<()> {
+/// Parses records of the form `LENGTH KEY=VALUE\n` (POSIX, "pax Extended Header").
+fn read_pax(mut records: &[u8], extensions: &mut EntryExtensions) -> io::Result<()> {
     let invalid = || malformed("a PAX record is malformed");
     while !records.is_empty() {
         let space = records
@@ -303,7 +314,7 @@ fn read_pax(mut records: &[u8], extensions: &mut Extensions) -> io::Result<()> {
             b"linkpath" => extensions.target = Some(value.to_vec()),
             b"uid" => extensions.uid = Some(number().ok_or_else(invalid)?),
             b"gid" => extensions.gid = Some(number().ok_or_else(invalid)?),
-            // Times before 1970 are taken for it.
+            // Times before 1970 are set to 1970.
             b"mtime" => extensions.modified = Some(number().unwrap_or(0)),
             b"size" => extensions.size = Some(number().ok_or_else(invalid)?),
             b"GNU.sparse.name" => {
@@ -316,6 +327,7 @@ fn read_pax(mut records: &[u8], extensions: &mut Extensions) -> io::Result<()> {
     Ok(())
 }
 
+/// Returns the error for a malformed or unsupported archive.
 pub(super) fn malformed(problem: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
@@ -352,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_and_pax_records_are_read() {
+    fn next_reads_long_names_and_pax_records() {
         let long = "d/".repeat(200) + "file";
         let mut archive = archive();
         add(&mut archive, &long, b"one");
@@ -373,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn files_with_holes_are_told_in_either_form() {
+    fn next_recognises_sparse_files() {
         let mut archive = archive();
         archive
             .append_pax_extensions([
@@ -394,17 +406,17 @@ mod tests {
     }
 
     #[test]
-    fn records_that_would_fill_the_memory_are_refused() {
+    fn next_limits_the_size_of_records() {
         let mut header = Header::new_gnu();
         header.set_entry_type(EntryType::GNULongName);
         header.set_size(1 << 40);
         header.set_cksum();
-        let error = paths(header.as_bytes()).expect_err("refused");
-        assert_eq!(error.to_string(), "a name or a record has more than 1 MiB");
+        let error = paths(header.as_bytes()).expect_err("too large");
+        assert_eq!(error.to_string(), "a name or a record is larger than 1 MiB");
     }
 
     #[test]
-    fn archives_that_break_off_are_errors() {
+    fn next_rejects_truncated_archives() {
         let mut archive = archive();
         add(&mut archive, "a", &[1; 5000]);
         let bytes = archive.into_inner().expect("an archive");
@@ -415,24 +427,24 @@ mod tests {
         wrong[0] ^= 1;
         assert_eq!(
             paths(&wrong).expect_err("refused").to_string(),
-            "a header does not have its checksum"
+            "the checksum of a header is wrong"
         );
     }
 
     #[test]
-    fn packings_are_told_by_their_first_bytes() {
-        let packed = zstd::encode_all(&b"hello"[..], 1).expect("zstd");
+    fn decompressed_detects_the_compression() {
+        let compressed = zstd::encode_all(&b"hello"[..], 1).expect("zstd");
         let mut text = String::new();
-        unpacked(&packed[..])
+        decompressed(&compressed[..])
             .and_then(|mut reader| reader.read_to_string(&mut text))
             .expect("hello");
         assert_eq!(text, "hello");
-        assert!(unpacked(&b"BZh9"[..]).is_err() && unpacked(&b"\xfd7zXZ\0"[..]).is_err());
+        assert!(decompressed(&b"BZh9"[..]).is_err() && decompressed(&b"\xfd7zXZ\0"[..]).is_err());
     }
 
     proptest! {
         #[test]
-        fn any_bytes_give_entries_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..2000), size in any::<u64>(), kind in any::<u8>()) {
+        fn next_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..2000), size in any::<u64>(), kind in any::<u8>()) {
             let mut header = Header::new_gnu();
             header.set_size(size);
             header.set_entry_type(EntryType::new(kind));

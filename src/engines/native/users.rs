@@ -1,11 +1,12 @@
-//! Users and groups by name: what `--chown` means in an image.
+//! Resolution of user and group names for `--chown`.
 
 use thiserror::Error;
 
-use super::plan::Owner;
-use super::tree::Tree;
+use super::file_tree::FileTree;
+use super::layer_plan::Owner;
 use crate::model::text::excerpt;
 
+/// Error for an unknown user or group.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(super) enum UsersError {
     #[error("the image has no user `{}` in `/etc/passwd`", excerpt(.0, 60))]
@@ -14,9 +15,10 @@ pub(super) enum UsersError {
     NoGroup(String),
 }
 
-/// Returns whom `user`, `user:group` or numbers name. A user without a group brings its own group;
-/// a number is both.
-pub(super) fn owner(text: &str, tree: &Tree) -> Result<Owner, UsersError> {
+/// Resolves `user` or `user:group`, each a name or a number.
+///
+/// The default group is the primary group of a named user, or the number of a numeric user.
+pub(super) fn owner(text: &str, tree: &FileTree) -> Result<Owner, UsersError> {
     let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| {
         (user, Some(group).filter(|group| !group.is_empty()))
     });
@@ -43,7 +45,7 @@ pub(super) fn owner(text: &str, tree: &Tree) -> Result<Owner, UsersError> {
     Ok(Owner { uid, gid })
 }
 
-/// Returns the fields of the line that begins with `name`.
+/// Returns the fields of the line of `name`.
 fn entry<'a>(text: Option<&'a str>, name: &str) -> Option<Vec<&'a str>> {
     text?
         .lines()
@@ -56,8 +58,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_and_groups_are_found_by_name_or_number() {
-        let mut tree = Tree::default();
+    fn owner_resolves_names_and_numbers() {
+        let mut tree = FileTree::default();
         tree.passwd = Some("root:x:0:0::/:\napp:x:100:101::/:\nbroken:x\n".to_owned());
         tree.group = Some("staff:x:50:\n".to_owned());
         for (text, uid, gid) in [

@@ -1,5 +1,5 @@
-//! `index.json`: which manifest a tag names, and changing that without touching what others wrote
-//! into the file.
+//! `index.json`: the manifests that tags name. Changes keep everything that other tools wrote into
+//! the file.
 
 use std::collections::BTreeMap;
 
@@ -11,63 +11,63 @@ use thiserror::Error;
 use crate::model::labels;
 use crate::model::media_type;
 use crate::model::{Descriptor, Digest, ImageReference, Repository, Tag};
-use crate::registry::{Deletion, TagSeen};
+use crate::registry::store::{Deletion, ListedTag};
 
-/// The document as it was read: what is not understood is written back.
-pub(super) struct Index {
+/// The document. Unknown content is kept and written back.
+pub(super) struct LayoutIndex {
     document: Map<String, Value>,
     entries: Vec<Value>,
 }
 
-/// Why the entries of a tag do not say which manifest it names.
+/// Reason why the entries of a tag do not name one manifest.
 #[derive(Debug, Error)]
-pub(super) enum EntryError {
+pub(super) enum IndexEntryError {
     #[error("the entry of the tag cannot be read")]
     Malformed(#[source] serde_json::Error),
     #[error("several entries have the tag, for different manifests")]
     Ambiguous,
 }
 
-/// How an entry is named. A tag alone comes before a tag at the end of a reference, which may be of
+/// Form of the name of an entry. A plain tag takes precedence over a full reference, which may name
 /// another repository.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum NamedBy {
+enum NameForm {
     Tag,
     Reference,
 }
 
-impl Index {
-    pub(super) fn empty() -> Index {
+impl LayoutIndex {
+    pub(super) fn empty() -> LayoutIndex {
         let mut document = Map::new();
         document.insert("schemaVersion".to_owned(), json!(2));
         document.insert("mediaType".to_owned(), json!(media_type::OCI_INDEX));
         document.insert("manifests".to_owned(), json!([]));
-        Index {
+        LayoutIndex {
             document,
             entries: Vec::new(),
         }
     }
 
-    pub(super) fn parse(text: &[u8]) -> Result<Index, serde_json::Error> {
+    pub(super) fn parse(text: &[u8]) -> Result<LayoutIndex, serde_json::Error> {
         let mut document: Map<String, Value> = serde_json::from_slice(text)?;
         let entries = match document.get_mut("manifests").map(Value::take) {
             None | Some(Value::Null) => Vec::new(),
             Some(Value::Array(entries)) => entries,
-            Some(_) => return Err(serde_json::Error::custom("`manifests` is no list")),
+            Some(_) => return Err(serde_json::Error::custom("`manifests` is not a list")),
         };
-        Ok(Index { document, entries })
+        Ok(LayoutIndex { document, entries })
     }
 
     pub(super) fn into_bytes(mut self) -> Vec<u8> {
-        // The key keeps the position that it had.
+        // The key keeps its position.
         self.document
             .insert("manifests".to_owned(), Value::Array(self.entries));
         Value::Object(self.document).to_string().into_bytes()
     }
 
-    /// Returns every tag once, with its digest where that is clear.
-    pub(super) fn tags(&self) -> Vec<TagSeen> {
-        let mut by_tag: BTreeMap<Tag, Vec<(NamedBy, &Value)>> = BTreeMap::new();
+    /// Returns every tag once, with its digest if that is unambiguous.
+    pub(super) fn tags(&self) -> Vec<ListedTag> {
+        let mut by_tag: BTreeMap<Tag, Vec<(NameForm, &Value)>> = BTreeMap::new();
         for entry in &self.entries {
             if let Some((tag, named_by)) = name(entry) {
                 by_tag.entry(tag).or_default().push((named_by, entry));
@@ -80,17 +80,16 @@ impl Index {
                     .ok()
                     .flatten()
                     .map(|descriptor| descriptor.digest);
-                TagSeen {
+                ListedTag {
                     digest,
-                    ..TagSeen::named(tag)
+                    ..ListedTag::named(tag)
                 }
             })
             .collect()
     }
 
-    /// Returns the descriptor of the manifest that `tag` names, or `None` when nothing has that
-    /// name.
-    pub(super) fn find(&self, tag: &Tag) -> Result<Option<Descriptor>, EntryError> {
+    /// Returns the descriptor of the manifest that `tag` names, or `None` if no entry has that name.
+    pub(super) fn find(&self, tag: &Tag) -> Result<Option<Descriptor>, IndexEntryError> {
         let entries: Vec<_> = self
             .entries
             .iter()
@@ -103,11 +102,12 @@ impl Index {
         choose(&entries)
     }
 
-    /// Makes `tag` name the manifest, and returns whether that changed anything. The entry that had
-    /// the tag loses its place to the new one, so that the order of the others stays.
+    /// Makes `tag` name the manifest. Returns true if that changed the index.
+    ///
+    /// The new entry replaces the old one at its position, so that the order of the others stays.
     pub(super) fn set(&mut self, tag: &Tag, manifest: &Descriptor) -> bool {
         let is_tag =
-            |entry: &Value| matches!(name(entry), Some((found, NamedBy::Tag)) if found == *tag);
+            |entry: &Value| matches!(name(entry), Some((found, NameForm::Tag)) if found == *tag);
         let is_right = |entry: &Value| {
             Descriptor::deserialize(entry).is_ok_and(|found| {
                 found.digest == manifest.digest
@@ -137,9 +137,8 @@ impl Index {
         true
     }
 
-    /// Removes the entries that have `tag`. When they are of different manifests, it is not
-    /// clear which of them was meant.
-    pub(super) fn remove_tag(&mut self, tag: &Tag) -> Result<Deletion, EntryError> {
+    /// Removes the entries that have `tag`. Fails if they name different manifests.
+    pub(super) fn remove_tag(&mut self, tag: &Tag) -> Result<Deletion, IndexEntryError> {
         let is_named = |entry: &Value| name(entry).is_some_and(|(found, _)| found == *tag);
         let named = self
             .entries
@@ -148,23 +147,24 @@ impl Index {
             .map(Descriptor::deserialize);
         let named: Vec<Descriptor> = named
             .collect::<Result<_, _>>()
-            .map_err(EntryError::Malformed)?;
+            .map_err(IndexEntryError::Malformed)?;
         if named
             .windows(2)
             .any(|pair| pair[0].digest != pair[1].digest)
         {
-            return Err(EntryError::Ambiguous);
+            return Err(IndexEntryError::Ambiguous);
         }
         self.entries.retain(|entry| !is_named(entry));
         Ok(if named.is_empty() {
-            Deletion::WasAbsent
+            Deletion::NotFound
         } else {
-            Deletion::Done
+            Deletion::Deleted
         })
     }
 
-    /// Removes the entries of a manifest that have no name. Names are deleted one by one, also
-    /// those that are no tags: somebody gave them.
+    /// Removes the entries of a manifest that have no name.
+    ///
+    /// Named entries stay, even if the name is no tag: somebody chose it.
     pub(super) fn remove_manifest(&mut self, digest: &Digest) -> Deletion {
         let before = self.entries.len();
         let is_meant =
@@ -178,17 +178,17 @@ impl Index {
             .retain(|entry| !is_meant(entry) || has_name(entry));
         match self.entries.iter().any(is_meant) {
             true => Deletion::StillNamed,
-            false if self.entries.len() < before => Deletion::Done,
-            false => Deletion::WasAbsent,
+            false if self.entries.len() < before => Deletion::Deleted,
+            false => Deletion::NotFound,
         }
     }
 
-    /// Returns what the entries refer to. Fails when one of them cannot be read.
+    /// Returns the descriptors of all entries. Fails if one of them is invalid.
     pub(super) fn descriptors(&self) -> Result<Vec<Descriptor>, serde_json::Error> {
         self.entries.iter().map(Descriptor::deserialize).collect()
     }
 
-    /// Returns what the entries that can be read refer to.
+    /// Returns the descriptors of all valid entries.
     pub(super) fn readable(&self) -> impl Iterator<Item = Descriptor> {
         self.entries
             .iter()
@@ -196,33 +196,33 @@ impl Index {
     }
 }
 
-fn name(entry: &Value) -> Option<(Tag, NamedBy)> {
+fn name(entry: &Value) -> Option<(Tag, NameForm)> {
     let name = entry.get("annotations")?.get(labels::REF_NAME)?.as_str()?;
     if let Ok(tag) = name.parse() {
-        return Some((tag, NamedBy::Tag));
+        return Some((tag, NameForm::Tag));
     }
     match name.parse() {
         Ok(ImageReference {
             repository: Repository::Remote { .. },
             tag: Some(tag),
             ..
-        }) => Some((tag, NamedBy::Reference)),
+        }) => Some((tag, NameForm::Reference)),
         _ => None,
     }
 }
 
-fn choose(entries: &[(NamedBy, &Value)]) -> Result<Option<Descriptor>, EntryError> {
+fn choose(entries: &[(NameForm, &Value)]) -> Result<Option<Descriptor>, IndexEntryError> {
     let Some(best) = entries.iter().map(|(named_by, _)| *named_by).min() else {
         return Ok(None);
     };
     let mut chosen: Option<Descriptor> = None;
     for (_, entry) in entries.iter().filter(|(named_by, _)| *named_by == best) {
-        let descriptor = Descriptor::deserialize(*entry).map_err(EntryError::Malformed)?;
+        let descriptor = Descriptor::deserialize(*entry).map_err(IndexEntryError::Malformed)?;
         if chosen
             .as_ref()
             .is_some_and(|chosen| chosen.digest != descriptor.digest)
         {
-            return Err(EntryError::Ambiguous);
+            return Err(IndexEntryError::Ambiguous);
         }
         chosen = Some(descriptor);
     }
@@ -235,7 +235,7 @@ mod tests {
     use crate::model::fuzz_tests::fuzz;
 
     #[test]
-    fn fuzzing_indexes_of_layouts() {
+    fn fuzzing_layout_indexes() {
         let digest = Digest::sha256(b"content");
         let seed = format!(
             r#"{{"schemaVersion":2,"other":1,"manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{digest}","size":7,"annotations":{{"org.opencontainers.image.ref.name":"1.0"}}}},{{"digest":null}},7]}}"#
@@ -245,7 +245,7 @@ mod tests {
             Descriptor::new("application/vnd.oci.image.index.v1+json", digest, 9),
         );
         fuzz("indexes of layouts", &[&seed], |input| {
-            let Ok(mut index) = Index::parse(input) else {
+            let Ok(mut index) = LayoutIndex::parse(input) else {
                 return;
             };
             drop((
@@ -255,7 +255,7 @@ mod tests {
                 index.readable().count(),
             ));
             index.set(&tag, &one);
-            let mut again = Index::parse(&index.into_bytes()).expect("what was written");
+            let mut again = LayoutIndex::parse(&index.into_bytes()).expect("the written index");
             assert_eq!(
                 again.find(&tag).ok().flatten().map(|found| found.digest),
                 Some(one.digest.clone())

@@ -1,5 +1,4 @@
-//! One operation on one layout directory: where files are, how they are read, how a failure is
-//! told.
+//! One operation on one layout directory: paths of files, reading files, errors.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -7,41 +6,41 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::index::Index;
+use super::index::LayoutIndex;
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::{Descriptor, Digest, Repository};
 
-/// The directory inside a layout in which only imglife works: locks and files that are not whole
-/// yet.
-pub(super) const WORKSHOP: &str = ".imglife";
+/// Directory inside a layout that only imglife uses, for locks and incomplete files.
+pub(super) const WORK_DIRECTORY: &str = ".imglife";
 
-/// The largest `index.json` that is read or written, in bytes.
-pub(super) const LARGEST_INDEX: usize = 64 * 1024 * 1024;
+/// Maximum size of `index.json`, in bytes.
+pub(super) const MAX_INDEX_BYTES: usize = 64 * 1024 * 1024;
 
-const LARGEST_MARKER: usize = 64 * 1024;
+/// Maximum size of `oci-layout`, in bytes.
+const MAX_MARKER_BYTES: usize = 64 * 1024;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Marker {
+struct LayoutMarker {
     image_layout_version: String,
 }
 
-/// What is done, and to which directory.
+/// One operation on one layout directory.
 #[derive(Clone, Debug)]
-pub(super) struct Operation {
+pub(super) struct LayoutOperation {
     repository: Repository,
     pub(super) directory: PathBuf,
     action: String,
 }
 
-impl Operation {
+impl LayoutOperation {
     pub(super) fn new(
         repository: &Repository,
         action: impl Into<String>,
-    ) -> Result<Operation, ItemError> {
+    ) -> Result<LayoutOperation, ItemError> {
         let action = action.into();
         match repository {
-            Repository::Layout { directory } => Ok(Operation {
+            Repository::Layout { directory } => Ok(LayoutOperation {
                 repository: repository.clone(),
                 directory: directory.clone(),
                 action,
@@ -50,21 +49,21 @@ impl Operation {
                 repository,
                 action,
                 ItemErrorKind::Unsupported,
-                "it is no OCI image layout directory",
+                "it is not an OCI image layout directory",
             )),
         }
     }
 
-    /// Runs `work` on a thread where it may block.
+    /// Runs `work` on a thread that may block.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Operation) -> Result<T, ItemError> + Send + 'static,
+        work: impl FnOnce(&LayoutOperation) -> Result<T, ItemError> + Send + 'static,
     ) -> Result<T, ItemError> {
         let operation = self.clone();
         match tokio::task::spawn_blocking(move || work(&operation)).await {
             Ok(result) => result,
             Err(error) => Err(self
-                .error(ItemErrorKind::Storage, "the work was broken off")
+                .error(ItemErrorKind::Storage, "the task was aborted")
                 .caused_by(error)),
         }
     }
@@ -96,8 +95,8 @@ impl Operation {
             .join(digest.hex())
     }
 
-    /// Returns whether the directory is a layout; not, when it does not exist or is empty. Anything
-    /// else in it is an error.
+    /// Returns true if the directory is a layout, and false if it does not exist or is empty. Fails
+    /// if it has other content.
     pub(super) fn is_layout(&self) -> Result<bool, ItemError> {
         if self.has_marker()? {
             return Ok(true);
@@ -105,21 +104,19 @@ impl Operation {
         if !self.has_other_content()? {
             return Ok(false);
         }
-        // Another writer may have made a layout of it between the two looks: then there is a marker
-        // now.
+        // Another writer may have created the layout between the two checks.
         if self.has_marker()? {
             return Ok(true);
         }
-        let detail =
-            "the directory has other content and no `oci-layout` file: it is no OCI image layout";
+        let detail = "the directory has other content and no `oci-layout` file: it is not an OCI image layout";
         Err(self.error(ItemErrorKind::Malformed, detail))
     }
 
     fn has_marker(&self) -> Result<bool, ItemError> {
-        let Some(text) = self.read(&self.marker_path(), LARGEST_MARKER)? else {
+        let Some(text) = self.read(&self.marker_path(), MAX_MARKER_BYTES)? else {
             return Ok(false);
         };
-        let marker: Marker = serde_json::from_slice(&text).map_err(|error| {
+        let marker: LayoutMarker = serde_json::from_slice(&text).map_err(|error| {
             self.error(
                 ItemErrorKind::Malformed,
                 "its `oci-layout` file cannot be read",
@@ -134,8 +131,7 @@ impl Operation {
         Ok(true)
     }
 
-    /// Returns whether something is in the directory that imglife does not put there before the
-    /// marker.
+    /// Returns true if the directory has content that imglife does not create before the marker.
     fn has_other_content(&self) -> Result<bool, ItemError> {
         let entries = match fs::read_dir(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -145,7 +141,7 @@ impl Operation {
             if entry
                 .map_err(|error| self.storage(&self.directory, error))?
                 .file_name()
-                != WORKSHOP
+                != WORK_DIRECTORY
             {
                 return Ok(true);
             }
@@ -153,24 +149,27 @@ impl Operation {
         Ok(false)
     }
 
-    /// Returns `index.json`, or `None` when the directory is no layout yet. A layout without one
-    /// has no tags: its first writer may have been stopped before it got there.
-    pub(super) fn index(&self) -> Result<Option<Index>, ItemError> {
+    /// Returns `index.json`, or `None` if the directory is no layout yet.
+    ///
+    /// A layout without `index.json` has no tags: its first writer may have been stopped early.
+    pub(super) fn index(&self) -> Result<Option<LayoutIndex>, ItemError> {
         if !self.is_layout()? {
             return Ok(None);
         }
-        let Some(text) = self.read(&self.index_path(), LARGEST_INDEX)? else {
-            return Ok(Some(Index::empty()));
+        let Some(text) = self.read(&self.index_path(), MAX_INDEX_BYTES)? else {
+            return Ok(Some(LayoutIndex::empty()));
         };
-        let index = Index::parse(&text).map_err(|error| {
+        let index = LayoutIndex::parse(&text).map_err(|error| {
             self.error(ItemErrorKind::Malformed, "its `index.json` cannot be read")
                 .caused_by(error)
         })?;
         Ok(Some(index))
     }
 
-    /// Returns the file at `path`, opened, and its size in bytes, or `None` when there is none.
-    /// Only regular files are opened: a pipe of that name would block for ever.
+    /// Opens the file at `path` and returns it with its size in bytes, or `None` if it does not
+    /// exist.
+    ///
+    /// Only opens regular files, because opening a pipe would block forever.
     fn open(&self, path: &Path) -> Result<Option<(File, u64)>, ItemError> {
         let found = match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -179,15 +178,15 @@ impl Operation {
         if !found.is_file() {
             return Err(self.error(
                 ItemErrorKind::Malformed,
-                format!("{} is no regular file", path.display()),
+                format!("{} is not a regular file", path.display()),
             ));
         }
         let file = File::open(path).map_err(|error| self.storage(path, error))?;
         Ok(Some((file, found.len())))
     }
 
-    /// Returns the content of the file at `path`, or `None` when there is none. More than `limit`
-    /// bytes are an error.
+    /// Returns the content of the file at `path`, or `None` if it does not exist. Fails if it has
+    /// more than `limit` bytes.
     pub(super) fn read(&self, path: &Path, limit: usize) -> Result<Option<Vec<u8>>, ItemError> {
         let Some((file, size)) = self.open(path)? else {
             return Ok(None);
@@ -197,17 +196,14 @@ impl Operation {
             .read_to_end(&mut content)
             .map_err(|error| self.storage(path, error))?;
         if content.len() > limit {
-            let detail = format!(
-                "{} has more than the {limit} bytes that are read",
-                path.display()
-            );
+            let detail = format!("{} has more than {limit} bytes", path.display());
             return Err(self.error(ItemErrorKind::Malformed, detail));
         }
         Ok(Some(content))
     }
 
-    /// Returns the file of a blob, opened, or `None` when there is none. Another size than the
-    /// descriptor's is an error.
+    /// Opens the file of a blob, or returns `None` if it does not exist. Fails if its size differs
+    /// from the descriptor.
     pub(super) fn open_blob(&self, descriptor: &Descriptor) -> Result<Option<File>, ItemError> {
         match self.open(&self.blob_path(&descriptor.digest))? {
             Some((_, size)) if size != descriptor.size => {
@@ -221,7 +217,19 @@ impl Operation {
         }
     }
 
-    /// Returns whether the blob is there, with its size.
+    /// Fails if `bytes` do not have `digest`.
+    pub(super) fn check_digest(&self, digest: &Digest, bytes: &[u8]) -> Result<(), ItemError> {
+        let found = Digest::of(digest.algorithm(), bytes);
+        if found == *digest {
+            return Ok(());
+        }
+        Err(self.error(
+            ItemErrorKind::Corrupt,
+            format!("its content has the digest {found} instead of {digest}"),
+        ))
+    }
+
+    /// Returns true if the blob exists with the right size.
     pub(super) fn has(&self, descriptor: &Descriptor) -> Result<bool, ItemError> {
         let path = self.blob_path(&descriptor.digest);
         match fs::metadata(&path) {

@@ -1,15 +1,14 @@
-//! Looking at a layout directory, without changing it.
+//! Checking a layout directory without changing it.
 
-use super::Layouts;
+use super::layouts::Layouts;
 use crate::model::Repository;
 use crate::probe::{ProbeFinding, ProbeReport, RequiredAccess, check_writable_directory};
-use crate::registry::ImageSource;
+use crate::registry::store::ImageSource;
 
-const UNREADABLE: &str = "correct the path, or give this user the right to read it";
+const UNREADABLE: &str = "correct the path, or grant this user the permission to read it";
 
 impl Layouts {
-    /// Returns whether a directory holds what is read from it, and can be written where that is
-    /// wanted.
+    /// Checks if a layout can be read and, if `wanted`, written.
     pub async fn probe(&self, repository: &Repository, wanted: RequiredAccess) -> ProbeReport {
         let Repository::Layout { directory } = repository else {
             return ProbeReport::default();
@@ -24,8 +23,8 @@ impl Layouts {
             )),
             Ok(None) if wanted.source => {
                 findings.push(
-                    ProbeFinding::missing("layout.read", &name, "there is no image layout")
-                        .fix("copy one there, or correct the path"),
+                    ProbeFinding::missing("layout.read", &name, "the image layout does not exist")
+                        .fix("copy an image layout there, or correct the path"),
                 );
             }
             Ok(None) => {}

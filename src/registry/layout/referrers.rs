@@ -1,46 +1,44 @@
-//! What refers to a manifest, by the manifests that `index.json` names.
+//! Referrers of a manifest among the manifests that `index.json` lists.
 //!
-//! Other tools write a signature into a layout as an entry without a name, and keep no list of it
-//! anywhere.
+//! Other tools write a signature into a layout as an entry without a name, and keep no list of
+//! referrers.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use bytes::Bytes;
 
-use super::check_digest;
-use super::operation::Operation;
+use super::operation::LayoutOperation;
 use crate::error::ItemError;
 use crate::model::lock::lock;
 use crate::model::manifest::MAX_MANIFEST_BYTES;
 use crate::model::{Descriptor, Digest, Manifest};
 
-/// What the manifests that were read so far refer to as their subject. They cannot change, so each
-/// is read once.
+/// Subjects of manifests that were read. Manifests cannot change, so each is read once.
 #[derive(Debug, Default)]
-pub(super) struct Subjects(Mutex<HashMap<Digest, Option<Referrer>>>);
+pub(super) struct SubjectCache(Mutex<HashMap<Digest, Option<CachedReferrer>>>);
 
 #[derive(Clone, Debug)]
-struct Referrer {
+struct CachedReferrer {
     subject: Digest,
     descriptor: Descriptor,
 }
 
-impl Subjects {
-    /// Returns what refers to `subject`, each once, in the order of the index.
+impl SubjectCache {
+    /// Returns the referrers of `subject`, each once, in the order of the index.
     pub(super) fn referrers(
         &self,
-        operation: &Operation,
+        operation: &LayoutOperation,
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, ItemError> {
         let Some(index) = operation.index()? else {
             return Ok(Vec::new());
         };
-        let mut seen = HashSet::new();
+        let mut visited = HashSet::new();
         let mut found = Vec::new();
         for entry in index
             .readable()
-            .filter(|entry| seen.insert(entry.digest.clone()))
+            .filter(|entry| visited.insert(entry.digest.clone()))
         {
             if let Some(referrer) = self.referrer(operation, &entry)?
                 && referrer.subject == *subject
@@ -53,11 +51,11 @@ impl Subjects {
 
     fn referrer(
         &self,
-        operation: &Operation,
+        operation: &LayoutOperation,
         entry: &Descriptor,
-    ) -> Result<Option<Referrer>, ItemError> {
-        if let Some(known) = lock(&self.0).get(&entry.digest) {
-            return Ok(known.clone());
+    ) -> Result<Option<CachedReferrer>, ItemError> {
+        if let Some(cached) = lock(&self.0).get(&entry.digest) {
+            return Ok(cached.clone());
         }
         if entry.size > MAX_MANIFEST_BYTES as u64 {
             return Ok(None);
@@ -66,8 +64,8 @@ impl Subjects {
         let Some(bytes) = operation.read(&path, MAX_MANIFEST_BYTES)? else {
             return Ok(None);
         };
-        if let Err(error) = check_digest(operation, &entry.digest, &bytes) {
-            tracing::warn!(%error, "a damaged manifest is left out");
+        if let Err(error) = operation.check_digest(&entry.digest, &bytes) {
+            tracing::warn!(%error, "a corrupt manifest was skipped");
             return Ok(None);
         }
         let media_type = Some(entry.media_type.as_str()).filter(|text| !text.is_empty());
@@ -75,7 +73,7 @@ impl Subjects {
             Manifest::parse(Bytes::from(bytes), media_type, entry.digest.algorithm()).ok();
         let referrer = manifest.and_then(|manifest| {
             let descriptor = manifest.referrer();
-            manifest.subject.map(|subject| Referrer {
+            manifest.subject.map(|subject| CachedReferrer {
                 subject: subject.digest,
                 descriptor,
             })

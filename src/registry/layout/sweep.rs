@@ -1,9 +1,13 @@
-//! Removing the content that nothing refers to.
+//! Removing unreferenced content.
 //!
-//! What is kept: everything that `index.json` leads to, what the caller names, and everything that
-//! young files lead to, which somebody is about to name there. Of what goes, a manifest goes before
-//! what it refers to: whoever meets a manifest finds the rest of it as well, also when this is
-//! broken off.
+//! Keeps everything that is reachable from:
+//!
+//! - `index.json`
+//! - manifests that the caller names
+//! - new files, which a writer may be about to reference
+//!
+//! Of the rest, a manifest is removed before the content that it references. If the removal is
+//! interrupted, every remaining manifest is still complete.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -13,71 +17,73 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::check_digest;
-use super::index::Index;
-use super::operation::{LARGEST_INDEX, Operation};
-use super::writer::Writer;
+use super::index::LayoutIndex;
+use super::operation::{LayoutOperation, MAX_INDEX_BYTES};
+use super::writer::LayoutWriter;
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::manifest::{MAX_MANIFEST_BYTES, ManifestError};
 use crate::model::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Manifest};
-use crate::registry::Swept;
+use crate::registry::store::SweepResult;
 
-/// How long a file is kept after it was written or claimed.
-const GRACE: Duration = Duration::from_secs(3_600);
+/// Time for which a file is kept after it was written or claimed.
+const GRACE_PERIOD: Duration = Duration::from_secs(3_600);
 
-/// A file with content.
-struct Stored {
+/// A content file.
+struct StoredFile {
     path: PathBuf,
     size: u64,
     modified: SystemTime,
 }
 
-/// Removes what neither `index.json` nor a manifest in `keep` leads to.
-pub(super) fn sweep(operation: &Operation, keep: &BTreeSet<Digest>) -> Result<Swept, ItemError> {
-    // Without an index it may be one that is being made, or one that lost it.
+/// Removes the content that is reachable neither from `index.json` nor from a manifest in `keep`.
+pub(super) fn sweep(
+    operation: &LayoutOperation,
+    keep: &BTreeSet<Digest>,
+) -> Result<SweepResult, ItemError> {
+    // A layout without an index is being created, or has lost its index.
     if !operation.is_layout()?
         || operation
-            .read(&operation.index_path(), LARGEST_INDEX)?
+            .read(&operation.index_path(), MAX_INDEX_BYTES)?
             .is_none()
     {
-        return Ok(Swept::Freed { files: 0, bytes: 0 });
+        return Ok(SweepResult::Swept { files: 0, bytes: 0 });
     }
-    let Some(writer) = Writer::alone(operation)? else {
-        return Ok(Swept::Postponed);
+    let Some(writer) = LayoutWriter::exclusive(operation)? else {
+        return Ok(SweepResult::Busy);
     };
-    let index = operation.index()?.unwrap_or_else(Index::empty);
+    let index = operation.index()?.unwrap_or_else(LayoutIndex::empty);
     let entries = index
         .descriptors()
-        .map_err(|error| not_understood(operation, "`index.json`").caused_by(error))?;
+        .map_err(|error| unreadable(operation, "`index.json`").caused_by(error))?;
     let now = writer.now()?;
-    let mut stored = stored(operation)?;
-    let mut reached = Reached {
+    let mut stored = stored_files(operation)?;
+    let mut reachable = ReachableContent {
         operation,
         content: HashSet::new(),
         manifests: HashSet::new(),
     };
     for entry in &entries {
-        reached.follow(entry, Reading::Strict)?;
+        reachable.add(entry, ReadMode::Strict)?;
     }
     for digest in keep {
-        reached.follow(&unnamed(digest), Reading::Strict)?;
+        reachable.add(&bare_descriptor(digest), ReadMode::Strict)?;
     }
-    // A file from the future is of a clock that goes wrong, and young.
-    let is_young = |file: &Stored| {
+    // A file time in the future comes from a wrong clock; the file counts as new.
+    let is_new = |file: &StoredFile| {
         now.duration_since(file.modified)
-            .map_or(true, |age| age < GRACE)
+            .map_or(true, |age| age < GRACE_PERIOD)
     };
-    for (digest, _) in stored.iter().filter(|(_, file)| is_young(file)) {
-        reached.follow(&unnamed(digest), Reading::Lenient)?;
+    for (digest, _) in stored.iter().filter(|(_, file)| is_new(file)) {
+        reachable.add(&bare_descriptor(digest), ReadMode::Lenient)?;
     }
-    let kept = reached.content;
+    let kept = reachable.content;
     stored.retain(|digest, _| !kept.contains(digest));
     remove(operation, &stored)
 }
 
-/// Returns the files that are named as content is. Others are not known to be content.
-fn stored(operation: &Operation) -> Result<HashMap<Digest, Stored>, ItemError> {
+/// Returns the content files, by digest. Other files are not content.
+fn stored_files(operation: &LayoutOperation) -> Result<HashMap<Digest, StoredFile>, ItemError> {
     let mut found = HashMap::new();
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
         let directory = operation.blobs_path().join(algorithm.name());
@@ -95,17 +101,17 @@ fn stored(operation: &Operation) -> Result<HashMap<Digest, Stored>, ItemError> {
                 continue;
             };
             let path = entry.path();
-            let about =
+            let metadata =
                 fs::symlink_metadata(&path).map_err(|error| operation.storage(&path, error))?;
-            let modified = about
+            let modified = metadata
                 .modified()
                 .map_err(|error| operation.storage(&path, error))?;
-            if about.is_file() {
+            if metadata.is_file() {
                 found.insert(
                     digest,
-                    Stored {
+                    StoredFile {
                         path,
-                        size: about.len(),
+                        size: metadata.len(),
                         modified,
                     },
                 );
@@ -115,55 +121,56 @@ fn stored(operation: &Operation) -> Result<HashMap<Digest, Stored>, ItemError> {
     Ok(found)
 }
 
-/// What is to be kept.
-struct Reached<'a> {
-    operation: &'a Operation,
+/// Content that is kept.
+struct ReachableContent<'a> {
+    operation: &'a LayoutOperation,
     content: HashSet<Digest>,
-    /// Those whose references were followed.
+    /// Manifests whose references were followed.
     manifests: HashSet<Digest>,
 }
 
-/// What is made of content that is no manifest.
+/// Treatment of content that is not a valid manifest.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    /// It was named as one: what it refers to is not known, so nothing may be removed.
+enum ReadMode {
+    /// Fail. The content is referenced as a manifest and its references are unknown, so nothing may
+    /// be removed.
     Strict,
-    /// Any content can be that.
+    /// Ignore it. The content may be of any kind.
     Lenient,
 }
 
-impl Reached<'_> {
-    /// Keeps what `root` names and all that it leads to.
-    fn follow(&mut self, root: &Descriptor, reading: Reading) -> Result<(), ItemError> {
-        let mut ahead = vec![root.clone()];
-        while let Some(descriptor) = ahead.pop() {
+impl ReachableContent<'_> {
+    /// Adds `root` and everything that it references.
+    fn add(&mut self, root: &Descriptor, mode: ReadMode) -> Result<(), ItemError> {
+        let mut pending = vec![root.clone()];
+        while let Some(descriptor) = pending.pop() {
             self.content.insert(descriptor.digest.clone());
             if !self.manifests.insert(descriptor.digest.clone()) {
                 continue;
             }
-            let Some(manifest) = read(self.operation, &descriptor, reading)? else {
+            let Some(manifest) = read(self.operation, &descriptor, mode)? else {
                 continue;
             };
             self.content
                 .extend(manifest.blobs().into_iter().map(|blob| blob.digest.clone()));
-            ahead.extend(manifest.children().unwrap_or_default().iter().cloned());
+            pending.extend(manifest.children().unwrap_or_default().iter().cloned());
         }
         Ok(())
     }
 }
 
-/// Returns the manifest that has a digest, or `None` when it is not there or its content is none.
+/// Returns a manifest, or `None` if it does not exist or is not a manifest.
 fn read(
-    operation: &Operation,
+    operation: &LayoutOperation,
     named: &Descriptor,
-    reading: Reading,
+    mode: ReadMode,
 ) -> Result<Option<Manifest>, ItemError> {
     let is_manifest = media_type::ACCEPTED_MANIFESTS.contains(&named.media_type.as_str());
-    let unknown = || not_understood(operation, &format!("the content of {}", named.digest));
+    let unknown = || unreadable(operation, &format!("the content of {}", named.digest));
     let path = operation.blob_path(&named.digest);
     match fs::metadata(&path) {
         Ok(found) if found.len() <= MAX_MANIFEST_BYTES as u64 => {}
-        Ok(_) if is_manifest && reading == Reading::Strict => return Err(unknown()),
+        Ok(_) if is_manifest && mode == ReadMode::Strict => return Err(unknown()),
         Ok(_) => return Ok(None),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(operation.storage(&path, error)),
@@ -171,29 +178,32 @@ fn read(
     let Some(bytes) = operation.read(&path, MAX_MANIFEST_BYTES)? else {
         return Ok(None);
     };
-    if reading == Reading::Strict {
-        check_digest(operation, &named.digest, &bytes)?;
+    if mode == ReadMode::Strict {
+        operation.check_digest(&named.digest, &bytes)?;
     }
     let content_type = Some(named.media_type.as_str()).filter(|text| !text.is_empty());
     match Manifest::parse(Bytes::from(bytes), content_type, named.digest.algorithm()) {
         Ok(manifest) => Ok(Some(manifest)),
-        Err(_) if reading == Reading::Lenient => Ok(None),
-        // Old build caches list plain content.
+        Err(_) if mode == ReadMode::Lenient => Ok(None),
+        // Old build caches list plain blobs.
         Err(ManifestError::Malformed(error)) if !is_manifest && !error.is_data() => Ok(None),
         Err(error) => Err(unknown().caused_by(error)),
     }
 }
 
-/// Returns the descriptor of a file of which only the digest is known.
-fn unnamed(digest: &Digest) -> Descriptor {
+/// Returns a descriptor with nothing but a digest.
+fn bare_descriptor(digest: &Digest) -> Descriptor {
     Descriptor::new("", digest.clone(), 0)
 }
 
-/// Removes files, each manifest before what it refers to.
-fn remove(operation: &Operation, files: &HashMap<Digest, Stored>) -> Result<Swept, ItemError> {
+/// Removes files, each manifest before the content that it references.
+fn remove(
+    operation: &LayoutOperation,
+    files: &HashMap<Digest, StoredFile>,
+) -> Result<SweepResult, ItemError> {
     let mut references = HashMap::new();
     for digest in files.keys() {
-        let manifest = read(operation, &unnamed(digest), Reading::Lenient)?;
+        let manifest = read(operation, &bare_descriptor(digest), ReadMode::Lenient)?;
         let parts = manifest.iter().flat_map(|manifest| {
             manifest
                 .blobs()
@@ -219,14 +229,14 @@ fn remove(operation: &Operation, files: &HashMap<Digest, Stored>) -> Result<Swep
         count += 1;
         bytes += file.size;
     }
-    Ok(Swept::Freed {
+    Ok(SweepResult::Swept {
         files: count,
         bytes,
     })
 }
 
-/// Returns the keys of `references` such that each stands before those that it refers to. What
-/// refers to itself is left out.
+/// Returns the keys of `references` in an order in which each comes before its references. Leaves
+/// out keys that are part of a cycle.
 fn parents_first(mut references: HashMap<Digest, HashSet<Digest>>) -> Vec<Digest> {
     let mut referring: HashMap<Digest, usize> = HashMap::new();
     for part in references.values().flatten() {
@@ -255,10 +265,10 @@ fn parents_first(mut references: HashMap<Digest, HashSet<Digest>>) -> Vec<Digest
     order
 }
 
-fn not_understood(operation: &Operation, what: &str) -> ItemError {
+fn unreadable(operation: &LayoutOperation, what: &str) -> ItemError {
     operation.error(
         ItemErrorKind::Malformed,
-        format!("nothing was removed, since {what} is not understood"),
+        format!("nothing was removed, because {what} cannot be understood"),
     )
 }
 
@@ -272,7 +282,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nothing_goes_before_what_refers_to_it(edges in proptest::collection::vec((0_usize..12, 0_usize..16), 0..40)) {
+        fn parents_first_orders_each_key_before_its_references(edges in proptest::collection::vec((0_usize..12, 0_usize..16), 0..40)) {
             let mut references: HashMap<Digest, HashSet<Digest>> = (0..12).map(|number| (digest(number), HashSet::new())).collect();
             for (from, to) in edges.into_iter().filter(|(from, to)| from < to) {
                 references.get_mut(&digest(from)).expect("it is there").insert(digest(to));

@@ -1,29 +1,47 @@
+//! Layout directories.
+
+mod concurrent_copy;
+mod deletions;
+mod listings;
+mod sweep;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::operation::WORKSHOP;
-use super::*;
-use crate::model::Algorithm;
-use crate::model::media_type;
+use super::layouts::{Layouts, WRITE_SIZE};
+use super::operation::{LayoutOperation, MAX_INDEX_BYTES, WORK_DIRECTORY};
+use super::writer::LayoutWriter;
+use crate::error::{ItemError, ItemErrorKind};
+use crate::model::{
+    Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag, media_type,
+};
 use crate::registry::InMemory;
+use crate::registry::blob::{BlobContent, BlobPut, BlobStream};
+use crate::registry::store::{Deletion, ImageSource, ImageStore, Referrers, SweepResult};
 
-/// A layout directory that vanishes with the test.
-struct Scratch {
+/// A layout directory that is deleted after the test.
+struct TestLayout {
     above: TempDir,
     repository: Repository,
 }
 
-impl Scratch {
-    fn new() -> Scratch {
+impl TestLayout {
+    fn new() -> TestLayout {
         let above = tempfile::tempdir().expect("a directory");
         let repository = Repository::Layout {
             directory: above.path().join("layout"),
         };
-        Scratch { above, repository }
+        TestLayout { above, repository }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -36,17 +54,17 @@ impl Scratch {
             .join(digest.hex())
     }
 
-    /// Makes a layout with this `index.json`.
-    fn with_index(index: &str) -> Scratch {
-        let scratch = Scratch::new();
-        fs::create_dir_all(scratch.path("blobs/sha256")).expect("to create");
+    /// Creates a layout with this `index.json`.
+    fn with_index(index: &str) -> TestLayout {
+        let layout = TestLayout::new();
+        fs::create_dir_all(layout.path("blobs/sha256")).expect("to create");
         fs::write(
-            scratch.path("oci-layout"),
+            layout.path("oci-layout"),
             r#"{"imageLayoutVersion":"1.0.0"}"#,
         )
         .expect("to write");
-        fs::write(scratch.path("index.json"), index).expect("to write");
-        scratch
+        fs::write(layout.path("index.json"), index).expect("to write");
+        layout
     }
 
     fn index(&self) -> Value {
@@ -69,7 +87,7 @@ impl Scratch {
         self.put(content).await.expect("to write the blob");
         let manifest = image(&[blob(content)]);
         Layouts::default()
-            .put_manifest(&self.repository, &self::tag(tag), &manifest)
+            .put_manifest(&self.repository, &tag_reference(tag), &manifest)
             .await
             .expect("to write the manifest");
         manifest
@@ -82,7 +100,7 @@ impl Scratch {
             .map_err(|error| chain(&error))?;
         Ok(tags.map(|tags| {
             tags.into_iter()
-                .map(|seen| (seen.tag.to_string(), seen.digest))
+                .map(|listed| (listed.tag.to_string(), listed.digest))
                 .collect()
         }))
     }
@@ -92,7 +110,7 @@ impl Scratch {
             .resolve(&self.repository, reference)
             .await
             .map_err(|error| chain(&error))?;
-        // Both ways to a manifest must agree.
+        // `resolve` and `manifest` must agree.
         let manifest = Layouts::default()
             .manifest(&self.repository, reference)
             .await
@@ -106,7 +124,7 @@ impl Scratch {
         Ok(manifest.map(|manifest| manifest.digest))
     }
 
-    /// Returns the names of everything in a directory of the layout, in order.
+    /// Returns the names of all files in a directory of the layout, sorted.
     fn names(&self, directory: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(directory)).expect("a directory");
         let mut names: Vec<String> = entries
@@ -127,7 +145,7 @@ fn chain(error: &ItemError) -> String {
     crate::error::chain(error)
 }
 
-fn tag(text: &str) -> Reference {
+fn tag_reference(text: &str) -> Reference {
     Reference::Tag(text.parse().expect("a tag"))
 }
 
@@ -150,8 +168,8 @@ fn entry(name: Option<&str>, manifest: &Manifest) -> Value {
     entry
 }
 
-fn store(scratch: &Scratch, manifest: &Manifest) {
-    fs::write(scratch.blob_path(&manifest.digest), &manifest.bytes).expect("to write");
+fn store(layout: &TestLayout, manifest: &Manifest) {
+    fs::write(layout.blob_path(&manifest.digest), &manifest.bytes).expect("to write");
 }
 
 fn count_files(directory: &Path) -> usize {
@@ -163,15 +181,15 @@ fn count_files(directory: &Path) -> usize {
 }
 
 #[tokio::test]
-async fn what_is_written_is_a_layout_of_the_specification() {
-    let scratch = Scratch::new();
-    let manifest = scratch.put_image("3.21", b"layer").await;
+async fn written_layout_conforms_to_the_specification() {
+    let layout = TestLayout::new();
+    let manifest = layout.put_image("3.21", b"layer").await;
     assert_eq!(
-        scratch.names("."),
-        [WORKSHOP, "blobs", "index.json", "oci-layout"]
+        layout.names("."),
+        [WORK_DIRECTORY, "blobs", "index.json", "oci-layout"]
     );
     assert_eq!(
-        fs::read_to_string(scratch.path("oci-layout")).expect("the marker"),
+        fs::read_to_string(layout.path("oci-layout")).expect("the marker"),
         r#"{"imageLayoutVersion":"1.0.0"}"#
     );
     let expected = json!({
@@ -179,55 +197,58 @@ async fn what_is_written_is_a_layout_of_the_specification() {
         "mediaType": "application/vnd.oci.image.index.v1+json",
         "manifests": [entry(Some("3.21"), &manifest)],
     });
-    assert_eq!(scratch.index(), expected);
-    assert_eq!(scratch.names("blobs"), ["sha256"]);
+    assert_eq!(layout.index(), expected);
+    assert_eq!(layout.names("blobs"), ["sha256"]);
     let mut digests = [
         manifest.digest.hex().to_owned(),
         Digest::sha256(b"layer").hex().to_owned(),
     ];
     digests.sort();
-    assert_eq!(scratch.names("blobs/sha256"), digests);
+    assert_eq!(layout.names("blobs/sha256"), digests);
 
-    // As readable for others as any file that this user writes.
-    fs::write(scratch.path("ordinary"), "").expect("to write");
+    // Files are as readable as any file that this user writes.
+    fs::write(layout.path("ordinary"), "").expect("to write");
     let mode = |path: PathBuf| fs::metadata(path).expect("a file").permissions().mode();
     assert_eq!(
-        mode(scratch.blob_path(&manifest.digest)),
-        mode(scratch.path("ordinary"))
+        mode(layout.blob_path(&manifest.digest)),
+        mode(layout.path("ordinary"))
     );
     assert_eq!(
-        mode(scratch.path("index.json")),
-        mode(scratch.path("ordinary"))
+        mode(layout.path("index.json")),
+        mode(layout.path("ordinary"))
     );
 }
 
 #[tokio::test]
-async fn a_layout_is_told_from_nothing_and_from_other_content() {
-    let scratch = Scratch::new();
-    assert_eq!(scratch.tags().await, Ok(None));
-    fs::create_dir(scratch.path("")).expect("to create");
-    assert_eq!(scratch.tags().await, Ok(None));
-    assert_eq!(scratch.resolve(&Digest::sha256(b"").into()).await, Ok(None));
+async fn layout_differs_from_a_missing_directory_and_from_other_content() {
+    let layout = TestLayout::new();
+    assert_eq!(layout.tags().await, Ok(None));
+    fs::create_dir(layout.path("")).expect("to create");
+    assert_eq!(layout.tags().await, Ok(None));
+    assert_eq!(layout.resolve(&Digest::sha256(b"").into()).await, Ok(None));
 
-    fs::write(scratch.path("holiday.jpg"), "").expect("to write");
+    fs::write(layout.path("holiday.jpg"), "").expect("to write");
     for error in [
-        scratch.tags().await.expect_err("no layout"),
-        scratch.resolve(&tag("1")).await.expect_err("no layout"),
-        scratch
+        layout.tags().await.expect_err("no layout"),
+        layout
+            .resolve(&tag_reference("1"))
+            .await
+            .expect_err("no layout"),
+        layout
             .put(b"x")
             .await
             .map_err(|error| chain(&error))
             .expect_err("no layout"),
     ] {
         assert!(
-            error.contains(&scratch.repository.to_string())
-                && error.contains("no OCI image layout"),
+            error.contains(&layout.repository.to_string())
+                && error.contains("not an OCI image layout"),
             "{error}"
         );
     }
-    assert_eq!(scratch.names("."), ["holiday.jpg"]);
+    assert_eq!(layout.names("."), ["holiday.jpg"]);
 
-    let other = Scratch::with_index("{}");
+    let other = TestLayout::with_index("{}");
     for (marker, expected) in [
         (r#"{"imageLayoutVersion":"2.0"}"#, "only 1.x is understood"),
         ("{}", "imageLayoutVersion"),
@@ -240,54 +261,56 @@ async fn a_layout_is_told_from_nothing_and_from_other_content() {
 }
 
 #[tokio::test]
-async fn a_directory_that_cannot_be_written_is_named_with_the_cause() {
-    let scratch = Scratch::new();
-    fs::write(scratch.above.path().join("layout"), "a file in the way").expect("to write");
-    let error = chain(&scratch.put(b"x").await.expect_err("a file in the way"));
+async fn error_names_a_directory_that_cannot_be_written() {
+    let layout = TestLayout::new();
+    fs::write(layout.above.path().join("layout"), "a file in the way").expect("to write");
+    let error = chain(&layout.put(b"x").await.expect_err("a file in the way"));
     assert!(
-        error.contains(&scratch.path("").display().to_string())
-            && error.contains("Not a directory"),
+        error.contains(&layout.path("").display().to_string()) && error.contains("Not a directory"),
         "{error}"
     );
 }
 
 #[tokio::test]
-async fn the_first_writer_may_stop_at_any_moment() {
+async fn layout_can_be_written_after_its_first_writer_stopped() {
     for leftover in [
         &["dir"][..],
         &["dir", "workshop"],
         &["dir", "workshop", "marker"],
     ] {
-        let scratch = Scratch::new();
+        let layout = TestLayout::new();
         for step in leftover {
             match *step {
-                "dir" => fs::create_dir(scratch.path("")),
-                "workshop" => fs::create_dir(scratch.path(WORKSHOP)).and_then(|()| {
-                    fs::write(scratch.path(WORKSHOP).join("incoming-abc"), "{\"imageLay")
+                "dir" => fs::create_dir(layout.path("")),
+                "workshop" => fs::create_dir(layout.path(WORK_DIRECTORY)).and_then(|()| {
+                    fs::write(
+                        layout.path(WORK_DIRECTORY).join("incoming-abc"),
+                        "{\"imageLay",
+                    )
                 }),
                 _ => fs::write(
-                    scratch.path("oci-layout"),
+                    layout.path("oci-layout"),
                     r#"{"imageLayoutVersion":"1.0.0"}"#,
                 ),
             }
             .expect("to write");
         }
         assert!(
-            scratch
+            layout
                 .tags()
                 .await
                 .expect("a listing")
                 .is_none_or(|tags| tags.is_empty()),
             "{leftover:?}"
         );
-        let manifest = scratch.put_image("1", b"layer").await;
+        let manifest = layout.put_image("1", b"layer").await;
         assert_eq!(
-            scratch.tags().await,
+            layout.tags().await,
             Ok(Some(vec![("1".to_owned(), Some(manifest.digest))])),
             "{leftover:?}"
         );
         assert_eq!(
-            scratch.names(WORKSHOP),
+            layout.names(WORK_DIRECTORY),
             ["index.lock", "writers.lock"],
             "{leftover:?}"
         );
@@ -295,37 +318,37 @@ async fn the_first_writer_may_stop_at_any_moment() {
 }
 
 #[tokio::test]
-async fn what_a_killed_run_left_is_removed_but_not_what_a_running_one_writes() {
-    let scratch = Scratch::new();
-    scratch.put(b"first").await.expect("to write");
-    fs::write(scratch.path(WORKSHOP).join("incoming-killed"), "half").expect("to write");
+async fn incomplete_files_of_killed_runs_are_removed() {
+    let layout = TestLayout::new();
+    layout.put(b"first").await.expect("to write");
+    fs::write(layout.path(WORK_DIRECTORY).join("incoming-killed"), "half").expect("to write");
 
-    let operation = Operation::new(&scratch.repository, "write").expect("a layout");
-    let running = Writer::open(&operation).expect("a writer");
-    assert_eq!(scratch.names(WORKSHOP), ["index.lock", "writers.lock"]);
+    let operation = LayoutOperation::new(&layout.repository, "write").expect("a layout");
+    let running = LayoutWriter::open(&operation).expect("a writer");
+    assert_eq!(layout.names(WORK_DIRECTORY), ["index.lock", "writers.lock"]);
     let file = running.temporary().expect("a file");
-    scratch.put(b"second").await.expect("to write");
+    layout.put(b"second").await.expect("to write");
     assert!(file.path().exists());
     drop(file);
-    assert_eq!(scratch.names(WORKSHOP), ["index.lock", "writers.lock"]);
+    assert_eq!(layout.names(WORK_DIRECTORY), ["index.lock", "writers.lock"]);
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_content_that_failed() {
+async fn failed_content_leaves_no_files() {
     struct Failing(Vec<u8>);
     #[async_trait]
-    impl Reopen for Failing {
+    impl BlobContent for Failing {
         async fn open(&self, _: u64) -> Result<BlobStream, ItemError> {
             let broken = ItemError::new("source", "read", ItemErrorKind::Unreachable, "broken");
             Ok(stream::iter([Ok(Bytes::from(self.0.clone())), Err(broken)]).boxed())
         }
     }
-    let scratch = Scratch::new();
-    // More than is collected before it is written, so that a file was there.
+    let layout = TestLayout::new();
+    // More than `WRITE_SIZE`, so that a file was created.
     let content = vec![1; 3 * WRITE_SIZE];
     let put = Layouts::default()
         .put_blob(
-            &scratch.repository,
+            &layout.repository,
             &blob(&content),
             &Failing(content[..2 * WRITE_SIZE].to_vec()),
             None,
@@ -335,12 +358,12 @@ async fn nothing_is_left_of_content_that_failed() {
         put.map_err(|error| error.kind),
         Err(ItemErrorKind::Unreachable)
     );
-    assert_eq!(scratch.names(WORKSHOP), ["index.lock", "writers.lock"]);
-    assert_eq!(count_files(&scratch.path("blobs")), 0);
+    assert_eq!(layout.names(WORK_DIRECTORY), ["index.lock", "writers.lock"]);
+    assert_eq!(count_files(&layout.path("blobs")), 0);
 }
 
 #[tokio::test]
-async fn names_that_other_tools_write_are_understood() {
+async fn names_of_other_tools_are_read() {
     let (one, other) = (image(&[blob(b"one")]), image(&[blob(b"other")]));
     let index = json!({ "schemaVersion": 2, "manifests": [
         entry(Some("docker.io/library/alpine:3.21"), &one),
@@ -354,39 +377,39 @@ async fn names_that_other_tools_write_are_understood() {
         "no entry",
         { "annotations": { "org.opencontainers.image.ref.name": 7 } },
     ]});
-    let scratch = Scratch::with_index(&index.to_string());
-    store(&scratch, &one);
-    store(&scratch, &other);
+    let layout = TestLayout::with_index(&index.to_string());
+    store(&layout, &one);
+    store(&layout, &other);
     let tags = ["3.20", "3.21", "edge"].map(|tag| (tag.to_owned(), Some(one.digest.clone())));
-    assert_eq!(scratch.tags().await, Ok(Some(tags.to_vec())));
+    assert_eq!(layout.tags().await, Ok(Some(tags.to_vec())));
     for name in ["3.20", "3.21", "edge"] {
         assert_eq!(
-            scratch.resolve(&tag(name)).await,
+            layout.resolve(&tag_reference(name)).await,
             Ok(Some(one.digest.clone())),
             "{name}"
         );
     }
-    assert_eq!(scratch.resolve(&tag("alpine")).await, Ok(None));
-    // What has no tag is still there by its digest.
+    assert_eq!(layout.resolve(&tag_reference("alpine")).await, Ok(None));
+    // A manifest without a tag is available by digest.
     assert_eq!(
-        scratch.resolve(&other.digest.clone().into()).await,
+        layout.resolve(&other.digest.clone().into()).await,
         Ok(Some(other.digest))
     );
 }
 
 #[tokio::test]
-async fn a_tag_of_two_manifests_is_listed_and_not_guessed_until_it_is_set() {
+async fn tag_of_two_manifests_is_ambiguous_until_it_is_set() {
     let (one, other) = (image(&[blob(b"one")]), image(&[blob(b"other")]));
     let index = json!({ "manifests": [
         entry(Some("1"), &one), entry(Some("1"), &other),
         entry(Some("a.example/x:2"), &one), entry(Some("b.example/x:2"), &other),
         { "mediaType": "x", "digest": "blake3:00", "size": 1, "annotations": { "org.opencontainers.image.ref.name": "3" } },
     ]});
-    let scratch = Scratch::with_index(&index.to_string());
-    store(&scratch, &one);
-    store(&scratch, &other);
+    let layout = TestLayout::with_index(&index.to_string());
+    store(&layout, &one);
+    store(&layout, &other);
     assert_eq!(
-        scratch.tags().await,
+        layout.tags().await,
         Ok(Some(
             ["1", "2", "3"].map(|tag| (tag.to_owned(), None)).to_vec()
         ))
@@ -396,23 +419,26 @@ async fn a_tag_of_two_manifests_is_listed_and_not_guessed_until_it_is_set() {
         ("2", "several entries"),
         ("3", "blake3"),
     ] {
-        let error = scratch
-            .resolve(&tag(name))
+        let error = layout
+            .resolve(&tag_reference(name))
             .await
-            .expect_err("no clear answer");
+            .expect_err("it is ambiguous");
         assert!(error.contains(expected), "{name}: {error}");
     }
-    let new = scratch.put_image("1", b"new").await;
-    scratch.put_image("2", b"new").await;
-    let index = scratch.index();
+    let new = layout.put_image("1", b"new").await;
+    layout.put_image("2", b"new").await;
+    let index = layout.index();
     let entries = index["manifests"].as_array().expect("a list");
     assert_eq!(entries.len(), 5, "{index}");
     assert_eq!(entries[0], entry(Some("1"), &new));
-    assert_eq!(scratch.resolve(&tag("2")).await, Ok(Some(new.digest)));
+    assert_eq!(
+        layout.resolve(&tag_reference("2")).await,
+        Ok(Some(new.digest))
+    );
 }
 
 #[tokio::test]
-async fn what_others_wrote_into_the_index_stays() {
+async fn index_keeps_content_of_other_tools() {
     let kept = image(&[blob(b"kept")]);
     let moved = image(&[blob(b"moved")]);
     let text = format!(
@@ -421,9 +447,9 @@ async fn what_others_wrote_into_the_index_stays() {
         entry(Some("moved"), &moved),
         entry(None, &kept),
     );
-    let scratch = Scratch::with_index(&text);
-    let new = scratch.put_image("moved", b"layer").await;
-    scratch.put_image("added", b"layer").await;
+    let layout = TestLayout::with_index(&text);
+    let new = layout.put_image("moved", b"layer").await;
+    layout.put_image("added", b"layer").await;
     let expected = text
         .replace(
             &entry(Some("moved"), &moved).to_string(),
@@ -434,83 +460,83 @@ async fn what_others_wrote_into_the_index_stays() {
             &format!(",{}],\"annotations", entry(Some("added"), &new)),
         );
     assert_eq!(
-        fs::read_to_string(scratch.path("index.json")).expect("index.json"),
+        fs::read_to_string(layout.path("index.json")).expect("index.json"),
         expected
     );
 }
 
 #[tokio::test]
-async fn a_tag_that_is_right_already_is_not_written_again() {
-    let scratch = Scratch::new();
-    scratch.put_image("1", b"layer").await;
+async fn unchanged_tag_is_not_written_again() {
+    let layout = TestLayout::new();
+    layout.put_image("1", b"layer").await;
     let inode = |path: PathBuf| fs::metadata(path).expect("a file").ino();
-    let before = inode(scratch.path("index.json"));
-    let manifest = scratch.put_image("1", b"layer").await;
-    assert_eq!(inode(scratch.path("index.json")), before);
-    let put = scratch.put(b"layer").await.expect("to write");
+    let before = inode(layout.path("index.json"));
+    let manifest = layout.put_image("1", b"layer").await;
+    assert_eq!(inode(layout.path("index.json")), before);
+    let put = layout.put(b"layer").await.expect("to write");
     assert_eq!(put, BlobPut::Mounted);
     assert!(
         Layouts::default()
-            .has_blob(&scratch.repository, &manifest.descriptor())
+            .has_blob(&layout.repository, &manifest.descriptor())
             .await
             .expect("an answer")
     );
 }
 
 #[tokio::test]
-async fn damaged_content_is_found_and_can_be_written_anew() {
-    let scratch = Scratch::new();
-    let manifest = scratch.put_image("1", b"layer").await;
-    let path = scratch.blob_path(&manifest.digest);
+async fn corrupt_content_is_detected_and_can_be_replaced() {
+    let layout = TestLayout::new();
+    let manifest = layout.put_image("1", b"layer").await;
+    let path = layout.blob_path(&manifest.digest);
 
     let mut tampered = manifest.bytes.to_vec();
     tampered[0] = b' ';
     fs::write(&path, &tampered).expect("to write");
-    for reference in [tag("1"), manifest.digest.clone().into()] {
+    for reference in [tag_reference("1"), manifest.digest.clone().into()] {
         let error = Layouts::default()
-            .manifest(&scratch.repository, &reference)
+            .manifest(&layout.repository, &reference)
             .await
-            .expect_err("tampered content");
+            .expect_err("corrupt content");
         assert_eq!(error.kind, ItemErrorKind::Corrupt, "{error}");
     }
-    scratch.put_image("1", b"layer").await;
+    layout.put_image("1", b"layer").await;
     assert_eq!(
-        scratch.resolve(&tag("1")).await,
+        layout.resolve(&tag_reference("1")).await,
         Ok(Some(manifest.digest.clone()))
     );
 
     fs::write(&path, "cut").expect("to write");
     let error = Layouts::default()
-        .resolve(&scratch.repository, &tag("1"))
+        .resolve(&layout.repository, &tag_reference("1"))
         .await
         .expect_err("another size");
     assert_eq!(error.kind, ItemErrorKind::Corrupt, "{error}");
     fs::remove_file(&path).expect("to remove");
-    assert_eq!(scratch.resolve(&tag("1")).await, Ok(None));
+    assert_eq!(layout.resolve(&tag_reference("1")).await, Ok(None));
 
     let layer = blob(b"layer");
-    fs::write(scratch.blob_path(&layer.digest), "lay").expect("to write");
+    fs::write(layout.blob_path(&layer.digest), "lay").expect("to write");
     assert!(
         !Layouts::default()
-            .has_blob(&scratch.repository, &layer)
+            .has_blob(&layout.repository, &layer)
             .await
             .expect("an answer")
     );
     let error = Layouts::default()
-        .blob(&scratch.repository, &layer, 0)
+        .blob(&layout.repository, &layer, 0)
         .await
         .err()
         .expect("another size");
     assert_eq!(error.kind, ItemErrorKind::Corrupt, "{error}");
-    scratch.put(b"layer").await.expect("to write");
+    layout.put(b"layer").await.expect("to write");
     assert_eq!(
-        fs::read(scratch.blob_path(&layer.digest)).expect("the blob"),
+        fs::read(layout.blob_path(&layer.digest)).expect("the blob"),
         b"layer"
     );
 }
 
 #[tokio::test]
-async fn a_hostile_index_is_an_error() {
+async fn invalid_index_is_an_error() {
     let deep = format!("{{\"manifests\":{}", "[".repeat(100_000));
     for index in [
         "",
@@ -520,58 +546,57 @@ async fn a_hostile_index_is_an_error() {
         r#"{"manifests":7}"#,
         &deep,
     ] {
-        let scratch = Scratch::with_index(index);
-        let error = scratch.tags().await.expect_err("no index");
+        let layout = TestLayout::with_index(index);
+        let error = layout.tags().await.expect_err("no index");
         assert!(error.contains("`index.json` cannot be read"), "{error}");
         assert!(
             Layouts::default()
-                .put_manifest(&scratch.repository, &tag("1"), &image(&[]))
+                .put_manifest(&layout.repository, &tag_reference("1"), &image(&[]))
                 .await
                 .is_err()
         );
         assert_eq!(
-            fs::read_to_string(scratch.path("index.json")).expect("index.json"),
+            fs::read_to_string(layout.path("index.json")).expect("index.json"),
             index
         );
     }
-    let scratch = Scratch::with_index("");
-    let file = File::create(scratch.path("index.json")).expect("to create");
-    file.set_len(operation::LARGEST_INDEX as u64 + 1)
-        .expect("to grow");
+    let layout = TestLayout::with_index("");
+    let file = File::create(layout.path("index.json")).expect("to create");
+    file.set_len(MAX_INDEX_BYTES as u64 + 1).expect("to grow");
     assert!(
-        scratch
+        layout
             .tags()
             .await
             .expect_err("too large")
-            .contains("more than the")
+            .contains("more than")
     );
-    fs::remove_file(scratch.path("index.json")).expect("to remove");
-    symlink("/dev/zero", scratch.path("index.json")).expect("to link");
+    fs::remove_file(layout.path("index.json")).expect("to remove");
+    symlink("/dev/zero", layout.path("index.json")).expect("to link");
     assert!(
-        scratch
+        layout
             .tags()
             .await
             .expect_err("no file")
-            .contains("no regular file")
+            .contains("not a regular file")
     );
 }
 
 #[tokio::test]
-async fn links_in_a_layout_do_not_lead_writes_out_of_it() {
+async fn symbolic_links_do_not_redirect_writes() {
     for link in [
         "blobs",
         "blobs/sha256",
-        WORKSHOP,
+        WORK_DIRECTORY,
         ".imglife/index.lock",
         ".imglife/writers.lock",
     ] {
-        let scratch = Scratch::with_index(r#"{"manifests":[]}"#);
-        let outside = scratch.above.path().join("outside");
+        let layout = TestLayout::with_index(r#"{"manifests":[]}"#);
+        let outside = layout.above.path().join("outside");
         fs::create_dir_all(outside.join("sha256")).expect("to create");
-        fs::create_dir_all(scratch.path(link).parent().expect("a parent")).expect("to create");
+        fs::create_dir_all(layout.path(link).parent().expect("a parent")).expect("to create");
         let is_lock = link.ends_with("lock");
-        if !is_lock && scratch.path(link).exists() {
-            fs::remove_dir_all(scratch.path(link)).expect("to remove");
+        if !is_lock && layout.path(link).exists() {
+            fs::remove_dir_all(layout.path(link)).expect("to remove");
         }
         symlink(
             if is_lock {
@@ -579,13 +604,17 @@ async fn links_in_a_layout_do_not_lead_writes_out_of_it() {
             } else {
                 outside.clone()
             },
-            scratch.path(link),
+            layout.path(link),
         )
         .expect("to link");
-        let put = scratch.put(b"layer").await;
+        let put = layout.put(b"layer").await;
         let result = match put {
             Ok(_) => Layouts::default()
-                .put_manifest(&scratch.repository, &tag("1"), &image(&[blob(b"layer")]))
+                .put_manifest(
+                    &layout.repository,
+                    &tag_reference("1"),
+                    &image(&[blob(b"layer")]),
+                )
                 .await
                 .map(|()| BlobPut::Uploaded),
             Err(error) => Err(error),
@@ -598,34 +627,30 @@ async fn links_in_a_layout_do_not_lead_writes_out_of_it() {
         assert_eq!(count_files(&outside), 0, "{link}");
     }
 
-    // A file that is a link is replaced, not followed.
-    let scratch = Scratch::with_index(r#"{"manifests":[]}"#);
-    let outside = scratch.above.path().join("outside");
+    // A symbolic link to a file is replaced, not followed.
+    let layout = TestLayout::with_index(r#"{"manifests":[]}"#);
+    let outside = layout.above.path().join("outside");
     fs::write(&outside, "mine").expect("to write");
     let layer = blob(b"layer");
-    symlink(&outside, scratch.blob_path(&layer.digest)).expect("to link");
-    fs::remove_file(scratch.path("index.json")).expect("to remove");
-    fs::write(scratch.above.path().join("index"), r#"{"manifests":[]}"#).expect("to write");
-    symlink(
-        scratch.above.path().join("index"),
-        scratch.path("index.json"),
-    )
-    .expect("to link");
-    scratch.put_image("1", b"layer").await;
+    symlink(&outside, layout.blob_path(&layer.digest)).expect("to link");
+    fs::remove_file(layout.path("index.json")).expect("to remove");
+    fs::write(layout.above.path().join("index"), r#"{"manifests":[]}"#).expect("to write");
+    symlink(layout.above.path().join("index"), layout.path("index.json")).expect("to link");
+    layout.put_image("1", b"layer").await;
     assert_eq!(fs::read(&outside).expect("the file"), b"mine");
     assert_eq!(
-        fs::read(scratch.above.path().join("index")).expect("the file"),
+        fs::read(layout.above.path().join("index")).expect("the file"),
         br#"{"manifests":[]}"#
     );
     assert_eq!(
-        fs::read(scratch.blob_path(&layer.digest)).expect("the blob"),
+        fs::read(layout.blob_path(&layer.digest)).expect("the blob"),
         b"layer"
     );
 }
 
 #[tokio::test]
-async fn sharing_links_what_is_right_and_nothing_else() {
-    let (from, to) = (Scratch::new(), Scratch::new());
+async fn mount_links_only_correct_blobs() {
+    let (from, to) = (TestLayout::new(), TestLayout::new());
     from.put(b"layer").await.expect("to write");
     let layer = blob(b"layer");
     let (source, target) = (from.blob_path(&layer.digest), to.blob_path(&layer.digest));
@@ -641,7 +666,7 @@ async fn sharing_links_what_is_right_and_nothing_else() {
     assert_eq!(share().await, BlobPut::Mounted);
     assert_eq!(inode(&source), inode(&target));
 
-    // Something of another size is in the place of the blob: it gives way.
+    // A file of another size is replaced.
     fs::remove_file(&target).expect("to remove");
     fs::write(&target, "cut").expect("to write");
     assert_eq!(share().await, BlobPut::Mounted);
@@ -663,14 +688,14 @@ async fn sharing_links_what_is_right_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn layers_that_may_not_be_handed_out_may_be_missing() {
-    let scratch = Scratch::new();
+async fn foreign_layers_may_be_missing() {
+    let layout = TestLayout::new();
     let foreign = Descriptor {
         urls: vec!["https://example.com/layer".to_owned()],
         ..blob(b"foreign")
     };
     Layouts::default()
-        .put_manifest(&scratch.repository, &tag("1"), &image(&[foreign]))
+        .put_manifest(&layout.repository, &tag_reference("1"), &image(&[foreign]))
         .await
         .expect("to write");
     let nondistributable = Descriptor {
@@ -678,11 +703,19 @@ async fn layers_that_may_not_be_handed_out_may_be_missing() {
         ..blob(b"foreign")
     };
     Layouts::default()
-        .put_manifest(&scratch.repository, &tag("2"), &image(&[nondistributable]))
+        .put_manifest(
+            &layout.repository,
+            &tag_reference("2"),
+            &image(&[nondistributable]),
+        )
         .await
         .expect("to write");
     let refused = Layouts::default()
-        .put_manifest(&scratch.repository, &tag("3"), &image(&[blob(b"mine")]))
+        .put_manifest(
+            &layout.repository,
+            &tag_reference("3"),
+            &image(&[blob(b"mine")]),
+        )
         .await;
     assert_eq!(
         refused.map_err(|error| error.kind),
@@ -691,10 +724,10 @@ async fn layers_that_may_not_be_handed_out_may_be_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn writers_at_once_lose_no_tag() {
-    let scratch = Scratch::new();
+async fn concurrent_writers_lose_no_tag() {
+    let layout = TestLayout::new();
     let writers = (0..8).map(|writer| {
-        let repository = scratch.repository.clone();
+        let repository = layout.repository.clone();
         tokio::spawn(async move {
             for number in 0..25 {
                 let content = Bytes::from(format!("layer {writer}"));
@@ -703,7 +736,7 @@ async fn writers_at_once_lose_no_tag() {
                     .put_blob(&repository, &layer, &InMemory(content), None)
                     .await
                     .expect("to write the blob");
-                let tag = tag(&format!("{writer}.{number}"));
+                let tag = tag_reference(&format!("{writer}.{number}"));
                 Layouts::default()
                     .put_manifest(&repository, &tag, &image(&[layer]))
                     .await
@@ -714,18 +747,29 @@ async fn writers_at_once_lose_no_tag() {
     for writer in writers.collect::<Vec<_>>() {
         writer.await.expect("a writer");
     }
-    let tags = scratch.tags().await.expect("a listing").expect("a layout");
+    let tags = layout.tags().await.expect("a listing").expect("a layout");
     assert_eq!(tags.len(), 200);
     assert!(tags.iter().all(|(_, digest)| digest.is_some()));
-    assert_eq!(scratch.names(WORKSHOP), ["index.lock", "writers.lock"]);
+    assert_eq!(layout.names(WORK_DIRECTORY), ["index.lock", "writers.lock"]);
 }
 
 #[tokio::test]
-async fn a_repository_of_a_registry_is_no_directory() {
+async fn repositories_of_registries_are_rejected() {
     let repository: Repository = "registry/a".parse().expect("a repository");
     let error = Layouts::default()
         .tags(&repository)
         .await
-        .expect_err("no directory");
+        .expect_err("no layout");
     assert_eq!(error.kind, ItemErrorKind::Unsupported);
+}
+
+#[tokio::test]
+async fn blobs_are_not_mounted_from_registries() {
+    let layout = TestLayout::new();
+    let content = InMemory(Bytes::from_static(b"layer"));
+    let from: Repository = "registry/a".parse().expect("a repository");
+    let put = Layouts::default()
+        .put_blob(&layout.repository, &blob(b"layer"), &content, Some(&from))
+        .await;
+    assert_eq!(put.expect("to write"), BlobPut::Uploaded);
 }

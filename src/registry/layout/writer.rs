@@ -1,8 +1,8 @@
-//! Writing into a layout directory such that a reader, another writer or a crash at any moment
-//! never meets half a file.
+//! Writing into a layout directory. Readers, other writers and a crash at any moment never leave or
+//! find a partial file.
 //!
-//! A writer holds a shared lock for as long as it has files that are not whole. Who gets that lock
-//! alone knows that what still lies there was left by a process that was killed, and removes it.
+//! A writer holds a shared lock while it has incomplete files. A process that gets the lock
+//! exclusively knows that all incomplete files were left by killed processes, and removes them.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
@@ -13,42 +13,39 @@ use std::time::SystemTime;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 use tempfile::NamedTempFile;
 
-use super::index::Index;
-use super::operation::{LARGEST_INDEX, Operation, WORKSHOP};
+use super::index::LayoutIndex;
+use super::operation::{LayoutOperation, MAX_INDEX_BYTES, WORK_DIRECTORY};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::Digest;
 
 const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const TEMPORARY: &str = "incoming-";
 
-/// The right to write into a layout directory, which exists from then on.
-pub(super) struct Writer {
-    operation: Operation,
-    workshop: PathBuf,
-    /// Held, not read: the lock, shared by all writers, that keeps what they are writing from being
-    /// swept away.
-    _writers: File,
+/// The right to write into a layout directory. Creates the directory.
+pub(super) struct LayoutWriter {
+    operation: LayoutOperation,
+    work_directory: PathBuf,
+    /// Lock that all writers share, and that protects their incomplete files. Only held.
+    _lock: File,
 }
 
-impl Writer {
-    /// Returns a writer for the directory of `operation`; makes a layout of it when it is missing
-    /// or empty.
-    pub(super) fn open(operation: &Operation) -> Result<Writer, ItemError> {
+impl LayoutWriter {
+    /// Returns a writer for the directory of `operation`. Creates a layout if the directory is
+    /// missing or empty.
+    pub(super) fn open(operation: &LayoutOperation) -> Result<LayoutWriter, ItemError> {
         let is_layout = operation.is_layout()?;
-        let (workshop, writers) = enter(operation)?;
-        if writers.try_lock().is_ok() {
-            sweep(&workshop);
-            writers
-                .unlock()
-                .map_err(|error| operation.storage(&workshop, error))?;
+        let (work_directory, lock) = create_work_directory(operation)?;
+        if lock.try_lock().is_ok() {
+            remove_incomplete(&work_directory);
+            lock.unlock()
+                .map_err(|error| operation.storage(&work_directory, error))?;
         }
-        writers
-            .lock_shared()
-            .map_err(|error| operation.storage(&workshop, error))?;
-        let writer = Writer {
+        lock.lock_shared()
+            .map_err(|error| operation.storage(&work_directory, error))?;
+        let writer = LayoutWriter {
             operation: operation.clone(),
-            workshop,
-            _writers: writers,
+            work_directory,
+            _lock: lock,
         };
         if !is_layout {
             writer.create()?;
@@ -56,55 +53,61 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Returns the only writer for the layout of `operation`: others wait for it. `None` when there
-    /// is another at this moment.
-    pub(super) fn alone(operation: &Operation) -> Result<Option<Writer>, ItemError> {
-        let (workshop, writers) = enter(operation)?;
-        match writers.try_lock() {
-            Ok(()) => sweep(&workshop),
+    /// Returns an exclusive writer for the layout of `operation`, or `None` if there is another
+    /// writer. Other writers wait for it.
+    pub(super) fn exclusive(
+        operation: &LayoutOperation,
+    ) -> Result<Option<LayoutWriter>, ItemError> {
+        let (work_directory, lock) = create_work_directory(operation)?;
+        match lock.try_lock() {
+            Ok(()) => remove_incomplete(&work_directory),
             Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(operation.storage(&workshop, error)),
+            Err(TryLockError::Error(error)) => {
+                return Err(operation.storage(&work_directory, error));
+            }
         }
-        Ok(Some(Writer {
+        Ok(Some(LayoutWriter {
             operation: operation.clone(),
-            workshop,
-            _writers: writers,
+            work_directory,
+            _lock: lock,
         }))
     }
 
-    /// Writes what makes a directory a layout. The marker comes first: without it the rest would be
-    /// taken for foreign content.
+    /// Creates the files of an empty layout. The marker comes first: without it the other files
+    /// would count as foreign content.
     fn create(&self) -> Result<(), ItemError> {
-        let _alone = self.lock_index()?;
+        let _locked = self.lock_index()?;
         if self.operation.is_layout()? {
             return Ok(());
         }
         self.write(&self.operation.marker_path(), MARKER)?;
-        self.write(&self.operation.index_path(), &Index::empty().into_bytes())?;
+        self.write(
+            &self.operation.index_path(),
+            &LayoutIndex::empty().into_bytes(),
+        )?;
         let blobs = self.operation.blobs_path();
         fs::create_dir_all(&blobs).map_err(|error| self.operation.storage(&blobs, error))
     }
 
-    /// Returns a new file that vanishes when it is dropped before it was installed.
+    /// Returns a new file that is deleted on drop unless it was installed.
     pub(super) fn temporary(&self) -> Result<NamedTempFile, ItemError> {
         tempfile::Builder::new()
             .prefix(TEMPORARY)
             .rand_bytes(16)
-            // Less what the umask takes: the content is as public as the directory.
+            // The umask applies: the content is as public as the directory.
             .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(&self.workshop)
-            .map_err(|error| self.operation.storage(&self.workshop, error))
+            .tempfile_in(&self.work_directory)
+            .map_err(|error| self.operation.storage(&self.work_directory, error))
     }
 
-    /// Returns the time by the clock that the times of files are by.
+    /// Returns the current time of the clock that sets file times.
     pub(super) fn now(&self) -> Result<SystemTime, ItemError> {
         let file = self.temporary()?;
         let modified = file.as_file().metadata().and_then(|found| found.modified());
         modified.map_err(|error| self.operation.storage(file.path(), error))
     }
 
-    /// Makes the file of a blob as young as one that was just written, and returns whether that
-    /// worked.
+    /// Sets the file time of a blob to now. Returns true if that worked.
     pub(super) fn renew(&self, digest: &Digest) -> bool {
         let path = self.operation.blob_path(digest);
         let now = Timespec {
@@ -122,12 +125,12 @@ impl Writer {
         );
         renewed
             .inspect_err(
-                |error| tracing::debug!(path = %path.display(), %error, "a file keeps its age"),
+                |error| tracing::debug!(path = %path.display(), %error, "the time of a file could not be set"),
             )
             .is_ok()
     }
 
-    /// Gives a whole file its name, once its content is on the disk.
+    /// Syncs a complete file to the disk and gives it its name.
     pub(super) fn install(&self, file: NamedTempFile, path: &Path) -> Result<(), ItemError> {
         self.make_parent(path)?;
         file.as_file()
@@ -138,7 +141,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a small file as a whole.
+    /// Writes a small file in one step.
     pub(super) fn write(&self, path: &Path, content: &[u8]) -> Result<(), ItemError> {
         let mut file = self.temporary()?;
         file.write_all(content)
@@ -146,7 +149,7 @@ impl Writer {
         self.install(file, path)
     }
 
-    /// Creates the directory that `path` is in.
+    /// Creates the parent directory of `path`.
     pub(super) fn make_parent(&self, path: &Path) -> Result<(), ItemError> {
         match path.parent() {
             Some(parent) => {
@@ -156,23 +159,23 @@ impl Writer {
         }
     }
 
-    /// Changes `index.json` as the only one who does so at this time. `change` returns whether
-    /// there is something to write.
+    /// Changes `index.json` under an exclusive lock. `change` returns true if the index must be
+    /// written.
     pub(super) fn update_index(
         &self,
-        change: impl FnOnce(&mut Index) -> bool,
+        change: impl FnOnce(&mut LayoutIndex) -> bool,
     ) -> Result<(), ItemError> {
-        let _alone = self.lock_index()?;
-        let mut index = self.operation.index()?.unwrap_or_else(Index::empty);
+        let _locked = self.lock_index()?;
+        let mut index = self.operation.index()?.unwrap_or_else(LayoutIndex::empty);
         if !change(&mut index) {
             return Ok(());
         }
         let text = index.into_bytes();
-        if text.len() > LARGEST_INDEX {
-            let detail = format!("`index.json` would have more than {LARGEST_INDEX} bytes");
+        if text.len() > MAX_INDEX_BYTES {
+            let detail = format!("`index.json` would have more than {MAX_INDEX_BYTES} bytes");
             return Err(self.operation.error(ItemErrorKind::Refused, detail));
         }
-        // What the entry refers to must outlive a power failure if the entry does.
+        // Content must survive a power failure if its entry does.
         let blobs = self.operation.blobs_path();
         for directory in [blobs.join("sha256"), blobs.join("sha512"), blobs] {
             self.sync(&directory)?;
@@ -182,14 +185,14 @@ impl Writer {
     }
 
     fn lock_index(&self) -> Result<File, ItemError> {
-        let path = self.workshop.join("index.lock");
+        let path = self.work_directory.join("index.lock");
         let file = lock_file(&self.operation, &path)?;
         file.lock()
             .map_err(|error| self.operation.storage(&path, error))?;
         Ok(file)
     }
 
-    /// Brings the names in a directory to the disk; nothing to do when there is no such directory.
+    /// Syncs the file names in a directory to the disk, if the directory exists.
     fn sync(&self, directory: &Path) -> Result<(), ItemError> {
         match File::open(directory).and_then(|directory| directory.sync_all()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -200,25 +203,25 @@ impl Writer {
     }
 }
 
-/// Returns the workshop of a directory, which exists from then on, and the file by which writers
-/// are told apart.
-fn enter(operation: &Operation) -> Result<(PathBuf, File), ItemError> {
-    let workshop = operation.directory.join(WORKSHOP);
+/// Creates the work directory of a layout. Returns its path and the lock file of the writers.
+fn create_work_directory(operation: &LayoutOperation) -> Result<(PathBuf, File), ItemError> {
+    let work_directory = operation.directory.join(WORK_DIRECTORY);
     let blobs = operation.blobs_path();
     for path in [
-        &workshop,
+        &work_directory,
         &blobs,
         &blobs.join("sha256"),
         &blobs.join("sha512"),
     ] {
         refuse_unless(operation, path, fs::Metadata::is_dir)?;
     }
-    fs::create_dir_all(&workshop).map_err(|error| operation.storage(&workshop, error))?;
-    let writers = lock_file(operation, &workshop.join("writers.lock"))?;
-    Ok((workshop, writers))
+    fs::create_dir_all(&work_directory)
+        .map_err(|error| operation.storage(&work_directory, error))?;
+    let lock = lock_file(operation, &work_directory.join("writers.lock"))?;
+    Ok((work_directory, lock))
 }
 
-fn lock_file(operation: &Operation, path: &Path) -> Result<File, ItemError> {
+fn lock_file(operation: &LayoutOperation, path: &Path) -> Result<File, ItemError> {
     refuse_unless(operation, path, fs::Metadata::is_file)?;
     OpenOptions::new()
         .create(true)
@@ -228,17 +231,17 @@ fn lock_file(operation: &Operation, path: &Path) -> Result<File, ItemError> {
         .map_err(|error| operation.storage(path, error))
 }
 
-/// Refuses to go on when something is at `path` that is not as expected, above all a symbolic link:
-/// whoever made the layout could lead writes out of it.
+/// Fails if `path` exists and is not as expected, such as a symbolic link. The creator of a layout
+/// could redirect writes out of it with a link.
 fn refuse_unless(
-    operation: &Operation,
+    operation: &LayoutOperation,
     path: &Path,
     expected: impl FnOnce(&fs::Metadata) -> bool,
 ) -> Result<(), ItemError> {
     match fs::symlink_metadata(path) {
         Ok(found) if !expected(&found) => {
             let detail = format!(
-                "nothing is written through {}: it is a symbolic link or not of its kind",
+                "{} is a symbolic link or has the wrong file type; nothing was written",
                 path.display()
             );
             Err(operation.error(ItemErrorKind::Refused, detail))
@@ -250,13 +253,14 @@ fn refuse_unless(
     }
 }
 
-/// Removes what killed processes left. Failing to is no reason to stop: the files only take space.
-fn sweep(workshop: &Path) {
-    for entry in fs::read_dir(workshop).into_iter().flatten().flatten() {
+/// Removes incomplete files of killed processes. Errors are only logged, because the files only
+/// waste space.
+fn remove_incomplete(work_directory: &Path) {
+    for entry in fs::read_dir(work_directory).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(TEMPORARY)
             && let Err(error) = fs::remove_file(entry.path())
         {
-            tracing::debug!(path = %entry.path().display(), %error, "a file that a stopped run left could not be removed");
+            tracing::debug!(path = %entry.path().display(), %error, "an incomplete file of a killed run could not be removed");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Looking for blobs and reading them.
+//! Finding and reading blobs.
 
 use std::sync::Arc;
 
@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
-use super::{RemoteRepository, is_not_found};
+use super::classify::is_not_found;
+use super::repository::RemoteRepository;
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::header::{
     CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE, TRANSFER_ENCODING,
@@ -15,13 +16,13 @@ use crate::http::{
     self, Client, DownloadPermit, Method, Request, RequestKind, Retries, StatusCode,
 };
 use crate::model::{Descriptor, Digest, Host, RepositoryPath};
-use crate::registry::BlobStream;
+use crate::registry::blob::BlobStream;
 
 const LOOK_UP: RequestKind = RequestKind("blob lookup");
 const READ: RequestKind = RequestKind("blob read");
 
 impl RemoteRepository<'_> {
-    /// Returns whether the registry says that it has the blob, in its size where it tells one.
+    /// Returns true if the registry reports the blob, with the right size if it reports one.
     pub(super) async fn has_blob(&self, descriptor: &Descriptor) -> Result<bool, ItemError> {
         match self
             .http
@@ -33,22 +34,23 @@ impl RemoteRepository<'_> {
             ))
             .await
         {
-            Ok(answer) => {
-                let size: Option<u64> = answer
+            Ok(response) => {
+                let size: Option<u64> = response
                     .header(CONTENT_LENGTH.as_str())
                     .and_then(|text| text.parse().ok());
                 Ok(size.is_none_or(|size| size == descriptor.size))
             }
             Err(error) if is_not_found(&error) => Ok(false),
-            Err(error) => Err(self.failed(
-                format!("look for blob {}", self.blob_name(&descriptor.digest)),
+            Err(error) => Err(self.http_error(
+                format!("find blob {}", self.blob_name(&descriptor.digest)),
                 error,
             )),
         }
     }
 
-    /// Returns the blob's content from `offset` on. When the registry does not skip to it, the
-    /// content before is read and dropped.
+    /// Returns the content of a blob from `offset` on.
+    ///
+    /// If the registry does not support ranges, the content before the offset is read and discarded.
     pub(super) async fn blob(
         &self,
         descriptor: &Descriptor,
@@ -57,27 +59,26 @@ impl RemoteRepository<'_> {
         if offset > 0 && offset >= descriptor.size {
             return Ok(futures_util::stream::empty().boxed());
         }
-        let download = self.http.open(self.read_request(descriptor, offset)).await;
-        let download =
-            download.map_err(|error| self.failed(self.read_action(descriptor), error))?;
-        let mut reading = Reading {
-            tries: self
+        let opened = self.http.open(self.read_request(descriptor, offset)).await;
+        let opened =
+            opened.map_err(|error| self.http_error(self.read_action(descriptor), error))?;
+        let mut download = BlobDownload {
+            retries: self
                 .http
                 .retries(self.host, READ)
-                .map_err(|error| self.failed(self.read_action(descriptor), error))?,
+                .map_err(|error| self.http_error(self.read_action(descriptor), error))?,
             http: Arc::clone(self.http),
             host: self.host.clone(),
             path: self.path.clone(),
             descriptor: descriptor.clone(),
             position: offset,
             content: None,
-            place: download.permit,
+            permit: opened.permit,
         };
-        reading.content =
-            Some(reading.accept(download.status, &download.headers, download.content)?);
+        download.content = Some(download.accept(opened.status, &opened.headers, opened.content)?);
         Ok(
-            futures_util::stream::try_unfold(reading, |mut reading| async move {
-                Ok(reading.next().await?.map(|chunk| (chunk, reading)))
+            futures_util::stream::try_unfold(download, |mut download| async move {
+                Ok(download.next().await?.map(|chunk| (chunk, download)))
             })
             .boxed(),
         )
@@ -108,43 +109,41 @@ impl RemoteRepository<'_> {
     }
 }
 
-/// The content of a blob while it is read. When its connection breaks, it is opened again where
-/// that was.
+/// A blob that is being downloaded. If the connection breaks, the download continues at the same
+/// position.
 ///
-/// An upload may be waiting for the content meanwhile, and hold a place among the connections of
-/// the same host. So the new connection takes the place of the broken one, which is closed before:
-/// it waits for time to pass and for the host, and never for a place that another copy may only
-/// free when this one's upload has ended.
-struct Reading {
+/// An upload that waits for this content may hold a connection permit of the same host. So the new
+/// connection reuses the permit of the broken one, which is closed first. It waits for the retry
+/// delay and for the host, but never for a permit that is only released after this upload.
+struct BlobDownload {
     http: Arc<Client>,
     host: Host,
     path: RepositoryPath,
     descriptor: Descriptor,
     position: u64,
-    tries: Retries,
-    /// `None` between a connection that broke and the next.
-    content: Option<Content>,
-    place: DownloadPermit,
+    retries: Retries,
+    /// `None` between two connections.
+    content: Option<DownloadContent>,
+    permit: DownloadPermit,
 }
 
-/// What one connection brings.
-struct Content {
+/// Content of one connection.
+struct DownloadContent {
     stream: BoxStream<'static, Result<Bytes, http::Error>>,
-    /// What comes before the content that was asked for, since the registry sent the blob from its
-    /// start.
+    /// Number of bytes before the requested content, if the registry sent the blob from its start.
     skip: u64,
-    /// Whether a connection that ends too early is found out by itself.
+    /// True if the HTTP client detects a connection that ends too early.
     is_delimited: bool,
 }
 
-impl Reading {
+impl BlobDownload {
     async fn next(&mut self) -> Result<Option<Bytes>, ItemError> {
         loop {
             let Some(content) = &mut self.content else {
                 self.open_again().await?;
                 continue;
             };
-            let broken = match content.stream.next().await {
+            let interruption = match content.stream.next().await {
                 Some(Ok(mut chunk)) => {
                     let skipped = chunk
                         .len()
@@ -162,19 +161,19 @@ impl Reading {
                 None => None,
             };
             self.content = None;
-            match broken {
+            match interruption {
                 _ if self.position >= self.descriptor.size => return Ok(None),
                 Some(error) => self.wait_after(error).await?,
-                None if self.tries.pause().await => {}
+                None if self.retries.pause().await => {}
                 None => {
-                    let detail = format!(
-                        "the content broke off after {} of {} bytes",
+                    let cause = format!(
+                        "the connection broke after {} of {} bytes",
                         self.position, self.descriptor.size
                     );
-                    return Err(self.repository().wrong(
-                        self.action(),
+                    return Err(self.repository().error(
+                        self.operation(),
                         ItemErrorKind::Unreachable,
-                        detail,
+                        cause,
                     ));
                 }
             }
@@ -185,7 +184,7 @@ impl Reading {
         let request = self
             .repository()
             .read_request(&self.descriptor, self.position);
-        match self.http.reopen(request, &self.place).await {
+        match self.http.reopen(request, &self.permit).await {
             Ok(download) => {
                 self.content =
                     Some(self.accept(download.status, &download.headers, download.content)?);
@@ -195,40 +194,37 @@ impl Reading {
         Ok(())
     }
 
-    /// Waits for the next try, when there is one.
+    /// Waits for the next retry. Fails if there is none.
     async fn wait_after(&mut self, error: http::Error) -> Result<(), ItemError> {
-        let waited = self.tries.after(error).await;
+        let waited = self.retries.after(error).await;
         waited.map_err(|error| {
             self.repository()
-                .failed_in(self.action(), error, "the content broke off")
+                .http_error_with(self.operation(), error, "the connection broke")
         })
     }
 
-    /// Takes in an answer that was asked for from the position on.
+    /// Accepts a response to a request for the content from the position on.
     fn accept(
         &self,
         status: StatusCode,
         headers: &HeaderMap,
         stream: BoxStream<'static, Result<Bytes, http::Error>>,
-    ) -> Result<Content, ItemError> {
+    ) -> Result<DownloadContent, ItemError> {
         let skip = match status {
             StatusCode::PARTIAL_CONTENT if range_start(headers) == Some(self.position) => 0,
             StatusCode::PARTIAL_CONTENT => {
-                let detail = format!(
-                    "it was asked for from byte {} on, and sent otherwise",
-                    self.position
-                );
-                return Err(self.repository().wrong(
-                    self.action(),
+                let cause = format!("the response does not start at byte {}", self.position);
+                return Err(self.repository().error(
+                    self.operation(),
                     ItemErrorKind::Malformed,
-                    detail,
+                    cause,
                 ));
             }
             _ => self.position,
         };
         let is_delimited =
             headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
-        Ok(Content {
+        Ok(DownloadContent {
             stream,
             skip,
             is_delimited,
@@ -243,12 +239,12 @@ impl Reading {
         }
     }
 
-    fn action(&self) -> String {
+    fn operation(&self) -> String {
         self.repository().read_action(&self.descriptor)
     }
 }
 
-/// Returns the first byte's position in a `Content-Range: bytes 5-9/10`.
+/// Returns the start of a range such as `Content-Range: bytes 5-9/10`.
 fn range_start(headers: &HeaderMap) -> Option<u64> {
     headers
         .get(CONTENT_RANGE)?

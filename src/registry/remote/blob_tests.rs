@@ -1,6 +1,6 @@
 //! Downloads that break.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,29 +9,31 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
-use super::tests::{Elsewhere, descriptor, read, registry_at, repository, shown_as};
-use super::*;
+use super::registries::RemoteRegistries;
+use super::tests::{OtherRepository, descriptor, read, registry_at, repository, shown_as};
 use crate::credentials::Credential;
+use crate::error::{ItemError, ItemErrorKind};
 use crate::http::Settings;
 use crate::http::testing::{Fake, ReceivedRequest, client_with, limited, raw_server};
+use crate::registry::store::{ImageSource, ImageStore};
 
 const CONTENT: &[u8] = b"some content of a layer";
 
-/// How an answer ends before its content does.
+/// End of an incomplete response.
 #[derive(Clone, Copy)]
-enum End {
+enum DownloadEnd {
     Cut,
-    Silence,
+    Stall,
 }
 
-/// Returns an answer that promises the content from `offset` on, and brings `length` bytes of it.
-fn broken(content: &[u8], offset: usize, length: usize, end: End) -> Response {
+/// Returns a response for the content from `offset` on that ends after `length` bytes.
+fn broken(content: &[u8], offset: usize, length: usize, end: DownloadEnd) -> Response {
     let sent = Bytes::copy_from_slice(&content[offset..][..length]);
     let rest = stream::once(async move {
-        if matches!(end, End::Silence) {
+        if matches!(end, DownloadEnd::Stall) {
             std::future::pending::<()>().await;
         }
-        // Leaves time for what was sent before: a reset may take it along.
+        // Leaves time for the sent bytes: a reset may discard them.
         tokio::time::sleep(Duration::from_millis(20)).await;
         Err(std::io::Error::other("cut"))
     });
@@ -67,8 +69,8 @@ async fn content_of(fake: &Fake, from: u64) -> Result<Vec<u8>, ItemError> {
 }
 
 #[tokio::test]
-async fn a_download_goes_on_where_it_broke() {
-    for end in [End::Cut, End::Silence] {
+async fn broken_download_continues_at_its_position() {
+    for end in [DownloadEnd::Cut, DownloadEnd::Stall] {
         let fake = Fake::start(move |seen| match offset(seen) {
             at @ 0..12 => broken(CONTENT, at, 6, end),
             at => broken(CONTENT, at, CONTENT.len() - at, end),
@@ -82,10 +84,10 @@ async fn a_download_goes_on_where_it_broke() {
 }
 
 #[tokio::test]
-async fn a_registry_that_cannot_skip_is_read_from_the_start_again() {
+async fn broken_download_starts_again_without_range_support() {
     let fake = Fake::start(|seen| match seen.index {
-        0 => broken(CONTENT, 0, 9, End::Cut),
-        1 => broken(CONTENT, 0, 5, End::Cut),
+        0 => broken(CONTENT, 0, 9, DownloadEnd::Cut),
+        1 => broken(CONTENT, 0, 5, DownloadEnd::Cut),
         _ => CONTENT.into_response(),
     })
     .await;
@@ -94,25 +96,25 @@ async fn a_registry_that_cannot_skip_is_read_from_the_start_again() {
 }
 
 #[tokio::test]
-async fn a_download_is_begun_five_times_in_all() {
-    let fake = Fake::start(|seen| broken(CONTENT, offset(seen), 1, End::Cut)).await;
+async fn download_is_attempted_five_times() {
+    let fake = Fake::start(|seen| broken(CONTENT, offset(seen), 1, DownloadEnd::Cut)).await;
     let error = content_of(&fake, 0).await.expect_err("it always breaks");
     let text = shown_as(ItemErrorKind::Unreachable, &error);
     assert!(
-        text.contains("the content broke off") && text.ends_with(", tried 5 times)"),
+        text.contains("the connection broke") && text.ends_with(", tried 5 times)"),
         "{text}"
     );
     assert_eq!(ranges(&fake), [0, 1, 2, 3, 4]);
 }
 
 #[tokio::test]
-async fn a_failure_to_go_on_that_cannot_pass_ends_a_download() {
+async fn permanent_error_ends_a_broken_download() {
     for (status, kind, requests) in [
         (404, ItemErrorKind::Absent, 2),
         (503, ItemErrorKind::ServerError, 5),
     ] {
         let fake = Fake::start(move |seen| match seen.index {
-            0 => broken(CONTENT, 0, 9, End::Cut),
+            0 => broken(CONTENT, 0, 9, DownloadEnd::Cut),
             _ => StatusCode::from_u16(status)
                 .expect("a status")
                 .into_response(),
@@ -124,22 +126,22 @@ async fn a_failure_to_go_on_that_cannot_pass_ends_a_download() {
 }
 
 #[tokio::test]
-async fn a_blob_that_is_shorter_than_it_should_be_is_not_read_again() {
+async fn blob_that_is_too_short_is_not_read_again() {
     let fake = Fake::start(|_| "short").await;
     assert_eq!(content_of(&fake, 0).await.expect("what there is"), b"short");
     assert_eq!(fake.seen().len(), 1);
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_without_a_length_is_one_that_broke() {
+async fn connection_that_ends_early_without_a_length_is_broken() {
     let host = raw_server(b"HTTP/1.1 200 OK\r\n\r\nsome content", Duration::ZERO).await;
     let (registry, repository) = registry_at(&host);
     let error = read(&registry, &repository, &descriptor(CONTENT), 0)
         .await
-        .expect_err("it is never whole");
+        .expect_err("it is never complete");
     let text = shown_as(ItemErrorKind::Unreachable, &error);
     assert!(
-        text.contains("the content broke off after 12 of 23 bytes"),
+        text.contains("the connection broke after 12 of 23 bytes"),
         "{text}"
     );
     let error = registry
@@ -148,11 +150,11 @@ async fn a_connection_that_ends_without_a_length_is_one_that_broke() {
         .expect("a stream")
         .collect::<Vec<_>>()
         .await;
-    assert!(error.iter().all(Result::is_ok), "all of it came");
+    assert!(error.iter().all(Result::is_ok), "it is complete");
 }
 
 #[tokio::test]
-async fn downloads_that_break_within_uploads_to_the_same_host_do_not_block_each_other() {
+async fn broken_downloads_within_uploads_to_the_same_host_do_not_deadlock() {
     let content: &'static [u8] = &[b'x'; 64 * 1024];
     let cuts = Mutex::new(12);
     let fake = Fake::start_slow(Duration::from_millis(5), move |seen| {
@@ -162,9 +164,9 @@ async fn downloads_that_break_within_uploads_to_the_same_host_do_not_block_each_
                 let mut left = cuts.lock().expect("the lock");
                 if at == 0 && *left > 0 {
                     *left -= 1;
-                    broken(content, 0, 30_000, End::Cut)
+                    broken(content, 0, 30_000, DownloadEnd::Cut)
                 } else {
-                    broken(content, at, content.len() - at, End::Cut)
+                    broken(content, at, content.len() - at, DownloadEnd::Cut)
                 }
             }
             "POST" => (
@@ -188,7 +190,7 @@ async fn downloads_that_break_within_uploads_to_the_same_host_do_not_block_each_
         )));
         let target = repository(&fake.host(), "a");
         let blob = descriptor(content);
-        let source = Elsewhere {
+        let source = OtherRepository {
             registry: &registry,
             repository: repository(&fake.host(), "b"),
             descriptor: blob.clone(),

@@ -4,57 +4,62 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use super::{RemoteRepository, link};
+use super::repository::RemoteRepository;
 use crate::error::{ItemError, ItemErrorKind};
-use crate::http::{self, Method, Request, RequestAccess, RequestKind, RequestTarget};
+use crate::http::{self, Method, Request, RequestAccess, RequestKind, RequestTarget, link};
 use crate::model::Repository;
-use crate::registry::listing::{LARGEST_PAGE, Pages};
+use crate::registry::listing::{MAX_PAGE_BYTES, PageLimits};
 
-const PAGE: usize = 1_000;
-const MOST_REPOSITORIES: usize = 100_000;
+/// Number of repositories per page.
+const PAGE_SIZE: usize = 1_000;
+
+/// Maximum number of repositories of one host.
+const MAX_REPOSITORIES: usize = 100_000;
 
 const CATALOG: RequestKind = RequestKind("catalog");
 
 #[derive(Deserialize)]
-struct Page {
+struct CatalogPage {
     repositories: Option<Vec<String>>,
 }
 
 impl RemoteRepository<'_> {
-    /// Returns all repositories of the host, page by page, or `None` when it does not tell them:
-    /// the listing is an extension of CNCF distribution (`_catalog`), which many hosts lack and
-    /// others give to administrators only.
+    /// Returns all repositories of the host, page by page, or `None` if it does not list them.
+    ///
+    /// The listing (`_catalog`) is an extension of CNCF distribution. Many hosts lack it, and others
+    /// allow it for administrators only.
     pub(super) async fn catalog(&self) -> Result<Option<Vec<Repository>>, ItemError> {
-        let broken =
-            |detail: String| self.wrong("list its repositories", ItemErrorKind::Malformed, detail);
+        let malformed =
+            |cause: String| self.error("list its repositories", ItemErrorKind::Malformed, cause);
         let access = || RequestAccess {
             path: Some(self.path.clone()),
             scopes: vec!["registry:catalog:*".to_owned()],
         };
-        let mut pages = Pages::new();
+        let mut limits = PageLimits::new();
         let mut found = Vec::new();
         let mut names = HashSet::new();
         let mut visited = HashSet::new();
-        let mut target = RequestTarget::Path(format!("/v2/_catalog?n={PAGE}"));
+        let mut target = RequestTarget::Path(format!("/v2/_catalog?n={PAGE_SIZE}"));
         loop {
             let mut request = Request::new(Method::GET, self.host, target, CATALOG, access());
-            request.limit = LARGEST_PAGE;
-            let answer = match self.http.send(request).await {
-                Ok(answer) => answer,
-                Err(error) if visited.is_empty() && is_withheld(&error) => {
+            request.limit = MAX_PAGE_BYTES;
+            let response = match self.http.send(request).await {
+                Ok(response) => response,
+                Err(error) if visited.is_empty() && is_denied(&error) => {
                     tracing::debug!(host = %self.host, %error, "the host does not list its repositories");
                     return Ok(None);
                 }
-                Err(error) => return Err(self.failed("list its repositories", error)),
+                Err(error) => return Err(self.http_error("list its repositories", error)),
             };
-            pages.begin(&answer).map_err(broken)?;
-            let page = match serde_json::from_slice::<Page>(&answer.body) {
+            limits.begin(&response).map_err(malformed)?;
+            let page = match serde_json::from_slice::<CatalogPage>(&response.body) {
                 Ok(page) => page.repositories.unwrap_or_default(),
-                // Some registries answer everything they do not know with a page of their web site.
+                // Some registries respond to unknown paths with an HTML page.
                 Err(_) if visited.is_empty() => return Ok(None),
                 Err(error) => {
                     return Err(
-                        broken("the answer is no list of repositories".to_owned()).caused_by(error)
+                        malformed("the response is not a list of repositories".to_owned())
+                            .caused_by(error),
                     );
                 }
             };
@@ -62,29 +67,29 @@ impl RemoteRepository<'_> {
             for name in page {
                 match name.parse() {
                     Ok(path) if names.insert(name) => {
-                        pages.found();
+                        limits.count_new();
                         found.push(Repository::Remote {
                             host: self.host.clone(),
                             path,
                         });
                     }
                     Ok(_) => {}
-                    Err(error) => pages.leave_out(&error),
+                    Err(error) => limits.skip_invalid(&error),
                 }
             }
-            if found.len() > MOST_REPOSITORIES {
-                return Err(broken(format!(
-                    "there are more than {MOST_REPOSITORIES} repositories"
+            if found.len() > MAX_REPOSITORIES {
+                return Err(malformed(format!(
+                    "there are more than {MAX_REPOSITORIES} repositories"
                 )));
             }
-            visited.insert(answer.url.clone());
-            target = match link::next_page(&answer, &visited).map_err(broken)? {
+            visited.insert(response.url.clone());
+            target = match link::next_page(&response, &visited).map_err(malformed)? {
                 Some(url) if !is_empty => {
-                    pages.check_next().map_err(broken)?;
+                    limits.check_next().map_err(malformed)?;
                     RequestTarget::Url(url)
                 }
                 _ => {
-                    pages.tell_left_out(self.host);
+                    limits.log_invalid(self.host);
                     return Ok(Some(found));
                 }
             };
@@ -92,7 +97,7 @@ impl RemoteRepository<'_> {
     }
 }
 
-fn is_withheld(error: &http::Error) -> bool {
+fn is_denied(error: &http::Error) -> bool {
     match error {
         http::Error::Unauthorized { .. } => true,
         error => matches!(

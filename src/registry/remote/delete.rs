@@ -1,215 +1,231 @@
-//! Deleting tags and manifests, and which of that a host can do.
+//! Deleting tags and manifests, and finding out which of that a host supports.
 //!
-//! A host shows what it can do when it is asked to, once in a run, by the first deletion or by one
-//! of what cannot be there. A tag is never deleted by deleting the manifest that it names, since
-//! other tags would go with it.
+//! The support of a host shows once in a run, by the first deletion, or by the deletion of something
+//! that cannot exist. A tag is never deleted by deleting its manifest, because that deletes other
+//! tags too.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::dates::is_missing;
-use super::{RemoteRepository, is_not_found};
+use super::classify::{is_missing_interface, is_not_found};
+use super::repository::RemoteRepository;
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::header::ALLOW;
 use crate::http::{self, AuthMode, ErrorResponse, Method, Request, RequestKind, RequestTarget};
 use crate::model::lock::lock;
 use crate::model::{Digest, Host, Reference, Tag};
-use crate::registry::{Ability, Deletion, Deletions};
+use crate::registry::store::{Deletion, DeletionSupport, Support};
 
 const DELETE: RequestKind = RequestKind("delete");
 
-/// A tag that nobody has: what a host answers when it is deleted tells whether it deletes tags.
-const NO_TAG: &str = "imglife-asks-whether-tags-can-be-deleted";
+/// A tag that does not exist. The response to its deletion shows if the host can delete tags.
+const UNUSED_TAG: &str = "imglife-asks-whether-tags-can-be-deleted";
 
-/// Token servers grant what they grant of these; deleting needs the second (token scope
-/// documentation of CNCF distribution).
+/// Actions of a token for deletions (token scope documentation of CNCF distribution).
 const ACTIONS: &str = "pull,delete";
 
-/// A way to delete a tag and nothing else.
+/// A method to delete a tag but not its manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// As the distribution specification has it, "Deleting tags".
+enum TagDeletion {
+    /// Distribution specification, "Deleting tags".
     Standard,
     /// "Delete tag" of Harbor's API 2.0 (`api/v2.0/swagger.yaml` of goharbor/harbor).
     Harbor,
-    /// "Delete image tags by reference" of GitLab's registry, which versions before 16.4 have
-    /// instead of the standard's.
+    /// "Delete image tags by reference" of GitLab's registry. Versions before 16.4 have it instead
+    /// of the standard method.
     Gitlab,
 }
 
-const WAYS: [Way; 3] = [Way::Standard, Way::Harbor, Way::Gitlab];
+const TAG_DELETIONS: [TagDeletion; 3] = [
+    TagDeletion::Standard,
+    TagDeletion::Harbor,
+    TagDeletion::Gitlab,
+];
 
-/// What hosts were found to do so far.
+/// Deletion methods of all hosts, as far as they are known.
 #[derive(Default)]
-pub(super) struct Hosts(Mutex<HashMap<Host, Arc<Abilities>>>);
+pub(super) struct DeletionMethods(Mutex<HashMap<Host, Arc<HostDeletions>>>);
 
 #[derive(Default)]
-struct Abilities {
-    tags: AsyncMutex<Tags>,
-    manifests: AsyncMutex<Ability>,
+struct HostDeletions {
+    tags: AsyncMutex<TagSupport>,
+    manifests: AsyncMutex<Support>,
 }
 
 #[derive(Clone, Copy, Default)]
-enum Tags {
+enum TagSupport {
     #[default]
     Unknown,
-    By(Way),
-    Never,
+    By(TagDeletion),
+    Unsupported,
 }
 
-/// What a host answered to a deletion.
-enum Outcome {
+/// Response of a host to a deletion.
+enum DeletionResponse {
     Deleted,
-    /// It says that there is no such thing.
-    Absent,
-    /// It does not know this way, as it shows by what is said here.
-    Missing(String),
+    NotFound,
+    /// The host does not support this method, with the reason.
+    Unsupported(String),
     Failed(http::Error),
 }
 
-impl Hosts {
-    fn of(&self, host: &Host) -> Arc<Abilities> {
+impl DeletionMethods {
+    fn of(&self, host: &Host) -> Arc<HostDeletions> {
         Arc::clone(lock(&self.0).entry(host.clone()).or_default())
     }
 }
 
 impl RemoteRepository<'_> {
-    pub(super) async fn deletions(&self, hosts: &Hosts) -> Result<Deletions, ItemError> {
-        let abilities = hosts.of(self.host);
-        let mut tags = abilities.tags.lock().await;
-        if matches!(*tags, Tags::Unknown) {
-            let nobodys: Tag = NO_TAG.parse().map_err(|error| {
-                self.wrong(
-                    "ask whether tags can be deleted",
+    pub(super) async fn deletions(
+        &self,
+        methods: &DeletionMethods,
+    ) -> Result<DeletionSupport, ItemError> {
+        let host = methods.of(self.host);
+        let mut tags = host.tags.lock().await;
+        if matches!(*tags, TagSupport::Unknown) {
+            let unused: Tag = UNUSED_TAG.parse().map_err(|error| {
+                self.error(
+                    "find out if tags can be deleted",
                     ItemErrorKind::Malformed,
                     "",
                 )
                 .caused_by(error)
             })?;
-            let _was_absent = self.learn(&mut tags, &nobodys).await?;
+            let _not_found = self.try_methods(&mut tags, &unused).await?;
         }
-        let mut manifests = abilities.manifests.lock().await;
-        if *manifests == Ability::Unknown {
-            // Nothing has this digest.
-            let nobodys = Digest::sha256(NO_TAG.as_bytes());
-            let _was_absent = self.delete_and_note(&mut manifests, &nobodys).await?;
+        let mut manifests = host.manifests.lock().await;
+        if *manifests == Support::Unknown {
+            // No manifest has this digest.
+            let unused = Digest::sha256(UNUSED_TAG.as_bytes());
+            let _not_found = self.delete_and_record(&mut manifests, &unused).await?;
         }
-        let tags = if matches!(*tags, Tags::Never) {
-            Ability::Missing
+        let tags = if matches!(*tags, TagSupport::Unsupported) {
+            Support::Unsupported
         } else {
-            Ability::Present
+            Support::Supported
         };
-        Ok(Deletions {
+        Ok(DeletionSupport {
             tags,
             manifests: *manifests,
         })
     }
 
-    pub(super) async fn delete_tag(&self, hosts: &Hosts, tag: &Tag) -> Result<Deletion, ItemError> {
-        let abilities = hosts.of(self.host);
-        let known = *abilities.tags.lock().await;
+    pub(super) async fn delete_tag(
+        &self,
+        methods: &DeletionMethods,
+        tag: &Tag,
+    ) -> Result<Deletion, ItemError> {
+        let host = methods.of(self.host);
+        let known = *host.tags.lock().await;
         match known {
-            Tags::Never => return Ok(Deletion::Unsupported),
-            Tags::By(way) => match self.delete_by(way, tag).await {
-                Outcome::Deleted => return Ok(Deletion::Done),
-                Outcome::Absent if !self.still_has(&tag.clone().into()).await? => {
-                    return Ok(Deletion::WasAbsent);
+            TagSupport::Unsupported => return Ok(Deletion::Unsupported),
+            TagSupport::By(method) => match self.delete_by(method, tag).await {
+                DeletionResponse::Deleted => return Ok(Deletion::Deleted),
+                DeletionResponse::NotFound if !self.exists(&tag.clone().into()).await? => {
+                    return Ok(Deletion::NotFound);
                 }
-                Outcome::Failed(error) => return Err(self.undeleted(&tag.clone().into(), error)),
-                // It is not what it seemed to be.
-                Outcome::Absent | Outcome::Missing(_) => {}
+                DeletionResponse::Failed(error) => {
+                    return Err(self.deletion_error(&tag.clone().into(), error));
+                }
+                // The host does not support the recorded method after all.
+                DeletionResponse::NotFound | DeletionResponse::Unsupported(_) => {}
             },
-            Tags::Unknown => {}
+            TagSupport::Unknown => {}
         }
-        // Held until the host is known, so that others learn from it instead of asking too.
-        let mut tags = abilities.tags.lock().await;
+        // Locked until the method is known, so that only one request tries each method.
+        let mut tags = host.tags.lock().await;
         match *tags {
-            Tags::Never => Ok(Deletion::Unsupported),
-            Tags::By(_) | Tags::Unknown => self.learn(&mut tags, tag).await,
+            TagSupport::Unsupported => Ok(Deletion::Unsupported),
+            TagSupport::By(_) | TagSupport::Unknown => self.try_methods(&mut tags, tag).await,
         }
     }
 
-    /// Deletes a tag by the first way that works, and notes which that is.
-    async fn learn(&self, tags: &mut Tags, tag: &Tag) -> Result<Deletion, ItemError> {
-        for way in WAYS {
-            let deletion = match self.delete_by(way, tag).await {
-                Outcome::Deleted => Deletion::Done,
-                Outcome::Absent if !self.still_has(&tag.clone().into()).await? => {
-                    Deletion::WasAbsent
+    /// Deletes a tag by the first method that works, and records it.
+    async fn try_methods(&self, tags: &mut TagSupport, tag: &Tag) -> Result<Deletion, ItemError> {
+        for method in TAG_DELETIONS {
+            let deletion = match self.delete_by(method, tag).await {
+                DeletionResponse::Deleted => Deletion::Deleted,
+                DeletionResponse::NotFound if !self.exists(&tag.clone().into()).await? => {
+                    Deletion::NotFound
                 }
-                Outcome::Absent => {
-                    tracing::debug!(host = %self.host, ?way, "tags are not deleted that way: they are said not to be there, and are");
+                DeletionResponse::NotFound => {
+                    tracing::debug!(host = %self.host, ?method, "method does not delete tags: it reports an existing tag as not found");
                     continue;
                 }
-                Outcome::Missing(answer) => {
-                    tracing::debug!(host = %self.host, ?way, answer, "tags are not deleted that way");
+                DeletionResponse::Unsupported(reason) => {
+                    tracing::debug!(host = %self.host, ?method, reason, "method does not delete tags");
                     continue;
                 }
-                Outcome::Failed(error) if way != Way::Standard && is_refused_login(&error) => {
-                    tracing::warn!(host = %self.host, ?way, %error, "tags could be deleted by the host's own interface, which refuses the login");
+                DeletionResponse::Failed(error)
+                    if method != TagDeletion::Standard && is_access_denied(&error) =>
+                {
+                    tracing::warn!(host = %self.host, ?method, %error, "the API of the host, which could delete tags, denied access");
                     continue;
                 }
-                Outcome::Failed(error) => return Err(self.undeleted(&tag.clone().into(), error)),
+                DeletionResponse::Failed(error) => {
+                    return Err(self.deletion_error(&tag.clone().into(), error));
+                }
             };
-            *tags = Tags::By(way);
+            *tags = TagSupport::By(method);
             return Ok(deletion);
         }
-        *tags = Tags::Never;
+        *tags = TagSupport::Unsupported;
         Ok(Deletion::Unsupported)
     }
 
     pub(super) async fn delete_manifest(
         &self,
-        hosts: &Hosts,
+        methods: &DeletionMethods,
         digest: &Digest,
     ) -> Result<Deletion, ItemError> {
-        let abilities = hosts.of(self.host);
-        let mut ability = abilities.manifests.lock().await;
-        match *ability {
-            Ability::Missing => Ok(Deletion::Unsupported),
-            Ability::Unknown => self.delete_and_note(&mut ability, digest).await,
-            Ability::Present => {
-                drop(ability);
-                let mut ability = Ability::Present;
-                let deletion = self.delete_and_note(&mut ability, digest).await?;
-                *abilities.manifests.lock().await = ability;
+        let host = methods.of(self.host);
+        let mut support = host.manifests.lock().await;
+        match *support {
+            Support::Unsupported => Ok(Deletion::Unsupported),
+            Support::Unknown => self.delete_and_record(&mut support, digest).await,
+            Support::Supported => {
+                drop(support);
+                let mut support = Support::Supported;
+                let deletion = self.delete_and_record(&mut support, digest).await?;
+                *host.manifests.lock().await = support;
                 Ok(deletion)
             }
         }
     }
 
-    /// Deletes a manifest, and notes in `ability` whether the host does that.
-    async fn delete_and_note(
+    /// Deletes a manifest, and records in `support` if the host supports that.
+    async fn delete_and_record(
         &self,
-        ability: &mut Ability,
+        support: &mut Support,
         digest: &Digest,
     ) -> Result<Deletion, ItemError> {
         let reference = Reference::Digest(digest.clone());
         let deletion = match self.delete(&reference).await {
-            Outcome::Deleted => Deletion::Done,
-            Outcome::Absent if !self.still_has(&reference).await? => Deletion::WasAbsent,
-            Outcome::Absent | Outcome::Missing(_) => Deletion::Unsupported,
-            Outcome::Failed(error) => return Err(self.undeleted(&reference, error)),
+            DeletionResponse::Deleted => Deletion::Deleted,
+            DeletionResponse::NotFound if !self.exists(&reference).await? => Deletion::NotFound,
+            DeletionResponse::NotFound | DeletionResponse::Unsupported(_) => Deletion::Unsupported,
+            DeletionResponse::Failed(error) => return Err(self.deletion_error(&reference, error)),
         };
-        *ability = if deletion == Deletion::Unsupported {
-            Ability::Missing
+        *support = if deletion == Deletion::Unsupported {
+            Support::Unsupported
         } else {
-            Ability::Present
+            Support::Supported
         };
         Ok(deletion)
     }
 
-    async fn delete_by(&self, way: Way, tag: &Tag) -> Outcome {
-        match way {
-            Way::Standard => self.delete(&tag.clone().into()).await,
-            Way::Harbor => {
+    async fn delete_by(&self, method: TagDeletion, tag: &Tag) -> DeletionResponse {
+        match method {
+            TagDeletion::Standard => self.delete(&tag.clone().into()).await,
+            TagDeletion::Harbor => {
                 let Some((project, name)) = self.path.as_str().split_once('/') else {
-                    return Outcome::Missing("the repository is in no project".to_owned());
+                    return DeletionResponse::Unsupported(
+                        "the repository has no project".to_owned(),
+                    );
                 };
-                // A slash in the name is encoded twice (description of `repository_name` in
-                // Harbor's API).
+                // A slash in the name is encoded twice (`repository_name` in Harbor's API).
                 let name = name.replace('/', "%252F");
                 let path = format!(
                     "/api/v2.0/projects/{project}/repositories/{name}/artifacts/{tag}/tags/{tag}"
@@ -221,62 +237,68 @@ impl RemoteRepository<'_> {
                     DELETE,
                     self.access(ACTIONS),
                 );
-                // Tokens of the registry are not taken there.
+                // Harbor's API rejects tokens of the registry.
                 request.auth_mode = AuthMode::Basic;
                 match self.http.send(request).await {
-                    Ok(_) => Outcome::Deleted,
-                    Err(http::Error::Refused(refusal)) if is_harbors(&refusal) => {
+                    Ok(_) => DeletionResponse::Deleted,
+                    Err(http::Error::Refused(refusal)) if is_harbor_error(&refusal) => {
                         match refusal.status.as_u16() {
-                            404 => Outcome::Absent,
-                            _ => Outcome::Failed(http::Error::Refused(refusal)),
+                            404 => DeletionResponse::NotFound,
+                            _ => DeletionResponse::Failed(http::Error::Refused(refusal)),
                         }
                     }
-                    Err(error) if is_missing(&error) => Outcome::Missing(error.to_string()),
-                    Err(error) => Outcome::Failed(error),
+                    Err(error) if is_missing_interface(&error) => {
+                        DeletionResponse::Unsupported(error.to_string())
+                    }
+                    Err(error) => DeletionResponse::Failed(error),
                 }
             }
-            Way::Gitlab => {
+            TagDeletion::Gitlab => {
                 let request = |method| {
                     self.request(method, &format!("tags/reference/{tag}"), DELETE, ACTIONS)
                 };
-                // This is how GitLab itself finds out, without a look at the tag.
-                let answer = match self.http.send(request(Method::OPTIONS)).await {
-                    Ok(answer) => answer,
-                    Err(error) if is_missing(&error) => return Outcome::Missing(error.to_string()),
-                    Err(error) => return Outcome::Failed(error),
+                // GitLab itself uses this request; it does not access the tag.
+                let options = match self.http.send(request(Method::OPTIONS)).await {
+                    Ok(response) => response,
+                    Err(error) if is_missing_interface(&error) => {
+                        return DeletionResponse::Unsupported(error.to_string());
+                    }
+                    Err(error) => return DeletionResponse::Failed(error),
                 };
-                if !answer
+                if !options
                     .header(ALLOW.as_str())
                     .is_some_and(|methods| methods.contains("DELETE"))
                 {
-                    return Outcome::Missing("its answer does not allow to delete".to_owned());
+                    return DeletionResponse::Unsupported(
+                        "the response does not allow DELETE".to_owned(),
+                    );
                 }
-                outcome(self.http.send(request(Method::DELETE)).await, |_| false)
+                response(self.http.send(request(Method::DELETE)).await, |_| false)
             }
         }
     }
 
-    async fn delete(&self, reference: &Reference) -> Outcome {
+    async fn delete(&self, reference: &Reference) -> DeletionResponse {
         let request = self.request(
             Method::DELETE,
             &format!("manifests/{reference}"),
             DELETE,
             ACTIONS,
         );
-        outcome(self.http.send(request).await, |refusal| {
+        response(self.http.send(request).await, |refusal| {
             is_unsupported(refusal, reference)
         })
     }
 
-    /// Returns whether something is there that the host says it is not: there are hosts whose "not
-    /// found" means that they do not know how to delete.
-    async fn still_has(&self, reference: &Reference) -> Result<bool, ItemError> {
+    /// Returns true if the reference exists. Some hosts report "not found" because they do not
+    /// support deletions.
+    async fn exists(&self, reference: &Reference) -> Result<bool, ItemError> {
         Ok(self.resolve(reference).await?.is_some())
     }
 
-    fn undeleted(&self, reference: &Reference, error: http::Error) -> ItemError {
-        let mut failed = self.failed(format!("delete {}", self.name(reference)), error);
-        // The registry supports deletion but refuses this one: some keep what an index refers to.
+    fn deletion_error(&self, reference: &Reference, error: http::Error) -> ItemError {
+        let mut failed = self.http_error(format!("delete {}", self.name(reference)), error);
+        // The registry supports deletions but rejects this one: some keep children of an index.
         if failed.kind == ItemErrorKind::Unsupported {
             failed.kind = ItemErrorKind::Refused;
         }
@@ -284,29 +306,29 @@ impl RemoteRepository<'_> {
     }
 }
 
-fn outcome(
+fn response(
     sent: Result<http::Response, http::Error>,
-    is_missing: impl FnOnce(&ErrorResponse) -> bool,
-) -> Outcome {
+    is_unsupported: impl FnOnce(&ErrorResponse) -> bool,
+) -> DeletionResponse {
     match sent {
-        Ok(_) => Outcome::Deleted,
-        Err(error) if is_not_found(&error) => Outcome::Absent,
-        Err(http::Error::Refused(refusal)) if is_missing(&refusal) => {
-            Outcome::Missing(refusal.to_string())
+        Ok(_) => DeletionResponse::Deleted,
+        Err(error) if is_not_found(&error) => DeletionResponse::NotFound,
+        Err(http::Error::Refused(refusal)) if is_unsupported(&refusal) => {
+            DeletionResponse::Unsupported(refusal.to_string())
         }
-        Err(error) => Outcome::Failed(error),
+        Err(error) => DeletionResponse::Failed(error),
     }
 }
 
-/// Returns whether a host says that it does not delete such things at all (distribution
-/// specification, "Content Management": 400 or 405 where that is disabled).
+/// Returns true if a host does not support this kind of deletion (distribution specification,
+/// "Content Management": 400 or 405 if it is disabled).
 fn is_unsupported(refusal: &ErrorResponse, reference: &Reference) -> bool {
     let has_code = |code: &str| refusal.errors.iter().any(|error| error.code == code);
     match refusal.status.as_u16() {
         _ if has_code("UNSUPPORTED") => true,
-        // zot says so of a manifest that an index refers to.
+        // zot responds with DENIED for a child of an index.
         405 => !has_code("DENIED"),
-        // Version 2 of CNCF distribution takes a tag for a digest that is none.
+        // Version 2 of CNCF distribution parses a tag as a digest.
         400 => {
             refusal.errors.is_empty()
                 || (matches!(reference, Reference::Tag(_)) && has_code("DIGEST_INVALID"))
@@ -316,9 +338,9 @@ fn is_unsupported(refusal: &ErrorResponse, reference: &Reference) -> bool {
     }
 }
 
-/// Returns whether a refusal has the form of Harbor's API, rather than that of a host that does not
-/// know the path.
-fn is_harbors(refusal: &ErrorResponse) -> bool {
+/// Returns true if an error has the form of Harbor's API. It is then not the error of a host without
+/// this path.
+fn is_harbor_error(refusal: &ErrorResponse) -> bool {
     let codes = [
         "NOT_FOUND",
         "UNAUTHORIZED",
@@ -332,7 +354,7 @@ fn is_harbors(refusal: &ErrorResponse) -> bool {
         .any(|error| codes.contains(&error.code.as_str()))
 }
 
-fn is_refused_login(error: &http::Error) -> bool {
+fn is_access_denied(error: &http::Error) -> bool {
     match error {
         http::Error::Unauthorized { .. } => true,
         error => matches!(

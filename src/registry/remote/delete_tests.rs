@@ -4,14 +4,14 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures_util::future::join_all;
 
-use super::RemoteRegistries;
+use super::registries::RemoteRegistries;
 use crate::credentials::Credential;
 use crate::error::ItemErrorKind;
 use crate::http::testing::{Fake, ReceivedRequest, basic, client, shown};
 use crate::model::{Digest, Repository, Tag};
-use crate::registry::{Ability, Deletion, Deletions, ImageSource, ImageStore};
+use crate::registry::store::{Deletion, DeletionSupport, ImageSource, ImageStore, Support};
 
-const PROBE: &str = "imglife-asks-whether-tags-can-be-deleted";
+const UNUSED_TAG: &str = "imglife-asks-whether-tags-can-be-deleted";
 
 fn registries(fake: &Fake, credential: Credential) -> RemoteRegistries {
     RemoteRegistries::new(Arc::new(client([&fake.host()], credential)))
@@ -46,7 +46,7 @@ fn unknown_path() -> Response {
     (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
 }
 
-/// What a HEAD of a manifest that is there is answered with.
+/// Response to a HEAD of a manifest that exists.
 fn found() -> Response {
     let digest = Digest::sha256(b"x").to_string();
     ([
@@ -57,7 +57,7 @@ fn found() -> Response {
     .into_response()
 }
 
-/// Deletes `tags` of `team/app`, one after the other.
+/// Deletes `tags` of `team/app` in order.
 async fn delete_tags(
     registries: &RemoteRegistries,
     fake: &Fake,
@@ -76,7 +76,7 @@ async fn delete_tags(
 }
 
 #[tokio::test]
-async fn tags_and_manifests_are_deleted_in_one_request_each() {
+async fn deletion_of_a_tag_or_manifest_is_one_request() {
     let digest = Digest::sha256(b"x");
     let gone = Digest::sha256(b"gone");
     let missing = gone.to_string();
@@ -95,10 +95,10 @@ async fn tags_and_manifests_are_deleted_in_one_request_each() {
     assert_eq!(
         deleted,
         [
-            Ok(Deletion::Done),
-            Ok(Deletion::Done),
-            Ok(Deletion::Done),
-            Ok(Deletion::WasAbsent)
+            Ok(Deletion::Deleted),
+            Ok(Deletion::Deleted),
+            Ok(Deletion::Deleted),
+            Ok(Deletion::NotFound)
         ]
     );
     let repository = at(&fake, "team/app");
@@ -107,14 +107,14 @@ async fn tags_and_manifests_are_deleted_in_one_request_each() {
             .delete_manifest(&repository, &digest)
             .await
             .expect("an answer"),
-        Deletion::Done
+        Deletion::Deleted
     );
     assert_eq!(
         registries
             .delete_manifest(&repository, &gone)
             .await
             .expect("an answer"),
-        Deletion::WasAbsent
+        Deletion::NotFound
     );
     let path = "/v2/team/app/manifests";
     assert_eq!(
@@ -124,7 +124,7 @@ async fn tags_and_manifests_are_deleted_in_one_request_each() {
             format!("DELETE {path}/200"),
             format!("DELETE {path}/204"),
             format!("DELETE {path}/gone"),
-            // There are hosts that say so of what they cannot delete.
+            // Some hosts report "not found" for deletions that they do not support.
             format!("HEAD {path}/gone"),
             format!("DELETE {path}/{digest}"),
             format!("DELETE {path}/{gone}"),
@@ -134,7 +134,7 @@ async fn tags_and_manifests_are_deleted_in_one_request_each() {
 }
 
 #[tokio::test]
-async fn what_a_host_cannot_delete_is_learnt_once() {
+async fn unsupported_deletions_are_tried_once_per_host() {
     for answer in [
         || refusal(405, "UNSUPPORTED"),
         || refusal(400, "UNSUPPORTED"),
@@ -180,12 +180,12 @@ async fn what_a_host_cannot_delete_is_learnt_once() {
             .expect("an answer");
         assert_eq!(
             deletions,
-            Deletions {
-                tags: Ability::Missing,
-                manifests: Ability::Missing
+            DeletionSupport {
+                tags: Support::Unsupported,
+                manifests: Support::Unsupported
             }
         );
-        // The three ways to delete a tag, and the one to delete a manifest.
+        // Three methods to delete a tag, and one to delete a manifest.
         assert_eq!(fake.seen().len(), 4, "{:?}", fake.lines());
         assert_eq!(
             (
@@ -198,8 +198,8 @@ async fn what_a_host_cannot_delete_is_learnt_once() {
 }
 
 #[tokio::test]
-async fn a_tag_is_never_deleted_by_the_digest_that_it_names() {
-    // As Debian's registry answers.
+async fn tag_is_never_deleted_by_its_digest() {
+    // Responses of Debian's registry.
     let fake = Fake::start(|seen| match seen.method.as_str() {
         "DELETE" if seen.path.starts_with("/v2/team/app/manifests/sha256:") => status(202),
         "DELETE" if seen.path.starts_with("/v2/team/app/manifests/") => {
@@ -219,20 +219,20 @@ async fn a_tag_is_never_deleted_by_the_digest_that_it_names() {
         .delete_manifest(&at(&fake, "team/app"), &Digest::sha256(b"x"))
         .await
         .expect("an answer");
-    assert_eq!(deletion, Deletion::Done);
+    assert_eq!(deletion, Deletion::Deleted);
 }
 
 #[tokio::test]
-async fn what_a_host_deletes_is_asked_by_what_cannot_be_there() {
+async fn deletion_support_is_found_with_content_that_cannot_exist() {
     let fake = Fake::start(|seen| match seen.method.as_str() {
         "DELETE" if seen.path.contains("sha256:") => refusal(405, "UNSUPPORTED"),
         _ => refusal(404, "MANIFEST_UNKNOWN"),
     })
     .await;
     let registries = registries(&fake, Credential::Anonymous);
-    let expected = Deletions {
-        tags: Ability::Present,
-        manifests: Ability::Missing,
+    let expected = DeletionSupport {
+        tags: Support::Supported,
+        manifests: Support::Unsupported,
     };
     for path in ["team/app", "team/app", "another"] {
         assert_eq!(
@@ -243,14 +243,14 @@ async fn what_a_host_deletes_is_asked_by_what_cannot_be_there() {
             expected
         );
     }
-    let nobodys = Digest::sha256(PROBE.as_bytes());
+    let unused = Digest::sha256(UNUSED_TAG.as_bytes());
     let path = "/v2/team/app/manifests";
     assert_eq!(
         fake.lines(),
         [
-            format!("DELETE {path}/{PROBE}"),
-            format!("HEAD {path}/{PROBE}"),
-            format!("DELETE {path}/{nobodys}")
+            format!("DELETE {path}/{UNUSED_TAG}"),
+            format!("HEAD {path}/{UNUSED_TAG}"),
+            format!("DELETE {path}/{unused}")
         ]
     );
     let deletion = registries
@@ -261,26 +261,26 @@ async fn what_a_host_deletes_is_asked_by_what_cannot_be_there() {
 }
 
 #[tokio::test]
-async fn not_found_is_believed_only_when_it_is_so() {
-    let nobodys = Digest::sha256(PROBE.as_bytes()).to_string();
+async fn not_found_is_checked_with_a_head() {
+    let unused = Digest::sha256(UNUSED_TAG.as_bytes()).to_string();
     let fake = Fake::start(move |seen| match seen.method.as_str() {
-        // One that answers so to everything that it does not know.
+        // A host that responds to everything unknown with 404.
         "DELETE" => refusal(404, "NOT_FOUND"),
-        "HEAD" if seen.path.ends_with(PROBE) || seen.path.ends_with(&nobodys) => status(404),
+        "HEAD" if seen.path.ends_with(UNUSED_TAG) || seen.path.ends_with(&unused) => status(404),
         "HEAD" => found(),
         _ => unknown_path(),
     })
     .await;
     let registries = registries(&fake, basic());
     let repository = at(&fake, "team/app");
-    // It seems as if it could.
+    // The host seems to support deletions.
     assert_eq!(
         registries
             .deletions(&repository)
             .await
             .expect("an answer")
             .tags,
-        Ability::Present
+        Support::Supported
     );
     assert_eq!(
         delete_tags(&registries, &fake, &["1"]).await,
@@ -297,7 +297,7 @@ async fn not_found_is_believed_only_when_it_is_so() {
             .await
             .expect("an answer")
             .tags,
-        Ability::Missing
+        Support::Unsupported
     );
     let digest = Digest::sha256(b"x");
     assert_eq!(
@@ -319,7 +319,7 @@ async fn not_found_is_believed_only_when_it_is_so() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_an_error_and_not_an_ability_that_is_missing() {
+async fn denied_deletion_is_an_error_and_not_missing_support() {
     for (code, reason, kind) in [
         (401, "UNAUTHORIZED", ItemErrorKind::Unauthorized),
         (403, "DENIED", ItemErrorKind::Forbidden),
@@ -343,7 +343,7 @@ async fn a_refusal_is_an_error_and_not_an_ability_that_is_missing() {
             let error = registries
                 .delete_tag(&kept, &one)
                 .await
-                .expect_err("a refusal");
+                .expect_err("a denied deletion");
             let text = shown(&error);
             assert!(
                 error.kind == kind && text.contains("cannot delete kept/app:1"),
@@ -352,25 +352,25 @@ async fn a_refusal_is_an_error_and_not_an_ability_that_is_missing() {
             let error = registries
                 .delete_manifest(&kept, &digest)
                 .await
-                .expect_err("a refusal");
+                .expect_err("a denied deletion");
             assert_eq!(error.kind, kind, "{}", shown(&error));
         }
         assert_eq!(
             delete_tags(&registries, &fake, &["1"]).await,
-            [Ok(Deletion::Done)]
+            [Ok(Deletion::Deleted)]
         );
         assert_eq!(
             registries
                 .delete_manifest(&at(&fake, "team/app"), &digest)
                 .await
                 .expect("an answer"),
-            Deletion::Done
+            Deletion::Deleted
         );
     }
 }
 
 #[tokio::test]
-async fn a_deletion_whose_answer_was_lost_is_sent_again() {
+async fn deletion_with_a_lost_response_is_retried() {
     let fake = Fake::start(|seen| match (seen.method.as_str(), seen.index) {
         ("DELETE", 0) => status(502),
         _ => refusal(404, "MANIFEST_UNKNOWN"),
@@ -378,12 +378,12 @@ async fn a_deletion_whose_answer_was_lost_is_sent_again() {
     .await;
     assert_eq!(
         delete_tags(&registries(&fake, Credential::Anonymous), &fake, &["1"]).await,
-        [Ok(Deletion::WasAbsent)]
+        [Ok(Deletion::NotFound)]
     );
 }
 
 #[tokio::test]
-async fn a_token_is_asked_for_that_allows_to_delete() {
+async fn deletion_requests_a_token_with_the_delete_action() {
     let fake = Fake::start(|seen| {
         if seen.path.starts_with("/token") {
             return r#"{"token":"t"}"#.into_response();
@@ -401,7 +401,7 @@ async fn a_token_is_asked_for_that_allows_to_delete() {
     .await;
     assert_eq!(
         delete_tags(&registries(&fake, basic()), &fake, &["1"]).await,
-        [Ok(Deletion::Done)]
+        [Ok(Deletion::Deleted)]
     );
     let token = fake
         .seen()
@@ -414,7 +414,7 @@ async fn a_token_is_asked_for_that_allows_to_delete() {
     );
 }
 
-/// A Harbor: its registry does not delete tags, its API does.
+/// A Harbor whose registry does not delete tags, but whose API does.
 fn harbor(seen: &ReceivedRequest) -> Response {
     let is_alice = seen.authorization() == Some("Basic YWxpY2U6aHVudGVyMg==");
     match (seen.method.as_str(), seen.path.as_str()) {
@@ -442,7 +442,7 @@ fn harbor(seen: &ReceivedRequest) -> Response {
 }
 
 #[tokio::test]
-async fn harbors_tags_are_deleted_by_its_own_interface() {
+async fn harbor_tags_are_deleted_by_its_api() {
     let fake = Fake::start(harbor).await;
     let registries = registries(&fake, basic());
     let nested = at(&fake, "team/nested/app");
@@ -451,14 +451,14 @@ async fn harbors_tags_are_deleted_by_its_own_interface() {
             .delete_tag(&nested, &tag("1.0"))
             .await
             .expect("an answer"),
-        Deletion::Done
+        Deletion::Deleted
     );
     assert_eq!(
         registries
             .delete_tag(&nested, &tag("1.1"))
             .await
             .expect("an answer"),
-        Deletion::WasAbsent
+        Deletion::NotFound
     );
     let error = registries
         .delete_tag(&at(&fake, "team/app"), &tag("fixed"))
@@ -474,10 +474,10 @@ async fn harbors_tags_are_deleted_by_its_own_interface() {
         .await
         .expect_err("it is closed");
     assert_eq!(error.kind, ItemErrorKind::Forbidden);
-    // What is known stays known after such an answer.
+    // The recorded support stays after such a response.
     assert_eq!(
         registries.deletions(&nested).await.expect("an answer").tags,
-        Ability::Present
+        Support::Supported
     );
     assert_eq!(fake.count("/v2/team/nested/app/manifests/1.0"), 1);
     assert_eq!(
@@ -486,12 +486,12 @@ async fn harbors_tags_are_deleted_by_its_own_interface() {
             .filter(|seen| seen.method == "DELETE" && seen.path.starts_with("/v2/"))
             .count(),
         2,
-        "it was asked again"
+        "the method was tried again"
     );
 }
 
 #[tokio::test]
-async fn harbors_interface_that_refuses_the_login_is_none() {
+async fn harbor_api_that_denies_access_counts_as_unsupported() {
     let fake = Fake::start(harbor).await;
     for credential in [Credential::Anonymous, basic()] {
         let registries = registries(&fake, credential);
@@ -507,7 +507,7 @@ async fn harbors_interface_that_refuses_the_login_is_none() {
 }
 
 #[tokio::test]
-async fn gitlabs_older_registries_delete_tags_by_an_interface_of_their_own() {
+async fn older_gitlab_registries_delete_tags_by_their_own_api() {
     let fake = Fake::start(|seen| match (seen.method.as_str(), seen.path.as_str()) {
         ("DELETE", path) if path.starts_with("/v2/group/app/manifests/") => {
             refusal(405, "UNSUPPORTED")
@@ -532,21 +532,21 @@ async fn gitlabs_older_registries_delete_tags_by_an_interface_of_their_own() {
             .await
             .expect("an answer")
             .tags,
-        Ability::Present
+        Support::Supported
     );
     assert_eq!(
         registries
             .delete_tag(&repository, &tag("1.0"))
             .await
             .expect("an answer"),
-        Deletion::Done
+        Deletion::Deleted
     );
     assert_eq!(
         registries
             .delete_tag(&repository, &tag("1.1"))
             .await
             .expect("an answer"),
-        Deletion::WasAbsent
+        Deletion::NotFound
     );
     let error = registries
         .delete_tag(&repository, &tag("kept"))
@@ -562,7 +562,7 @@ async fn gitlabs_older_registries_delete_tags_by_an_interface_of_their_own() {
 }
 
 #[tokio::test]
-async fn repositories_are_told_page_by_page_and_those_beside_one_are_chosen() {
+async fn sibling_repositories_are_listed_page_by_page() {
     let fake = Fake::start(|seen| match seen.path.as_str() {
         "/v2/_catalog?n=1000" => (
             [("link", r#"</v2/_catalog?last=b&n=1000>; rel="next""#)],
@@ -576,25 +576,25 @@ async fn repositories_are_told_page_by_page_and_those_beside_one_are_chosen() {
     })
     .await;
     let registries = registries(&fake, Credential::Anonymous);
-    let told = registries
-        .repositories_beside(&at(&fake, "bases/any"))
+    let listed = registries
+        .sibling_repositories(&at(&fake, "bases/any"))
         .await
         .expect("an answer")
         .expect("a list");
     assert_eq!(
-        told,
+        listed,
         ["bases/alpine", "bases/lang/go", "bases/zlib"].map(|path| at(&fake, path))
     );
-    let told = registries
-        .repositories_beside(&at(&fake, "any"))
+    let listed = registries
+        .sibling_repositories(&at(&fake, "any"))
         .await
         .expect("an answer")
         .expect("a list");
-    assert_eq!(told.len(), 6);
+    assert_eq!(listed.len(), 6);
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_tell_its_repositories_is_no_failure() {
+async fn host_that_does_not_list_repositories_is_no_error() {
     for answer in [
         || unknown_path(),
         || refusal(401, "UNAUTHORIZED"),
@@ -604,10 +604,10 @@ async fn a_host_that_does_not_tell_its_repositories_is_no_failure() {
         || "<html>".into_response(),
     ] {
         let fake = Fake::start(move |_| answer()).await;
-        let told = registries(&fake, basic())
-            .repositories_beside(&at(&fake, "bases/any"))
+        let listed = registries(&fake, basic())
+            .sibling_repositories(&at(&fake, "bases/any"))
             .await;
-        assert_eq!(told.expect("an answer"), None);
+        assert_eq!(listed.expect("an answer"), None);
     }
     for (answer, kind) in [
         (
@@ -644,9 +644,12 @@ async fn a_host_that_does_not_tell_its_repositories_is_no_failure() {
     ] as [(fn(&ReceivedRequest) -> Response, _); 4]
     {
         let fake = Fake::start(answer).await;
-        let told = registries(&fake, Credential::Anonymous)
-            .repositories_beside(&at(&fake, "bases/any"))
+        let listed = registries(&fake, Credential::Anonymous)
+            .sibling_repositories(&at(&fake, "bases/any"))
             .await;
-        assert_eq!(told.map_err(|error| error.kind), kind.map_or(Ok(None), Err));
+        assert_eq!(
+            listed.map_err(|error| error.kind),
+            kind.map_or(Ok(None), Err)
+        );
     }
 }

@@ -1,6 +1,7 @@
-//! Looking up, reading and writing manifests.
+//! Resolving, reading and writing manifests.
 
-use super::{RemoteRepository, is_not_found, stated_digest};
+use super::classify::is_not_found;
+use super::repository::{RemoteRepository, stated_digest};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use crate::http::{self, Body, Method, RequestKind, StatusCode};
@@ -8,38 +9,39 @@ use crate::model::manifest::{MAX_MANIFEST_BYTES, ManifestError};
 use crate::model::media_type;
 use crate::model::text::excerpt;
 use crate::model::{Algorithm, Digest, Manifest, Reference};
-use crate::registry::Resolved;
+use crate::registry::store::Resolved;
 
 const LOOK_UP: RequestKind = RequestKind("manifest lookup");
 const READ: RequestKind = RequestKind("manifest read");
 const WRITE: RequestKind = RequestKind("manifest write");
 
-/// How often a registry that does not know what was just put is asked again. When two runs put the
-/// same content at once, Debian's registry empties its link for a moment before it writes it again.
-const FORGETFUL_TRIES: u32 = 3;
+/// Number of retries if the registry reports that content does not exist that was just stored. If
+/// two runs store the same content at the same time, Debian's registry truncates its link file for a
+/// moment before it writes it again.
+const MISSING_CONTENT_RETRIES: u32 = 3;
 
-fn forgot_something(error: &http::Error) -> bool {
+fn reports_missing_content(error: &http::Error) -> bool {
     ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"]
         .iter()
         .any(|code| error.has_code(code))
 }
 
 impl RemoteRepository<'_> {
-    /// Returns what a HEAD tells of a manifest. Where that is not enough, the manifest is read.
+    /// Returns the digest of a manifest by a HEAD, or by reading it if that is not enough.
     pub(super) async fn resolve(
         &self,
         reference: &Reference,
     ) -> Result<Option<Resolved>, ItemError> {
-        let action = || format!("look up {}", self.name(reference));
-        let answer = match self
+        let operation = || format!("look up {}", self.name(reference));
+        let response = match self
             .http
             .send(self.manifest_request(Method::HEAD, reference, LOOK_UP))
             .await
         {
-            Ok(answer) => answer,
+            Ok(response) => response,
             Err(error) if is_not_found(&error) => return Ok(None),
-            // Some know no HEAD. Other failures are none that reading would not have, and cost a
-            // pull.
+            // Some registries do not support HEAD. After other errors, a GET would fail as well and
+            // count as a pull.
             Err(error)
                 if matches!(
                     error.status(),
@@ -48,14 +50,14 @@ impl RemoteRepository<'_> {
             {
                 return self.resolve_by_reading(reference).await;
             }
-            Err(error) => return Err(self.failed(action(), error)),
+            Err(error) => return Err(self.http_error(operation(), error)),
         };
-        let Some(stated) = stated_digest(&answer) else {
+        let Some(stated) = stated_digest(&response) else {
             return self.resolve_by_reading(reference).await;
         };
         let digest = self
-            .agreed(reference, stated)
-            .map_err(|detail| self.wrong(action(), ItemErrorKind::Corrupt, detail))?;
+            .check_stated(reference, stated)
+            .map_err(|cause| self.error(operation(), ItemErrorKind::Corrupt, cause))?;
         Ok(Some(digest.into()))
     }
 
@@ -69,32 +71,32 @@ impl RemoteRepository<'_> {
             .map(|manifest| manifest.digest.into()))
     }
 
-    /// Returns a manifest. Its bytes are hashed; what was asked for and what the registry states
-    /// must agree with that.
+    /// Returns a manifest, or `None` if it does not exist. The digest of its bytes must match the
+    /// requested and the stated digest.
     pub(super) async fn manifest(
         &self,
         reference: &Reference,
     ) -> Result<Option<Manifest>, ItemError> {
-        let action = || format!("read manifest {}", self.name(reference));
-        let corrupt = |detail: String| self.wrong(action(), ItemErrorKind::Corrupt, detail);
+        let operation = || format!("read manifest {}", self.name(reference));
+        let corrupt = |cause: String| self.error(operation(), ItemErrorKind::Corrupt, cause);
         let mut request = self.manifest_request(Method::GET, reference, READ);
         request.limit = MAX_MANIFEST_BYTES;
         request.uses_quota = true;
-        let answer = match self.http.send(request).await {
-            Ok(answer) => answer,
+        let response = match self.http.send(request).await {
+            Ok(response) => response,
             Err(error) if is_not_found(&error) => return Ok(None),
-            Err(error) => return Err(self.failed(action(), error)),
+            Err(error) => return Err(self.http_error(operation(), error)),
         };
-        let stated = stated_digest(&answer);
+        let stated = stated_digest(&response);
         let algorithm = match (reference, &stated) {
             (Reference::Digest(digest), _) => digest.algorithm(),
             (Reference::Tag(_), Some(stated)) => stated.algorithm(),
             (Reference::Tag(_), None) => Algorithm::Sha256,
         };
-        let digest = Digest::of(algorithm, &answer.body);
+        let digest = Digest::of(algorithm, &response.body);
         for expected in stated
             .iter()
-            .chain(asked(reference))
+            .chain(requested_digest(reference))
             .filter(|expected| expected.algorithm() == algorithm)
         {
             if *expected != digest {
@@ -103,30 +105,31 @@ impl RemoteRepository<'_> {
                 )));
             }
         }
-        let content_type = answer.header(CONTENT_TYPE.as_str()).map(str::to_owned);
-        Manifest::parse(answer.body, content_type.as_deref(), algorithm)
+        let content_type = response.header(CONTENT_TYPE.as_str()).map(str::to_owned);
+        Manifest::parse(response.body, content_type.as_deref(), algorithm)
             .map(Some)
             .map_err(|error| {
                 let kind = match error {
                     ManifestError::SchemaOne => ItemErrorKind::Unsupported,
                     _ => ItemErrorKind::Malformed,
                 };
-                self.wrong(action(), kind, "").caused_by(error)
+                self.error(operation(), kind, "").caused_by(error)
             })
     }
 
+    /// Stores a manifest.
     pub(super) async fn put_manifest(
         &self,
         reference: &Reference,
         manifest: &Manifest,
     ) -> Result<(), ItemError> {
-        let action = format!("write manifest {}", self.name(reference));
+        let operation = format!("write manifest {}", self.name(reference));
         let content_type = HeaderValue::from_str(&manifest.media_type).map_err(|_| {
-            let detail = format!(
+            let cause = format!(
                 "its media type `{}` cannot be sent",
                 excerpt(&manifest.media_type, 120)
             );
-            self.wrong(&action, ItemErrorKind::Malformed, detail)
+            self.error(&operation, ItemErrorKind::Malformed, cause)
         })?;
         let request = || {
             let request = self.request(
@@ -140,22 +143,24 @@ impl RemoteRepository<'_> {
                 ..request.header(CONTENT_TYPE, content_type.clone())
             }
         };
-        let mut tries = self
+        let mut retries = self
             .http
             .retries(self.host, WRITE)
-            .map_err(|error| self.failed(&action, error))?;
-        let mut again = 0;
+            .map_err(|error| self.http_error(&operation, error))?;
+        let mut repeated = 0;
         loop {
             match self.http.send(request()).await {
-                Ok(answer) => return self.check_stored(&action, &answer, &manifest.digest),
-                Err(error) if again < FORGETFUL_TRIES && forgot_something(&error) => {
-                    again += 1;
-                    tracing::debug!(host = %self.host, %error, "trying again: what it refers to was there a moment ago");
-                    if !tries.pause().await {
-                        return Err(self.failed(&action, error));
+                Ok(response) => return self.check_stored(&operation, &response, &manifest.digest),
+                Err(error)
+                    if repeated < MISSING_CONTENT_RETRIES && reports_missing_content(&error) =>
+                {
+                    repeated += 1;
+                    tracing::debug!(host = %self.host, %error, "retrying: the referenced content was stored a moment ago");
+                    if !retries.pause().await {
+                        return Err(self.http_error(&operation, error));
                     }
                 }
-                Err(error) => return Err(self.failed(&action, error)),
+                Err(error) => return Err(self.http_error(&operation, error)),
             }
         }
     }
@@ -175,20 +180,21 @@ impl RemoteRepository<'_> {
         request
     }
 
-    /// Returns the digest of a manifest by what was asked for and what the registry states, or how
-    /// these differ.
-    fn agreed(&self, reference: &Reference, stated: Digest) -> Result<Digest, String> {
-        match asked(reference) {
-            Some(asked) if asked.algorithm() == stated.algorithm() && *asked != stated => {
+    /// Returns the digest of a manifest. Fails if the requested and the stated digest differ.
+    fn check_stated(&self, reference: &Reference, stated: Digest) -> Result<Digest, String> {
+        match requested_digest(reference) {
+            Some(requested)
+                if requested.algorithm() == stated.algorithm() && *requested != stated =>
+            {
                 Err(format!("{} states the digest {stated}", self.host))
             }
-            Some(asked) => Ok(asked.clone()),
+            Some(requested) => Ok(requested.clone()),
             None => Ok(stated),
         }
     }
 }
 
-fn asked(reference: &Reference) -> Option<&Digest> {
+fn requested_digest(reference: &Reference) -> Option<&Digest> {
     match reference {
         Reference::Digest(digest) => Some(digest),
         Reference::Tag(_) => None,

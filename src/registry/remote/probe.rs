@@ -1,15 +1,17 @@
-//! Looking at a registry: whether it answers, takes the login, and what it lets that do with the
-//! repositories that are needed.
+//! Checking a registry: its reachability, the credentials, and their permissions for the needed
+//! repositories.
 //!
-//! Only GET and HEAD are sent, each once. What a token allows is read from the token; what nothing
-//! tells stays unknown.
+//! Sends only GET and HEAD requests, each once. Permissions are read from the token; without a
+//! token they stay unknown.
 
 use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 
-use super::{RemoteRegistries, RemoteRepository, is_not_found};
+use super::classify::is_unknown_repository;
+use super::registries::RemoteRegistries;
+use super::repository::RemoteRepository;
 use crate::error::chain;
 use crate::http::{
     self, Method, QuotaStatus, Request, RequestAccess, RequestKind, RequestTarget, StatusCode,
@@ -17,69 +19,72 @@ use crate::http::{
 };
 use crate::model::{Digest, Host, RepositoryPath};
 use crate::probe::{ProbeFinding, ProbeReport, RequiredAccess};
-use crate::registry::Referrers;
+use crate::registry::store::Referrers;
 
-const LOOK: RequestKind = RequestKind("look");
+const PROBE: RequestKind = RequestKind("look");
 
-/// The way in of the distribution API, where registries say whether they want a login.
-const ENTRANCE: &str = "/v2/";
+/// Path of the distribution API that shows if a registry requires authentication.
+const API_ROOT: &str = "/v2/";
 
-/// Repositories that are looked at side by side.
-const IN_FLIGHT: usize = 4;
+/// Number of repositories that are checked concurrently.
+const CONCURRENT_REPOSITORIES: usize = 4;
 
-/// A first page of tags, of which one is enough.
+/// The first page of a tag listing, of which one tag is used.
 #[derive(Deserialize)]
-struct Page {
+struct FirstTagsPage {
     tags: Option<Vec<String>>,
 }
 
-/// What looking at a repository tells the others.
-struct Seen {
+/// Result of checking a repository.
+struct RepositoryProbe {
     findings: Vec<ProbeFinding>,
-    /// A tag of it, where it may be read.
+    /// A tag, if the repository may be read.
     tag: Option<String>,
-    is_there: bool,
+    exists: bool,
 }
 
 impl RemoteRegistries {
-    /// Returns what a look at `host` and the repositories that are needed there finds. `has_login`
-    /// says whether a credential is set.
+    /// Checks `host` and the needed repositories on it. `has_credential` is true if a credential is
+    /// configured.
     pub async fn probe(
         &self,
         host: &Host,
         wanted: &BTreeMap<RepositoryPath, RequiredAccess>,
-        has_login: bool,
+        has_credential: bool,
     ) -> ProbeReport {
-        let answer = match self.http.inspect(host, ENTRANCE).await {
-            Ok(answer) => answer,
+        let response = match self.http.inspect(host, API_ROOT).await {
+            Ok(response) => response,
             Err(error) => return vec![self.unreachable(host, &error).await].into(),
         };
         let mut look = ProbeReport {
             findings: Vec::new(),
-            ahead: self.http.clock_offset(&answer),
+            ahead: self.http.clock_offset(&response),
         };
         let scheme = self
             .http
             .address(host)
             .map(|url| url.scheme().to_owned())
             .unwrap_or_default();
-        match answer.status {
+        match response.status {
             StatusCode::OK | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 look.findings.push(ProbeFinding::ok(
                     "oci.reachable",
                     "",
-                    format!("answers by {scheme}"),
+                    format!("responds over {scheme}"),
                 ));
             }
             status => {
-                look.findings.push(self.odd(host, status).await);
+                look.findings
+                    .push(self.unexpected_status(host, status).await);
                 return look;
             }
         }
-        let login = self.login(host, wanted, answer.status, has_login).await;
-        let is_refused = login.is_problem();
-        look.findings.push(login);
-        if is_refused {
+        let credential = self
+            .probe_credential(host, wanted, response.status, has_credential)
+            .await;
+        let is_rejected = credential.is_problem();
+        look.findings.push(credential);
+        if is_rejected {
             return look;
         }
         let repositories = wanted.iter().map(|(path, wanted)| {
@@ -88,56 +93,57 @@ impl RemoteRegistries {
                 host,
                 path,
             };
-            async move { (at, *wanted, at.probe(*wanted, has_login).await) }
+            async move { (at, *wanted, at.probe(*wanted, has_credential).await) }
         });
-        let seen: Vec<_> = stream::iter(repositories)
-            .buffered(IN_FLIGHT)
+        let probes: Vec<_> = stream::iter(repositories)
+            .buffered(CONCURRENT_REPOSITORIES)
             .collect()
             .await;
-        let readable = seen
+        let readable = probes
             .iter()
-            .find_map(|(at, _, seen)| Some((*at, seen.tag.clone()?)));
-        let referring = seen
+            .find_map(|(at, _, probe)| Some((*at, probe.tag.clone()?)));
+        let with_referrers = probes
             .iter()
-            .find(|(_, wanted, seen)| wanted.referrers && seen.is_there)
+            .find(|(_, wanted, probe)| wanted.referrers && probe.exists)
             .map(|(at, ..)| *at);
         look.findings
-            .extend(seen.into_iter().flat_map(|(.., seen)| seen.findings));
-        if let Some(at) = referring {
-            look.findings.push(at.referring().await);
+            .extend(probes.into_iter().flat_map(|(.., probe)| probe.findings));
+        if let Some(at) = with_referrers {
+            look.findings.push(at.probe_referrers().await);
         }
         if let Some((at, tag)) = readable {
-            look.findings.extend(at.quota(&tag, has_login).await);
+            look.findings
+                .extend(at.probe_quota(&tag, has_credential).await);
         }
         look
     }
 
     async fn unreachable(&self, host: &Host, error: &http::Error) -> ProbeFinding {
-        let other = self.speaks_otherwise(host).await;
+        let other = self.scheme_fix(host).await;
         ProbeFinding {
             fix: other.or_else(|| error.hint()),
             ..ProbeFinding::wrong("oci.reachable", "", chain(error))
         }
     }
 
-    async fn odd(&self, host: &Host, status: StatusCode) -> ProbeFinding {
+    async fn unexpected_status(&self, host: &Host, status: StatusCode) -> ProbeFinding {
         let wrong = ProbeFinding::wrong(
             "oci.reachable",
             "",
-            format!("answers {ENTRANCE} with {status}, as no registry does"),
+            format!("responds to {API_ROOT} with {status}, so it is not a registry"),
         );
-        let fix = self.speaks_otherwise(host).await;
+        let fix = self.scheme_fix(host).await;
         wrong.fix(
-            fix.unwrap_or_else(|| format!("see that {host} is a registry and that it works; a proxy in front of it may answer instead")),
+            fix.unwrap_or_else(|| format!("check that {host} is a registry and that it works; the response may come from a proxy in front of it")),
         )
     }
 
-    /// Returns what to set where the host speaks HTTPS and is set up for plain HTTP, or the other
-    /// way round.
-    async fn speaks_otherwise(&self, host: &Host) -> Option<String> {
+    /// Returns a fix if the host speaks HTTPS and is configured for plain HTTP, or the other way
+    /// round.
+    async fn scheme_fix(&self, host: &Host) -> Option<String> {
         if !self
             .http
-            .answers_on_other_scheme(host, ENTRANCE)
+            .answers_on_other_scheme(host, API_ROOT)
             .await
             .unwrap_or(false)
         {
@@ -146,69 +152,73 @@ impl RemoteRegistries {
         let url = self.http.address(host).ok()?;
         Some(if url.scheme() == "http" {
             format!(
-                "it speaks HTTPS: take {host} out of `registry.insecure_registries` (and `http://` out of `hosts.\"{host}\".endpoint`)"
+                "it speaks HTTPS: remove {host} from `registry.insecure_registries` (and `http://` from `hosts.\"{host}\".endpoint`)"
             )
         } else {
             format!(
-                "it speaks plain HTTP: if that is meant to be, name {host} in `registry.insecure_registries`"
+                "it speaks plain HTTP: if that is intended, add {host} to `registry.insecure_registries`"
             )
         })
     }
 
-    /// Returns whether the host takes the login that is set.
-    async fn login(
+    /// Checks if the host accepts the configured credential.
+    async fn probe_credential(
         &self,
         host: &Host,
         wanted: &BTreeMap<RepositoryPath, RequiredAccess>,
         status: StatusCode,
-        has_login: bool,
+        has_credential: bool,
     ) -> ProbeFinding {
         if status == StatusCode::OK {
-            let detail = if has_login {
-                "not asked for when reading; the one that is set was not tried"
+            let cause = if has_credential {
+                "not required for reading; the configured credential was not tried"
             } else {
-                "not asked for"
+                "not required"
             };
-            return ProbeFinding::ok("oci.login", "", detail);
+            return ProbeFinding::ok("oci.login", "", cause);
         }
         let path = wanted.keys().next().cloned();
         let request = Request::new(
             Method::GET,
             host,
-            RequestTarget::Path(ENTRANCE.to_owned()),
-            LOOK,
+            RequestTarget::Path(API_ROOT.to_owned()),
+            PROBE,
             RequestAccess {
                 path,
                 scopes: Vec::new(),
             },
         );
         match self.http.send_once(request).await {
-            Ok(_) if has_login => ProbeFinding::ok("oci.login", "", "accepted"),
-            Ok(_) => ProbeFinding::ok("oci.login", "", "none is set; strangers are let in"),
-            // Where tokens are given per repository, strangers may read some.
+            Ok(_) if has_credential => ProbeFinding::ok("oci.login", "", "accepted"),
+            Ok(_) => ProbeFinding::ok(
+                "oci.login",
+                "",
+                "none is configured; anonymous access is allowed",
+            ),
+            // With tokens per repository, anonymous access to some of them may be allowed.
             Err(http::Error::Unauthorized { .. })
-                if !has_login && self.gives_tokens(host).await =>
+                if !has_credential && self.uses_tokens(host).await =>
             {
                 ProbeFinding::ok(
                     "oci.login",
                     "",
-                    "none is set; what strangers may do is shown below",
+                    "none is configured; the permissions of anonymous access are shown below",
                 )
             }
             Err(error) => {
                 let fix = error.hint();
-                let detail = chain(&error);
-                let finding = if has_login {
-                    ProbeFinding::wrong("oci.login", "", detail)
+                let cause = chain(&error);
+                let finding = if has_credential {
+                    ProbeFinding::wrong("oci.login", "", cause)
                 } else {
-                    ProbeFinding::missing("oci.login", "", detail)
+                    ProbeFinding::missing("oci.login", "", cause)
                 };
                 ProbeFinding { fix, ..finding }
             }
         }
     }
 
-    async fn gives_tokens(&self, host: &Host) -> bool {
+    async fn uses_tokens(&self, host: &Host) -> bool {
         !matches!(
             self.http.grants(host, &RequestAccess::default()).await,
             Ok(TokenGrants::NoChallenge | TokenGrants::Unknown)
@@ -217,7 +227,7 @@ impl RemoteRegistries {
 }
 
 impl RemoteRepository<'_> {
-    async fn probe(&self, wanted: RequiredAccess, has_login: bool) -> Seen {
+    async fn probe(&self, wanted: RequiredAccess, has_credential: bool) -> RepositoryProbe {
         let mut findings = Vec::new();
         let push = if wanted.push {
             Some(self.grants("pull,push").await)
@@ -225,63 +235,63 @@ impl RemoteRepository<'_> {
             None
         };
         let may_push = matches!(&push, Some(Ok(grants)) if grants.allow("push") == Some(true));
-        let mut request = self.request(Method::GET, "tags/list?n=1", LOOK, "pull");
+        let mut request = self.request(Method::GET, "tags/list?n=1", PROBE, "pull");
         request.limit = 8 * 1024 * 1024;
         let listed = self.http.send_once(request).await;
-        let mut seen = Seen {
+        let mut probe = RepositoryProbe {
             findings: Vec::new(),
             tag: None,
-            is_there: listed.is_ok(),
+            exists: listed.is_ok(),
         };
         findings.push(match &listed {
-            Ok(answer) => {
-                let page = serde_json::from_slice::<Page>(&answer.body);
+            Ok(response) => {
+                let page = serde_json::from_slice::<FirstTagsPage>(&response.body);
                 match page {
                     Ok(page) => {
-                        seen.tag = page
+                        probe.tag = page
                             .tags
                             .unwrap_or_default()
                             .into_iter()
                             .next()
                             .filter(|tag| tag.parse::<crate::model::Tag>().is_ok());
-                        let detail = if seen.tag.is_none() {
-                            "allowed; there is no tag"
+                        let cause = if probe.tag.is_none() {
+                            "allowed; the repository has no tags"
                         } else {
                             "allowed"
                         };
-                        self.finding(ProbeFinding::ok, "oci.pull", detail)
+                        self.finding(ProbeFinding::ok, "oci.pull", cause)
                     }
                     Err(_) => self.finding(
                         ProbeFinding::wrong,
                         "oci.pull",
-                        "the answer is no list of tags",
+                        "the response is not a list of tags",
                     ),
                 }
             }
-            Err(error) if is_unknown(error) && wanted.source => {
+            Err(error) if is_unknown_repository(error) && wanted.source => {
                 self.finding(
                     ProbeFinding::missing,
                     "oci.pull",
-                    "there is no such repository",
+                    "the repository does not exist",
                 )
-                .fix("correct its name; a registry may say so, too, of what the login must not see")
+                .fix("correct its name, or check the permissions of the credential: some registries respond the same if they are missing")
             }
-            Err(error) if is_unknown(error) || (may_push && is_refusal(error)) => self.finding(
+            Err(error) if is_unknown_repository(error) || (may_push && is_denied(error)) => self.finding(
                 ProbeFinding::ok,
                 "oci.pull",
-                "not there yet; the first push makes it",
+                "does not exist yet; the first push creates it",
             ),
-            Err(error) => self.refused("oci.pull", error, has_login, "to read this repository"),
+            Err(error) => self.denied("oci.pull", error, has_credential, "to read this repository"),
         });
         if let Some(granted) = push {
-            findings.push(self.allowed("oci.push", "push", granted, has_login));
+            findings.push(self.allowed("oci.push", "push", granted, has_credential));
         }
         if wanted.delete {
             let granted = self.grants("pull,delete").await;
-            findings.push(self.allowed("oci.delete", "delete", granted, has_login));
+            findings.push(self.allowed("oci.delete", "delete", granted, has_credential));
         }
-        seen.findings = findings;
-        seen
+        probe.findings = findings;
+        probe
     }
 
     async fn grants(&self, actions: &str) -> Result<TokenGrants, http::Error> {
@@ -291,15 +301,17 @@ impl RemoteRepository<'_> {
     fn allowed(
         &self,
         check: &'static str,
-        action: &str,
+        operation: &str,
         granted: Result<TokenGrants, http::Error>,
-        has_login: bool,
+        has_credential: bool,
     ) -> ProbeFinding {
         let granted = match granted {
             Ok(granted) => granted,
-            Err(error) => return self.refused(check, &error, has_login, &format!("to {action}")),
+            Err(error) => {
+                return self.denied(check, &error, has_credential, &format!("to {operation}"));
+            }
         };
-        let scopes = match action {
+        let scopes = match operation {
             "push" => {
                 "GitLab: scope `write_registry`, role Developer; Gitea: scope `write:package`; Docker Hub: an access token to read and write"
             }
@@ -307,49 +319,48 @@ impl RemoteRepository<'_> {
                 "GitLab: scope `api`, role Developer or more; Gitea: scope `write:package`; Docker Hub: an access token to delete as well"
             }
         };
-        match (granted.allow(action), action) {
-            (Some(true), "push") => self.finding(ProbeFinding::ok, check, "allowed, by the token that the registry gives"),
+        match (granted.allow(operation), operation) {
+            (Some(true), "push") => self.finding(ProbeFinding::ok, check, "allowed by the token of the registry"),
             (Some(true), _) => self.finding(
                 ProbeFinding::ok,
                 check,
-                "allowed, by the token that the registry gives; whether it deletes at all shows with the first",
+                "allowed by the token of the registry; the first deletion shows if the registry supports deletions",
             ),
-            (Some(false), _) if !has_login => {
+            (Some(false), _) if !has_credential => {
                 let prefix = http::variable_prefix(self.host);
-                self.finding(ProbeFinding::missing, check, format!("strangers may not {action} here, and no login is set"))
-                    .fix(format!("set {prefix}_USERNAME and {prefix}_PASSWORD (or {prefix}_TOKEN) to a login that may {action} ({scopes})"))
+                self.finding(ProbeFinding::missing, check, format!("anonymous access does not allow to {operation}, and no credential is configured"))
+                    .fix(format!("set {prefix}_USERNAME and {prefix}_PASSWORD (or {prefix}_TOKEN) to a credential that may {operation} ({scopes})"))
             }
             (Some(false), _) => self
-                .finding(ProbeFinding::wrong, check, format!("the login is taken, and not allowed to {action}"))
-                .fix(format!("give it the right to {action} to {} ({scopes}), or set another login", self.path)),
+                .finding(ProbeFinding::wrong, check, format!("the credential is accepted but lacks permission to {operation}"))
+                .fix(format!("grant it the permission to {operation} to {} ({scopes}), or configure another credential", self.path)),
             (None, _) => {
-                self.finding(ProbeFinding::unknown, check, format!("the registry tells nothing beforehand: the first {action} shows it"))
+                self.finding(ProbeFinding::unknown, check, format!("the registry does not report it in advance; the first {operation} shows it"))
             }
         }
     }
 
-    fn refused(
+    fn denied(
         &self,
         check: &'static str,
         error: &http::Error,
-        has_login: bool,
+        has_credential: bool,
         what: &str,
     ) -> ProbeFinding {
-        let detail = chain(error);
+        let cause = chain(error);
         match error {
-            http::Error::Unauthorized { .. } if !has_login => ProbeFinding {
+            http::Error::Unauthorized { .. } if !has_credential => ProbeFinding {
                 fix: error.hint(),
-                ..self.finding(ProbeFinding::missing, check, detail)
+                ..self.finding(ProbeFinding::missing, check, cause)
             },
-            error if is_refusal(error) => {
-                self.finding(ProbeFinding::wrong, check, detail)
-                    .fix(format!(
-                        "give the login the right {what}, or set another login"
-                    ))
+            error if is_denied(error) => {
+                self.finding(ProbeFinding::wrong, check, cause).fix(format!(
+                    "grant the credential the permission {what}, or configure another credential"
+                ))
             }
             error => ProbeFinding {
                 fix: error.hint(),
-                ..self.finding(ProbeFinding::wrong, check, detail)
+                ..self.finding(ProbeFinding::wrong, check, cause)
             },
         }
     }
@@ -358,13 +369,13 @@ impl RemoteRepository<'_> {
         &self,
         make: fn(&'static str, String, D) -> ProbeFinding,
         check: &'static str,
-        detail: D,
+        cause: D,
     ) -> ProbeFinding {
-        make(check, self.path.to_string(), detail)
+        make(check, self.path.to_string(), cause)
     }
 
-    /// Returns whether the registry lists what refers to an image.
-    async fn referring(&self) -> ProbeFinding {
+    /// Checks if the registry lists referrers.
+    async fn probe_referrers(&self) -> ProbeFinding {
         match self.referrers(&Digest::sha256(b"")).await {
             Ok(Referrers::Listed(_)) => {
                 ProbeFinding::ok("oci.referrers", "", "the registry lists them")
@@ -372,41 +383,41 @@ impl RemoteRepository<'_> {
             Ok(_) => ProbeFinding::ok(
                 "oci.referrers",
                 "",
-                "the registry does not list them; a tag for each image does, as the specification has it",
+                "the registry does not list them; a tag for each image is used instead, according to the specification",
             ),
             Err(error) => ProbeFinding::unknown("oci.referrers", "", chain(&error)),
         }
     }
 
-    /// Returns how many pulls the registry still allows, where it tells. A HEAD does not count as a
-    /// pull.
-    async fn quota(&self, tag: &str, has_login: bool) -> Option<ProbeFinding> {
-        let answer = self
+    /// Returns the number of pulls that are left, if the registry reports it. A HEAD does not count
+    /// as a pull.
+    async fn probe_quota(&self, tag: &str, has_credential: bool) -> Option<ProbeFinding> {
+        let response = self
             .http
-            .send_once(self.request(Method::HEAD, &format!("manifests/{tag}"), LOOK, "pull"))
+            .send_once(self.request(Method::HEAD, &format!("manifests/{tag}"), PROBE, "pull"))
             .await;
-        let headers = match &answer {
-            Ok(answer) => &answer.headers,
+        let headers = match &response {
+            Ok(response) => &response.headers,
             Err(error) if error.status() == Some(StatusCode::TOO_MANY_REQUESTS) => {
-                let finding = ProbeFinding::wrong("oci.quota", "", "no pull is left for now");
-                return Some(finding.fix(self.more_pulls(has_login)).optional());
+                let finding = ProbeFinding::wrong("oci.quota", "", "no pulls left at the moment");
+                return Some(finding.fix(self.more_pulls(has_credential)).optional());
             }
             Err(_) => return None,
         };
-        let standing = QuotaStatus::read(headers)?;
-        let detail = format!("{} of {} pulls left", standing.remaining, standing.limit);
-        Some(if standing.is_low() {
-            ProbeFinding::wrong("oci.quota", "", detail)
-                .fix(self.more_pulls(has_login))
+        let quota = QuotaStatus::read(headers)?;
+        let cause = format!("{} of {} pulls left", quota.remaining, quota.limit);
+        Some(if quota.is_low() {
+            ProbeFinding::wrong("oci.quota", "", cause)
+                .fix(self.more_pulls(has_credential))
                 .optional()
         } else {
-            ProbeFinding::ok("oci.quota", "", detail)
+            ProbeFinding::ok("oci.quota", "", cause)
         })
     }
 
-    fn more_pulls(&self, has_login: bool) -> String {
+    fn more_pulls(&self, has_credential: bool) -> String {
         let prefix = http::variable_prefix(self.host);
-        if has_login {
+        if has_credential {
             "run less often, or mirror with fewer tags".to_owned()
         } else {
             format!("log in ({prefix}_USERNAME, {prefix}_PASSWORD) for a higher limit")
@@ -414,11 +425,7 @@ impl RemoteRepository<'_> {
     }
 }
 
-fn is_unknown(error: &http::Error) -> bool {
-    is_not_found(error) || error.has_code("NAME_UNKNOWN")
-}
-
-fn is_refusal(error: &http::Error) -> bool {
+fn is_denied(error: &http::Error) -> bool {
     matches!(error, http::Error::Unauthorized { .. })
         || matches!(
             error.status(),

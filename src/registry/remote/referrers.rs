@@ -1,42 +1,42 @@
-//! Listing what refers to a manifest.
+//! Listing the referrers of a manifest.
 
 use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use super::{RemoteRepository, link};
+use super::repository::RemoteRepository;
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::header::CONTENT_TYPE;
-use crate::http::{self, Method, RequestKind, RequestTarget, Response};
+use crate::http::{self, Method, RequestKind, RequestTarget, Response, link};
 use crate::model::manifest::MAX_MANIFEST_BYTES;
 use crate::model::media_type;
 use crate::model::{Descriptor, Digest};
-use crate::registry::Referrers;
-use crate::registry::listing::Pages;
+use crate::registry::listing::PageLimits;
+use crate::registry::store::Referrers;
 
 const REFERRERS: RequestKind = RequestKind("referrers");
 
-/// The most referrers of one manifest that are read.
-const MOST_REFERRERS: usize = 10_000;
+/// Maximum number of referrers of one manifest.
+const MAX_REFERRERS: usize = 10_000;
 
-/// An index, of any number of entries: other than images, lists may be long.
+/// An index of referrers. Unlike an image index, it may have any number of entries.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Page {
+struct ReferrersPage {
     media_type: Option<String>,
-    /// `null` where nothing refers to the subject.
+    /// `null` if the subject has no referrers.
     manifests: Option<Vec<Descriptor>>,
 }
 
 impl RemoteRepository<'_> {
-    /// Returns what refers to `subject`, page by page, or that the registry has no such listing
-    /// (distribution specification, "Listing Referrers").
+    /// Returns the referrers of `subject`, page by page, or [`Referrers::NotListed`] (distribution
+    /// specification, "Listing Referrers").
     pub(super) async fn referrers(&self, subject: &Digest) -> Result<Referrers, ItemError> {
-        let action = || format!("list what refers to {}@{subject}", self.path);
-        let broken = |detail: &str| self.wrong(action(), ItemErrorKind::Malformed, detail);
-        let mut pages = Pages::new();
+        let operation = || format!("list referrers of {}@{subject}", self.path);
+        let malformed = |cause: &str| self.error(operation(), ItemErrorKind::Malformed, cause);
+        let mut limits = PageLimits::new();
         let mut listed: Vec<Descriptor> = Vec::new();
-        let mut known = HashSet::new();
+        let mut unique = HashSet::new();
         let mut visited = HashSet::new();
         let mut request = self.request(
             Method::GET,
@@ -46,54 +46,56 @@ impl RemoteRepository<'_> {
         );
         loop {
             request.limit = MAX_MANIFEST_BYTES;
-            let answer = match self.http.send(request).await {
-                Ok(answer) => answer,
-                // A repository that does not exist yet has nothing that refers to anything; the
-                // registry may still list.
+            let response = match self.http.send(request).await {
+                Ok(response) => response,
+                // A repository that does not exist yet has no referrers; the registry may still
+                // list them.
                 Err(error) if visited.is_empty() && error.has_code("NAME_UNKNOWN") => {
                     return Ok(Referrers::Listed(Vec::new()));
                 }
-                Err(error) if visited.is_empty() && lacks_the_listing(&error) => {
+                Err(error) if visited.is_empty() && lacks_listing(&error) => {
                     return Ok(Referrers::NotListed);
                 }
-                Err(error) => return Err(self.failed(action(), error)),
+                Err(error) => return Err(self.http_error(operation(), error)),
             };
-            pages.begin(&answer).map_err(|detail| broken(&detail))?;
-            let says_index = says_index(&answer);
-            let page = match serde_json::from_slice::<Page>(&answer.body) {
+            limits.begin(&response).map_err(|cause| malformed(&cause))?;
+            let is_index = has_index_type(&response);
+            let page = match serde_json::from_slice::<ReferrersPage>(&response.body) {
                 Ok(page)
-                    if says_index
+                    if is_index
                         || page.manifests.is_some()
                         || page.media_type.as_deref() == Some(media_type::OCI_INDEX) =>
                 {
                     page
                 }
-                // Some registries answer everything they do not know with a page of their web site.
-                _ if visited.is_empty() && !says_index => return Ok(Referrers::NotListed),
-                Ok(_) => return Err(broken("the answer is no index")),
-                Err(error) => return Err(broken("the answer is no index").caused_by(error)),
+                // Some registries respond to unknown paths with an HTML page.
+                _ if visited.is_empty() && !is_index => return Ok(Referrers::NotListed),
+                Ok(_) => return Err(malformed("the response is not an index")),
+                Err(error) => {
+                    return Err(malformed("the response is not an index").caused_by(error));
+                }
             };
             let page = page.manifests.unwrap_or_default();
             let is_empty = page.is_empty();
             for referrer in page {
-                if known.insert(referrer.digest.clone()) {
-                    pages.found();
+                if unique.insert(referrer.digest.clone()) {
+                    limits.count_new();
                     listed.push(referrer);
                 }
             }
-            if listed.len() > MOST_REFERRERS {
-                return Err(broken(&format!("there are more than {MOST_REFERRERS}")));
+            if listed.len() > MAX_REFERRERS {
+                return Err(malformed(&format!("there are more than {MAX_REFERRERS}")));
             }
-            visited.insert(answer.url.clone());
+            visited.insert(response.url.clone());
             let next = if is_empty {
                 None
             } else {
-                link::next_page(&answer, &visited).map_err(|detail| broken(&detail))?
+                link::next_page(&response, &visited).map_err(|cause| malformed(&cause))?
             };
             let Some(url) = next else {
                 return Ok(Referrers::Listed(listed));
             };
-            pages.check_next().map_err(|detail| broken(&detail))?;
+            limits.check_next().map_err(|cause| malformed(&cause))?;
             request = http::Request::new(
                 Method::GET,
                 self.host,
@@ -105,15 +107,15 @@ impl RemoteRepository<'_> {
     }
 }
 
-fn says_index(answer: &Response) -> bool {
-    let content_type = answer.header(CONTENT_TYPE.as_str()).unwrap_or_default();
+fn has_index_type(response: &Response) -> bool {
+    let content_type = response.header(CONTENT_TYPE.as_str()).unwrap_or_default();
     content_type
         .split(';')
         .next()
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case(media_type::OCI_INDEX))
 }
 
-fn lacks_the_listing(error: &http::Error) -> bool {
+fn lacks_listing(error: &http::Error) -> bool {
     matches!(
         error.status().map(|status| status.as_u16()),
         Some(400 | 404 | 405 | 406 | 501)
@@ -128,12 +130,12 @@ mod tests {
     use axum::response::{IntoResponse, Response};
     use serde_json::{Value, json};
 
-    use super::super::RemoteRegistries;
+    use super::super::registries::RemoteRegistries;
     use super::*;
     use crate::credentials::Credential;
     use crate::http::testing::{Fake, basic, client, shown};
     use crate::model::Repository;
-    use crate::registry::ImageSource;
+    use crate::registry::store::ImageSource;
 
     fn subject() -> Digest {
         Digest::sha256(b"an image")
@@ -174,16 +176,15 @@ mod tests {
             .expect("a repository")
     }
 
-    async fn asked(fake: &Fake) -> Result<Referrers, ItemError> {
+    async fn list(fake: &Fake) -> Result<Referrers, ItemError> {
         let registries =
             RemoteRegistries::new(Arc::new(client([&fake.host()], Credential::Anonymous)));
         registries.referrers(&at(fake, "a"), &subject()).await
     }
 
-    /// Returns the numbers of the referrers that are listed, or `None` when the registry has no
-    /// listing.
+    /// Returns the numbers of the listed referrers, or `None` if the registry has no listing.
     async fn numbers(fake: &Fake) -> Option<Vec<usize>> {
-        match asked(fake).await.expect("an answer") {
+        match list(fake).await.expect("an answer") {
             Referrers::NotListed | Referrers::Partial(_) => None,
             Referrers::Listed(listed) => {
                 assert!(
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_may_hold_more_entries_than_an_image() {
+    async fn a_page_may_have_more_entries_than_an_image() {
         let fake = Fake::start(|_| page(0..1_500)).await;
         assert_eq!(
             numbers(&fake).await.map(|numbers| numbers.len()),
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_empty_list_is_a_list_however_it_is_written() {
+    async fn an_empty_list_is_accepted_in_any_notation() {
         for body in [
             page([]),
             format!(
@@ -252,12 +253,12 @@ mod tests {
         assert_eq!(
             numbers(&unknown).await,
             Some(Vec::new()),
-            "a repository that is not there yet"
+            "a repository that does not exist yet"
         );
     }
 
     #[tokio::test]
-    async fn a_registry_without_the_listing_is_asked_once() {
+    async fn a_registry_without_a_listing_gets_one_request() {
         for (status, code) in [
             (404, "PAGE_UNKNOWN"),
             (400, "UNSUPPORTED"),
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_registry_that_lists_is_asked_each_time() {
+    async fn a_registry_with_a_listing_gets_each_request() {
         let fake = Fake::start(|_| page([1])).await;
         let registries =
             RemoteRegistries::new(Arc::new(client([&fake.host()], Credential::Anonymous)));
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_something_else_is_no_listing() {
+    async fn a_response_that_is_no_index_means_no_listing() {
         for body in [
             "<!DOCTYPE html><html>",
             "",
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listing_that_cannot_be_whole_is_an_error() {
+    async fn an_incomplete_listing_is_an_error() {
         let other = Fake::start(|_| page([2])).await;
         for (next, reason) in [
             (
@@ -327,7 +328,7 @@ mod tests {
             ),
             ("http://[".to_owned(), "the URL of the next page is invalid"),
             ("/gone".to_owned(), "404"),
-            ("/html".to_owned(), "no index"),
+            ("/html".to_owned(), "not an index"),
         ] {
             let fake = Fake::start(move |seen| match seen.path.as_str() {
                 "/gone" => refused(404, "NAME_UNKNOWN"),
@@ -335,7 +336,7 @@ mod tests {
                 _ => linked(&next, page([1])),
             })
             .await;
-            let error = asked(&fake).await.expect_err("it breaks off");
+            let error = list(&fake).await.expect_err("it is incomplete");
             assert!(shown(&error).contains(reason), "{}", shown(&error));
         }
         assert_eq!(other.seen().len(), 0);
@@ -346,19 +347,19 @@ mod tests {
         ] {
             let fake =
                 Fake::start(move |_| ([("content-type", media_type::OCI_INDEX)], body)).await;
-            let error = asked(&fake).await.expect_err("it is broken");
+            let error = list(&fake).await.expect_err("it is malformed");
             assert_eq!(error.kind, ItemErrorKind::Malformed, "{body}");
         }
     }
 
     #[tokio::test]
-    async fn a_list_without_an_end_is_given_up() {
+    async fn an_endless_listing_is_aborted() {
         let fake = Fake::start(|seen| {
             let from = seen.index * 4_000;
             linked(&format!("?page={}", seen.index), page(from..from + 4_000))
         })
         .await;
-        let error = asked(&fake).await.expect_err("too many");
+        let error = list(&fake).await.expect_err("too many");
         assert!(
             shown(&error).contains("more than 10000"),
             "{}",
@@ -366,9 +367,9 @@ mod tests {
         );
         assert_eq!(fake.seen().len(), 3);
         let same = Fake::start(|seen| linked(&format!("?page={}", seen.index), page([1]))).await;
-        let error = asked(&same).await.expect_err("the same again");
+        let error = list(&same).await.expect_err("the same again");
         assert!(
-            shown(&error).contains("a page with nothing new"),
+            shown(&error).contains("a page without new entries"),
             "{}",
             shown(&error)
         );
@@ -381,7 +382,7 @@ mod tests {
             linked(&format!("?page={}", seen.index), body)
         })
         .await;
-        let error = asked(&fat).await.expect_err("too much");
+        let error = list(&fat).await.expect_err("too much");
         assert!(
             shown(&error).contains("more than 67108864 bytes"),
             "{}",
@@ -390,13 +391,13 @@ mod tests {
         let long = " ".repeat(MAX_MANIFEST_BYTES + 1);
         let fake = Fake::start(move |_| long.clone()).await;
         assert_eq!(
-            asked(&fake).await.expect_err("too large").kind,
+            list(&fake).await.expect_err("too large").kind,
             ItemErrorKind::Malformed
         );
     }
 
     #[tokio::test]
-    async fn a_refusal_is_not_taken_for_a_registry_without_the_listing() {
+    async fn a_denied_request_does_not_mean_no_listing() {
         for (status, kind) in [
             (401, ItemErrorKind::Unauthorized),
             (403, ItemErrorKind::Forbidden),
@@ -407,7 +408,7 @@ mod tests {
             let error = registries
                 .referrers(&at(&fake, "a"), &subject())
                 .await
-                .expect_err("it is refused");
+                .expect_err("it is denied");
             assert_eq!(error.kind, kind, "{}", shown(&error));
         }
     }

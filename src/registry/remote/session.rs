@@ -1,4 +1,4 @@
-//! An upload that is open at a registry.
+//! An upload session at a registry.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use tokio::runtime::Handle;
 
-use super::RemoteRepository;
+use super::classify::is_not_found;
+use super::repository::RemoteRepository;
 use crate::http::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use crate::http::{
     self, Body, Client, Method, Request, RequestAccess, RequestKind, RequestTarget, Url,
@@ -22,67 +23,66 @@ const CANCEL: RequestKind = RequestKind("upload cancel");
 
 const BYTES: HeaderValue = HeaderValue::from_static(media_type::OCTET_STREAM);
 
-/// By what a registry says how small the parts of an upload may be, except the last (OCI
-/// distribution specification 1.1).
-const MINIMUM: &str = "oci-chunk-min-length";
+/// Header with the minimum size of a part, except the last (OCI distribution specification 1.1).
+const MIN_CHUNK_HEADER: &str = "oci-chunk-min-length";
 
-/// How long is waited for an upload to be cancelled: it would expire by itself as well.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit for cancelling an upload. Registries expire abandoned uploads anyway.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An upload session. One that is dropped before it is finished is cancelled, so that the registry
-/// need not keep what it has.
-pub(super) struct Session {
-    /// Where it goes on: every answer may name another address.
+/// An upload session. Dropping an unfinished session cancels it, so that the registry can free its
+/// space.
+pub(super) struct UploadSession {
+    /// URL of the next request. Every response may change it.
     url: Url,
-    /// The least number of bytes in a part, except the last.
-    pub(super) minimum: u64,
-    /// Whether parts were sent, not the whole.
+    /// Minimum size of a part in bytes, except the last.
+    pub(super) min_part: u64,
+    /// True if the content was sent in parts.
     pub(super) has_parts: bool,
-    canceller: Option<Canceller>,
+    canceller: Option<SessionCanceller>,
 }
 
-struct Canceller {
+struct SessionCanceller {
     http: Arc<Client>,
     host: Host,
     access: RequestAccess,
 }
 
-/// What a registry says of an upload that broke.
-pub(super) enum Status {
-    /// It has this many bytes.
+/// State of a broken upload at the registry.
+pub(super) enum UploadStatus {
+    /// The registry has this number of bytes.
     Reached(u64),
-    /// It no longer knows it.
+    /// The session no longer exists.
     Gone,
-    /// It does not say.
+    /// The registry does not report the state.
     Unknown,
 }
 
-impl Session {
-    /// Returns the session that `answer` opened, or `None` when it does not say where.
+impl UploadSession {
+    /// Returns the session that a response opened, or `None` if it has no location.
     pub(super) fn opened(
         repository: &RemoteRepository<'_>,
-        answer: &http::Response,
-    ) -> Option<Session> {
-        // Some registries count cancelling as deleting.
+        response: &http::Response,
+    ) -> Option<UploadSession> {
+        // Some registries require the permission to delete for cancelling.
         let access = repository.access("pull,push,delete");
-        let canceller = Canceller {
+        let canceller = SessionCanceller {
             http: Arc::clone(repository.http),
             host: repository.host.clone(),
             access,
         };
-        let minimum = answer
-            .header(MINIMUM)
+        let min_part = response
+            .header(MIN_CHUNK_HEADER)
             .and_then(|text| text.trim().parse().ok())
             .unwrap_or(0);
-        Some(Session {
-            url: answer.location()?,
-            minimum,
+        Some(UploadSession {
+            url: response.location()?,
+            min_part,
             has_parts: false,
             canceller: Some(canceller),
         })
     }
 
-    /// Sends `length` bytes that follow those up to `offset`.
+    /// Sends `length` bytes that start at `offset`.
     pub(super) async fn send_part(
         &mut self,
         repository: &RemoteRepository<'_>,
@@ -93,28 +93,27 @@ impl Session {
         self.has_parts = true;
         let mut request = request(repository, Method::PATCH, self.url.clone(), UPLOAD)
             .header(CONTENT_TYPE, BYTES);
-        // Other than in HTTP itself without a unit (OCI distribution specification 1.1).
+        // Unlike in HTTP, the range has no unit (OCI distribution specification 1.1).
         let range = HeaderValue::try_from(format!("{offset}-{}", offset + length - 1)).ok();
         request
             .headers
             .extend(range.map(|range| (CONTENT_RANGE, range)));
         request.body = Body::Stream { length, content };
-        // How far it got is not read from this answer: there are registries that always repeat what
-        // the first part reached. Bytes that are missing are noticed with the next part, or when
-        // the digest is compared at the end.
-        let answer = repository.http.send_once(request).await?;
-        self.follow(&answer);
+        // The range in this response is ignored: some registries always repeat the range of the
+        // first part. Missing bytes show with the next part, or when the digest is checked.
+        let response = repository.http.send_once(request).await?;
+        self.follow(&response);
         Ok(())
     }
 
-    /// Commits what was sent, followed by `body`, under `digest`.
+    /// Commits the content that was sent, followed by `body`, under `digest`.
     pub(super) async fn finish(
         &self,
         repository: &RemoteRepository<'_>,
         digest: &Digest,
         body: Body,
     ) -> Result<http::Response, http::Error> {
-        // What the address has in its query is the registry's, and stays as it is.
+        // The query of the URL belongs to the registry and stays unchanged.
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("digest", digest.as_str());
         let mut request = request(repository, Method::PUT, url, UPLOAD).header(CONTENT_TYPE, BYTES);
@@ -122,40 +121,42 @@ impl Session {
         repository.http.send_once(request).await
     }
 
-    /// Returns how far the upload got. Fails only when that can be asked again.
+    /// Returns the state of the upload. Only fails if the request can be retried.
     pub(super) async fn status(
         &mut self,
         repository: &RemoteRepository<'_>,
-    ) -> Result<Status, http::Error> {
+    ) -> Result<UploadStatus, http::Error> {
         match repository
             .http
             .send_once(request(repository, Method::GET, self.url.clone(), STATUS))
             .await
         {
-            Ok(answer) => {
-                self.follow(&answer);
-                Ok(reached(&answer.headers).map_or(Status::Unknown, Status::Reached))
+            Ok(response) => {
+                self.follow(&response);
+                Ok(reached(&response.headers).map_or(UploadStatus::Unknown, UploadStatus::Reached))
             }
-            Err(error) if super::is_not_found(&error) => Ok(Status::Gone),
-            Err(error) if error.status().is_some() && !error.is_transient() => Ok(Status::Unknown),
+            Err(error) if is_not_found(&error) => Ok(UploadStatus::Gone),
+            Err(error) if error.status().is_some() && !error.is_transient() => {
+                Ok(UploadStatus::Unknown)
+            }
             Err(error) => Err(error),
         }
     }
 
-    /// Lets go of a session that the registry no longer has.
+    /// Drops a session that no longer exists at the registry, without cancelling it.
     pub(super) fn forget(mut self) {
         self.canceller = None;
     }
 
-    /// Gives the upload up.
+    /// Cancels the upload.
     pub(super) async fn cancel(mut self) {
         if let Some(canceller) = self.canceller.take() {
             canceller.cancel(self.url.clone()).await;
         }
     }
 
-    fn follow(&mut self, answer: &http::Response) {
-        if let Some(url) = answer.location() {
+    fn follow(&mut self, response: &http::Response) {
+        if let Some(url) = response.location() {
             self.url = url;
         }
     }
@@ -176,7 +177,7 @@ fn request(
     )
 }
 
-impl Drop for Session {
+impl Drop for UploadSession {
     fn drop(&mut self) {
         if let Some(canceller) = self.canceller.take()
             && Handle::try_current().is_ok()
@@ -187,8 +188,8 @@ impl Drop for Session {
     }
 }
 
-impl Canceller {
-    /// Cancels an upload. Failures change nothing: it expires by itself.
+impl SessionCanceller {
+    /// Cancels an upload. Errors are only logged, because the upload expires anyway.
     async fn cancel(self, url: Url) {
         let request = Request::new(
             Method::DELETE,
@@ -197,7 +198,7 @@ impl Canceller {
             CANCEL,
             self.access,
         );
-        match tokio::time::timeout(CANCEL_PATIENCE, self.http.send_once(request)).await {
+        match tokio::time::timeout(CANCEL_TIMEOUT, self.http.send_once(request)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
                 tracing::debug!(host = %self.host, %error, "an upload could not be cancelled");
@@ -209,8 +210,8 @@ impl Canceller {
     }
 }
 
-/// Returns how many bytes a registry has by its `Range: 0-<last>`, which some give a unit. `0-0` is
-/// what several say of none.
+/// Returns the number of bytes that a registry has, from `Range: 0-<last>`. Some registries add a
+/// unit, and some send `0-0` for an empty upload.
 fn reached(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(RANGE)?.to_str().ok()?.trim();
     let text = text
@@ -227,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_far_an_upload_got_is_read_in_all_its_spellings() {
+    fn upload_range_is_parsed_in_all_notations() {
         let of = |text: &str| {
             reached(&HeaderMap::from_iter([(
                 RANGE,
@@ -252,9 +253,9 @@ mod tests {
     }
 
     #[test]
-    fn fuzzing_how_far_an_upload_got() {
+    fn fuzzing_upload_ranges() {
         crate::model::fuzz_tests::fuzz(
-            "how far an upload got",
+            "upload ranges",
             &["0-99", "bytes=0-18446744073709551615", "bytes 5-9/10"],
             |input| {
                 if let Ok(value) = HeaderValue::from_bytes(input) {

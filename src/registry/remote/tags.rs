@@ -4,69 +4,76 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use super::{RemoteRepository, is_not_found, link};
+use super::classify::is_unknown_repository;
+use super::repository::RemoteRepository;
 use crate::error::{ItemError, ItemErrorKind};
-use crate::http::{self, Method, RequestKind, RequestTarget};
+use crate::http::{self, Method, RequestKind, RequestTarget, link};
 use crate::model::Tag;
-use crate::registry::TagSeen;
-use crate::registry::listing::{LARGEST_PAGE, MOST_TAGS, Pages};
+use crate::registry::listing::{MAX_PAGE_BYTES, MAX_TAGS, PageLimits};
+use crate::registry::store::ListedTag;
 
-/// Tags asked for at once: the most that Amazon's registry allows.
-const PAGE: usize = 1_000;
+/// Number of tags per page. Amazon's registry allows no more.
+const PAGE_SIZE: usize = 1_000;
 
 const LISTING: RequestKind = RequestKind("listing");
 
 #[derive(Deserialize)]
-struct Page {
+struct TagsPage {
     /// `null` in a repository without tags.
     tags: Option<Vec<String>>,
 }
 
 impl RemoteRepository<'_> {
-    /// Returns all tags, page by page, or `None` when the registry knows no such repository.
-    pub(super) async fn tags(&self) -> Result<Option<Vec<TagSeen>>, ItemError> {
-        let action = || format!("list the tags of {}", self.path);
-        let broken = |detail: String| self.wrong(action(), ItemErrorKind::Malformed, detail);
-        let mut pages = Pages::new();
+    /// Returns all tags, page by page, or `None` if there is no such repository.
+    pub(super) async fn tags(&self) -> Result<Option<Vec<ListedTag>>, ItemError> {
+        let operation = || format!("list the tags of {}", self.path);
+        let malformed = |cause: String| self.error(operation(), ItemErrorKind::Malformed, cause);
+        let mut limits = PageLimits::new();
         let mut tags = Vec::new();
         let mut names = HashSet::new();
         let mut visited = HashSet::new();
-        let mut request =
-            self.request(Method::GET, &format!("tags/list?n={PAGE}"), LISTING, "pull");
+        let mut request = self.request(
+            Method::GET,
+            &format!("tags/list?n={PAGE_SIZE}"),
+            LISTING,
+            "pull",
+        );
         loop {
-            request.limit = LARGEST_PAGE;
-            let answer = match self.http.send(request).await {
-                Ok(answer) => answer,
-                Err(error) if visited.is_empty() && is_unknown(&error) => return Ok(None),
-                Err(error) => return Err(self.failed(action(), error)),
+            request.limit = MAX_PAGE_BYTES;
+            let response = match self.http.send(request).await {
+                Ok(response) => response,
+                Err(error) if visited.is_empty() && is_unknown_repository(&error) => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(self.http_error(operation(), error)),
             };
-            pages.begin(&answer).map_err(broken)?;
-            let page: Page = serde_json::from_slice(&answer.body).map_err(|error| {
-                broken("the answer is no list of tags".to_owned()).caused_by(error)
+            limits.begin(&response).map_err(malformed)?;
+            let page: TagsPage = serde_json::from_slice(&response.body).map_err(|error| {
+                malformed("the response is not a list of tags".to_owned()).caused_by(error)
             })?;
             let page = page.tags.unwrap_or_default();
             for name in &page {
                 match name.parse::<Tag>() {
                     Ok(tag) if names.insert(tag.clone()) => {
-                        pages.found();
-                        tags.push(TagSeen::named(tag));
+                        limits.count_new();
+                        tags.push(ListedTag::named(tag));
                     }
                     Ok(_) => {}
-                    Err(error) => pages.leave_out(&error),
+                    Err(error) => limits.skip_invalid(&error),
                 }
             }
-            if tags.len() > MOST_TAGS {
-                return Err(broken(format!("there are more than {MOST_TAGS} tags")));
+            if tags.len() > MAX_TAGS {
+                return Err(malformed(format!("there are more than {MAX_TAGS} tags")));
             }
-            visited.insert(answer.url.clone());
+            visited.insert(response.url.clone());
             let next = if page.is_empty() {
                 None
             } else {
-                link::next_page(&answer, &visited).map_err(broken)?
+                link::next_page(&response, &visited).map_err(malformed)?
             };
             request = match (next, page.last()) {
                 (Some(url), _) => {
-                    pages.check_next().map_err(broken)?;
+                    limits.check_next().map_err(malformed)?;
                     http::Request::new(
                         Method::GET,
                         self.host,
@@ -75,26 +82,22 @@ impl RemoteRepository<'_> {
                         self.access("pull"),
                     )
                 }
-                // Old versions of Gitea cut a listing without saying so.
-                (None, Some(last)) if page.len() == PAGE && pages.has_new() => {
+                // Old versions of Gitea send no link to the next page.
+                (None, Some(last)) if page.len() == PAGE_SIZE && limits.has_new() => {
                     let last: String =
                         url::form_urlencoded::byte_serialize(last.as_bytes()).collect();
                     self.request(
                         Method::GET,
-                        &format!("tags/list?n={PAGE}&last={last}"),
+                        &format!("tags/list?n={PAGE_SIZE}&last={last}"),
                         LISTING,
                         "pull",
                     )
                 }
                 (None, _) => {
-                    pages.tell_left_out(&format_args!("{}/{}", self.host, self.path));
+                    limits.log_invalid(&format_args!("{}/{}", self.host, self.path));
                     return Ok(Some(tags));
                 }
             };
         }
     }
-}
-
-fn is_unknown(error: &http::Error) -> bool {
-    is_not_found(error) || error.has_code("NAME_UNKNOWN")
 }

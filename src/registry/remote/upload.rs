@@ -1,45 +1,45 @@
 //! Uploading and mounting blobs.
 //!
-//! Content goes in one request, which is fastest and which every registry can. When that breaks, a
-//! large blob goes on in parts from where the registry says that it got to, so that less is lost
-//! when it breaks again. Registries answer wrong to that in many ways; once one does, the blob is
-//! sent in one request again.
+//! Content is sent in one request, which is fastest and supported by every registry. If that breaks,
+//! a large blob continues in parts at the position that the registry reports, so that the next
+//! failure costs less. Many registries handle parts wrongly; after the first wrong response, the
+//! blob is sent in one request again.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 
 use futures_util::StreamExt;
 
-use super::session::{Session, Status};
-use super::source::Source;
-use super::{RemoteRepository, scope};
+use super::classify::is_not_found;
+use super::content::UploadContent;
+use super::repository::{RemoteRepository, scope};
+use super::session::{UploadSession, UploadStatus};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::{self, Body, Method, RequestKind, StatusCode};
 use crate::model::lock::lock;
 use crate::model::{Descriptor, Host, RepositoryPath};
+use crate::registry::blob::{BlobContent, BlobPut};
 use crate::registry::verify::Verifier;
-use crate::registry::{BlobPut, Reopen};
 
 const START: RequestKind = RequestKind("upload start");
 const UPLOAD: RequestKind = RequestKind("upload");
 
-/// How much a part has at least, in bytes, unless it is the last: what may have to be sent again.
-pub(super) const PART: u64 = 16 * 1024 * 1024;
+/// Size of a part in bytes, except the last. This much may have to be sent again.
+pub(super) const PART_SIZE: u64 = 16 * 1024 * 1024;
 
-/// How often a host may answer that it failed when it was to share a blob: it is not asked again in
-/// that run.
-const MOST_FAILED_MOUNTS: u32 = 2;
+/// Maximum number of failed mounts of a host. After that, the run does not try mounts any more.
+const MAX_FAILED_MOUNTS: u32 = 2;
 
-/// How often hosts failed to share a blob. What they refuse for a reason does not count: it may be
-/// another for another blob.
+/// Number of failed mounts of each host. Rejected mounts do not count, because other blobs may be
+/// accepted.
 #[derive(Default)]
 pub(super) struct FailedMounts(Mutex<HashMap<Host, u32>>);
 
 impl FailedMounts {
-    fn are_too_many(&self, host: &Host) -> bool {
+    fn exceed_limit(&self, host: &Host) -> bool {
         lock(&self.0)
             .get(host)
-            .is_some_and(|count| *count >= MOST_FAILED_MOUNTS)
+            .is_some_and(|count| *count >= MAX_FAILED_MOUNTS)
     }
 
     fn add(&self, host: &Host) {
@@ -47,103 +47,104 @@ impl FailedMounts {
     }
 }
 
-/// A repository of the same host that may have a blob.
-pub(super) struct MountFrom<'a> {
+/// A repository of the same host that may have the blob.
+pub(super) struct MountSource<'a> {
     pub(super) path: &'a RepositoryPath,
     pub(super) failed: &'a FailedMounts,
 }
 
-/// What came of asking the registry to share a blob.
-enum Mount {
+/// Result of a mount request.
+enum MountResult {
     Mounted,
-    /// It wants the content, and opened an upload for it.
-    Upload(Session),
+    /// The registry opened an upload instead.
+    Upload(UploadSession),
     Declined,
 }
 
-/// What a try to upload failed by: it decides whether there is another.
-enum Broken {
-    /// A request.
+/// Failure of an upload attempt.
+enum UploadFailure {
+    /// A request failed; it decides if there is a retry.
     Request(http::Error),
-    /// The registry cannot be sent this blob in parts.
+    /// The registry does not accept this blob in parts.
     Parts(ItemError),
-    /// Something that another try does not change: the content, or what was tried often enough
-    /// already.
+    /// A retry does not help: the content is wrong, or the retries are used up.
     Final(ItemError),
 }
 
-/// How content is sent.
+/// Method of sending the content.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// In one request, and in parts when that breaks.
+enum UploadMethod {
+    /// In one request, and in parts if that breaks.
     Whole,
     Parts,
-    /// In one request, since parts did not work or are not worth it.
+    /// Only in one request: parts did not work, or the blob is too small.
     OnlyWhole,
 }
 
-/// An upload of one blob, over all its tries.
-struct Upload<'a> {
+/// The upload of one blob, with all its attempts.
+struct BlobUpload<'a> {
     repository: RemoteRepository<'a>,
     descriptor: &'a Descriptor,
-    content: &'a dyn Reopen,
-    action: &'a str,
+    content: &'a dyn BlobContent,
+    operation: &'a str,
     verifier: Verifier,
-    /// The size of a part, in bytes.
+    /// Size of a part, in bytes.
     part: u64,
-    /// What is open at the registry.
-    session: Option<Session>,
-    way: Way,
-    /// Where a part was refused because the registry had come to another place.
+    /// Open session at the registry.
+    session: Option<UploadSession>,
+    method: UploadMethod,
+    /// Offset at which a part was rejected because the registry expected another one.
     refused_offset: Option<u64>,
 }
 
 impl RemoteRepository<'_> {
+    /// Mounts a blob, or uploads it.
     pub(super) async fn put_blob(
         &self,
         descriptor: &Descriptor,
-        content: &dyn Reopen,
-        mount_from: Option<MountFrom<'_>>,
+        content: &dyn BlobContent,
+        mount_from: Option<MountSource<'_>>,
         part: u64,
     ) -> Result<BlobPut, ItemError> {
-        let action = format!("upload blob {}", self.blob_name(&descriptor.digest));
+        let operation = format!("upload blob {}", self.blob_name(&descriptor.digest));
         let session = match mount_from {
-            Some(from) => match self.mount(descriptor, &from, &action).await? {
-                Mount::Mounted => return Ok(BlobPut::Mounted),
-                Mount::Upload(session) => Some(session),
-                Mount::Declined => None,
+            Some(from) => match self.mount(descriptor, &from, &operation).await? {
+                MountResult::Mounted => return Ok(BlobPut::Mounted),
+                MountResult::Upload(session) => Some(session),
+                MountResult::Declined => None,
             },
             None => None,
         };
-        let upload = Upload {
+        let upload = BlobUpload {
             repository: *self,
             descriptor,
             content,
-            action: &action,
+            operation: &operation,
             verifier: Verifier::new(descriptor, "the source", part),
             part,
             session,
-            way: if descriptor.size > part {
-                Way::Whole
+            method: if descriptor.size > part {
+                UploadMethod::Whole
             } else {
-                Way::OnlyWhole
+                UploadMethod::OnlyWhole
             },
             refused_offset: None,
         };
         upload.run().await.map(|()| BlobPut::Uploaded)
     }
 
-    /// Asks the registry to share a blob that it holds in another repository. Whatever it has
-    /// against that, an upload does without it, so only what would fail an upload just as well is
-    /// tried again.
+    /// Tries to mount a blob from another repository.
+    ///
+    /// If the registry rejects the mount, the blob is uploaded instead. Only errors that would fail
+    /// an upload too are retried.
     async fn mount(
         &self,
         descriptor: &Descriptor,
-        from: &MountFrom<'_>,
-        action: &str,
-    ) -> Result<Mount, ItemError> {
-        if from.failed.are_too_many(self.host) {
-            return Ok(Mount::Declined);
+        from: &MountSource<'_>,
+        operation: &str,
+    ) -> Result<MountResult, ItemError> {
+        if from.failed.exceed_limit(self.host) {
+            return Ok(MountResult::Declined);
         }
         let from_query: String =
             url::form_urlencoded::byte_serialize(from.path.as_str().as_bytes()).collect();
@@ -151,25 +152,24 @@ impl RemoteRepository<'_> {
             "blobs/uploads/?mount={}&from={from_query}",
             descriptor.digest
         );
-        let mut tries = self
+        let mut retries = self
             .http
             .retries(self.host, START)
-            .map_err(|error| self.failed(action, error))?;
+            .map_err(|error| self.http_error(operation, error))?;
         loop {
             let mut request = self.request(Method::POST, &rest, START, "pull,push");
             request.access.scopes.push(scope(from.path, "pull"));
             match self.http.send_once(request).await {
-                Ok(answer) if answer.status == StatusCode::CREATED => {
-                    self.check_stored(action, &answer, &descriptor.digest)?;
-                    return Ok(Mount::Mounted);
+                Ok(response) if response.status == StatusCode::CREATED => {
+                    self.check_stored(operation, &response, &descriptor.digest)?;
+                    return Ok(MountResult::Mounted);
                 }
-                Ok(answer) => {
-                    return Ok(
-                        Session::opened(self, &answer).map_or(Mount::Declined, Mount::Upload)
-                    );
+                Ok(response) => {
+                    return Ok(UploadSession::opened(self, &response)
+                        .map_or(MountResult::Declined, MountResult::Upload));
                 }
-                Err(error) if is_of_mounting(&error) => {
-                    tracing::debug!(host = %self.host, %error, "mounting was declined");
+                Err(error) if is_about_mounting(&error) => {
+                    tracing::debug!(host = %self.host, %error, "the mount was rejected");
                     if matches!(error, http::Error::TokenServer(_))
                         || error
                             .status()
@@ -177,42 +177,42 @@ impl RemoteRepository<'_> {
                     {
                         from.failed.add(self.host);
                     }
-                    return Ok(Mount::Declined);
+                    return Ok(MountResult::Declined);
                 }
-                Err(error) => tries
+                Err(error) => retries
                     .after(error)
                     .await
-                    .map_err(|error| self.failed(action, error))?,
+                    .map_err(|error| self.http_error(operation, error))?,
             }
         }
     }
 
-    async fn start(&self, action: &str) -> Result<Session, ItemError> {
-        let answer = self
+    async fn start(&self, operation: &str) -> Result<UploadSession, ItemError> {
+        let response = self
             .http
             .send(self.request(Method::POST, "blobs/uploads/", START, "pull,push"))
             .await;
-        let answer = answer.map_err(|error| {
-            if super::is_not_found(&error) {
-                let hint = format!("some registries need the repository {} to be created before anything is pushed to it", self.path);
-                self.failed(action, error).with_optional_hint(Some(hint))
+        let response = response.map_err(|error| {
+            if is_not_found(&error) {
+                let hint = format!("some registries require that the repository {} is created before the first push", self.path);
+                self.http_error(operation, error).with_optional_hint(Some(hint))
             } else {
-                self.failed(action, error)
+                self.http_error(operation, error)
             }
         })?;
-        Session::opened(self, &answer).ok_or_else(|| {
-            self.wrong(
-                action,
+        UploadSession::opened(self, &response).ok_or_else(|| {
+            self.error(
+                operation,
                 ItemErrorKind::Malformed,
-                "the registry opened an upload and did not say where",
+                "the registry opened an upload without a location",
             )
         })
     }
 }
 
-/// Returns whether a failure says something of mounting, or of the token that it alone needs,
-/// rather than of the host or how often it may be asked.
-fn is_of_mounting(error: &http::Error) -> bool {
+/// Returns true if an error is about the mount or its token, and not about the host or its rate
+/// limit.
+fn is_about_mounting(error: &http::Error) -> bool {
     match error {
         http::Error::Refused(refusal) => !matches!(refusal.status.as_u16(), 408 | 429),
         http::Error::Unauthorized { .. } | http::Error::TokenServer(_) => true,
@@ -220,89 +220,92 @@ fn is_of_mounting(error: &http::Error) -> bool {
     }
 }
 
-impl Upload<'_> {
+impl BlobUpload<'_> {
     async fn run(mut self) -> Result<(), ItemError> {
-        let tries = self.repository.http.retries(self.repository.host, UPLOAD);
-        let mut tries = tries.map_err(|error| self.repository.failed(self.action, error))?;
-        let mut logged_in_again = false;
+        let retries = self.repository.http.retries(self.repository.host, UPLOAD);
+        let mut retries =
+            retries.map_err(|error| self.repository.http_error(self.operation, error))?;
+        let mut has_new_token = false;
         let error = loop {
             match self.attempt().await {
                 Ok(()) => return Ok(()),
-                // Nothing of the content was taken yet, and the session is still there.
-                Err(Broken::Request(http::Error::StaleToken { .. })) if !logged_in_again => {
-                    logged_in_again = true;
+                // No content was read yet, and the session still exists.
+                Err(UploadFailure::Request(http::Error::StaleToken { .. })) if !has_new_token => {
+                    has_new_token = true;
                 }
-                Err(Broken::Request(error)) => match self.react(error).await {
+                Err(UploadFailure::Request(error)) => match self.prepare_retry(error).await {
                     Ok(error) => {
-                        if let Err(error) = tries.after(error).await {
-                            break self.repository.failed(self.action, error);
+                        if let Err(error) = retries.after(error).await {
+                            break self.repository.http_error(self.operation, error);
                         }
                     }
                     Err(error) => {
-                        if !tries.pause().await {
+                        if !retries.pause().await {
                             break error;
                         }
                     }
                 },
-                Err(Broken::Parts(error)) => {
-                    self.way = Way::OnlyWhole;
-                    self.give_up().await;
-                    if !tries.pause().await {
+                Err(UploadFailure::Parts(error)) => {
+                    self.method = UploadMethod::OnlyWhole;
+                    self.cancel().await;
+                    if !retries.pause().await {
                         break error;
                     }
                 }
-                Err(Broken::Final(error)) => break error,
+                Err(UploadFailure::Final(error)) => break error,
             }
         };
-        self.give_up().await;
+        self.cancel().await;
         Err(error)
     }
 
-    /// Decides how to go on after a request failed. Returns the failure when it is to be judged by
-    /// itself, and as an error when another try is worth it in any case.
-    async fn react(&mut self, error: http::Error) -> Result<http::Error, ItemError> {
+    /// Chooses the method of the next attempt after a request failed.
+    ///
+    /// Returns `Ok` with the error if the error itself decides about a retry, and `Err` if a retry
+    /// is useful in any case.
+    async fn prepare_retry(&mut self, error: http::Error) -> Result<http::Error, ItemError> {
         if error.is_transient() {
-            match self.way {
-                Way::Whole => self.way = Way::Parts,
-                Way::Parts => {}
-                Way::OnlyWhole => self.give_up().await,
+            match self.method {
+                UploadMethod::Whole => self.method = UploadMethod::Parts,
+                UploadMethod::Parts => {}
+                UploadMethod::OnlyWhole => self.cancel().await,
             }
             return Ok(error);
         }
-        match (error.status(), self.way) {
+        match (error.status(), self.method) {
             (None | Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN), _) => return Ok(error),
-            // Where it wants to go on is asked then.
-            (Some(StatusCode::RANGE_NOT_SATISFIABLE), Way::Parts) => {}
-            (Some(StatusCode::NOT_FOUND), way) => {
-                // It forgot the upload.
+            // The next attempt asks for the expected offset.
+            (Some(StatusCode::RANGE_NOT_SATISFIABLE), UploadMethod::Parts) => {}
+            (Some(StatusCode::NOT_FOUND), method) => {
+                // The session no longer exists.
                 if let Some(session) = self.session.take() {
                     session.forget();
                 }
-                if way == Way::Parts {
-                    self.way = Way::OnlyWhole;
+                if method == UploadMethod::Parts {
+                    self.method = UploadMethod::OnlyWhole;
                 }
             }
-            // What stands before a registry often bounds the size of a request.
-            (Some(StatusCode::PAYLOAD_TOO_LARGE), Way::Whole) => {
-                self.give_up().await;
-                self.way = Way::Parts;
+            // Proxies in front of a registry often limit the size of requests.
+            (Some(StatusCode::PAYLOAD_TOO_LARGE), UploadMethod::Whole) => {
+                self.cancel().await;
+                self.method = UploadMethod::Parts;
             }
-            (Some(_), Way::Parts) => {
-                self.give_up().await;
-                self.way = Way::OnlyWhole;
+            (Some(_), UploadMethod::Parts) => {
+                self.cancel().await;
+                self.method = UploadMethod::OnlyWhole;
             }
-            (Some(_), Way::Whole | Way::OnlyWhole) => return Ok(error),
+            (Some(_), UploadMethod::Whole | UploadMethod::OnlyWhole) => return Ok(error),
         }
-        Err(self.repository.failed(self.action, error))
+        Err(self.repository.http_error(self.operation, error))
     }
 
-    /// Sends what the registry does not have yet, and commits it.
-    async fn attempt(&mut self) -> Result<(), Broken> {
+    /// Sends the content that the registry does not have yet, and commits the blob.
+    async fn attempt(&mut self) -> Result<(), UploadFailure> {
         let mut offset = 0;
-        if self.way == Way::Parts && self.session.is_some() {
+        if self.method == UploadMethod::Parts && self.session.is_some() {
             match self.reached().await? {
                 Some(reached) => offset = reached,
-                // The answer to the last request may be all that was lost.
+                // Possibly only the response to the last request was lost.
                 None if self
                     .repository
                     .has_blob(self.descriptor)
@@ -314,34 +317,34 @@ impl Upload<'_> {
                 None => {}
             }
         }
-        // The content first: an upload that waits for it is closed by some registries.
-        let source = self.open(offset).await.map_err(Broken::Final)?;
+        // Open the content first: some registries close an upload that waits for it.
+        let source = self.open(offset).await.map_err(UploadFailure::Final)?;
         let mut session = match self.session.take() {
             Some(session) => session,
             None => self
                 .repository
-                .start(self.action)
+                .start(self.operation)
                 .await
-                .map_err(Broken::Final)?,
+                .map_err(UploadFailure::Final)?,
         };
         match self.send(&mut session, offset, source.as_ref()).await {
-            Ok(answer) => {
+            Ok(response) => {
                 session.forget();
                 self.repository
-                    .check_stored(self.action, &answer, &self.descriptor.digest)
-                    .map_err(Broken::Final)
+                    .check_stored(self.operation, &response, &self.descriptor.digest)
+                    .map_err(UploadFailure::Final)
             }
             Err(broken) => {
                 self.session = Some(session);
                 Err(source
                     .and_then(|source| source.failure())
-                    .map_or(broken, Broken::Final))
+                    .map_or(broken, UploadFailure::Final))
             }
         }
     }
 
-    /// Returns where the registry wants the upload to go on, or `None` when that has to begin anew.
-    async fn reached(&mut self) -> Result<Option<u64>, Broken> {
+    /// Returns the offset at which the upload continues, or `None` if it must start again.
+    async fn reached(&mut self) -> Result<Option<u64>, UploadFailure> {
         let Some(mut session) = self.session.take() else {
             return Ok(None);
         };
@@ -349,58 +352,58 @@ impl Upload<'_> {
             Ok(status) => status,
             Err(error) => {
                 self.session = Some(session);
-                return Err(Broken::Request(error));
+                return Err(UploadFailure::Request(error));
             }
         };
         let has_parts = session.has_parts;
         match status {
-            Status::Reached(offset)
+            UploadStatus::Reached(offset)
                 if offset <= self.verifier.passed() && self.refused_offset != Some(offset) =>
             {
                 self.session = Some(session);
-                tracing::debug!(host = %self.repository.host, offset, "an upload goes on");
+                tracing::debug!(host = %self.repository.host, offset, "an upload continues");
                 return Ok(Some(offset));
             }
-            Status::Gone => session.forget(),
-            Status::Reached(_) | Status::Unknown => session.cancel().await,
+            UploadStatus::Gone => session.forget(),
+            UploadStatus::Reached(_) | UploadStatus::Unknown => session.cancel().await,
         }
         if has_parts {
-            self.way = Way::OnlyWhole;
+            self.method = UploadMethod::OnlyWhole;
         }
         Ok(None)
     }
 
-    /// Returns the content from `offset` on, or `None` when there is none.
-    async fn open(&self, offset: u64) -> Result<Option<Source>, ItemError> {
+    /// Returns the content from `offset` on, or `None` if there is none.
+    async fn open(&self, offset: u64) -> Result<Option<UploadContent>, ItemError> {
         if offset > 0 && offset == self.descriptor.size {
             return Ok(None);
         }
         let stream = self.content.open(self.verifier.start(offset)).await?;
         let mut stream = self.verifier.read(stream, offset);
         if self.descriptor.size == 0 {
-            // There is nothing to send, so nobody would look whether that is right.
+            // Nothing will be sent, so nothing else verifies that the content is empty.
             return stream.next().await.transpose().map(|_| None);
         }
-        Ok(Some(Source::new(stream)))
+        Ok(Some(UploadContent::new(stream)))
     }
 
-    /// Sends the content from `offset` on, and commits it.
+    /// Sends the content from `offset` on, and commits the blob.
     async fn send(
         &mut self,
-        session: &mut Session,
+        session: &mut UploadSession,
         offset: u64,
-        source: Option<&Source>,
-    ) -> Result<http::Response, Broken> {
+        source: Option<&UploadContent>,
+    ) -> Result<http::Response, UploadFailure> {
         let repository = &self.repository;
         let size = self.descriptor.size;
-        let body = match (source, self.way) {
+        let body = match (source, self.method) {
             (None, _) => Body::Empty,
-            (Some(source), Way::Whole | Way::OnlyWhole) => Body::Stream {
+            (Some(source), UploadMethod::Whole | UploadMethod::OnlyWhole) => Body::Stream {
                 length: size,
                 content: source.part(size),
             },
-            (Some(source), Way::Parts) => {
-                let part = self.part.max(session.minimum);
+            (Some(source), UploadMethod::Parts) => {
+                let part = self.part.max(session.min_part);
                 let mut at = offset;
                 while at < size {
                     let length = part.min(size - at);
@@ -412,36 +415,36 @@ impl Upload<'_> {
                     }) {
                         self.refused_offset = Some(at);
                     }
-                    sent.map_err(Broken::Request)?;
+                    sent.map_err(UploadFailure::Request)?;
                     at += length;
-                    if source.taken() != at - offset {
-                        let detail = "the registry acknowledged content before it was sent";
-                        return Err(Broken::Parts(repository.wrong(
-                            self.action,
+                    if source.sent() != at - offset {
+                        let cause = "the registry acknowledged content before it was sent";
+                        return Err(UploadFailure::Parts(repository.error(
+                            self.operation,
                             ItemErrorKind::Malformed,
-                            detail,
+                            cause,
                         )));
                     }
                 }
                 Body::Empty
             }
         };
-        let answer = session
+        let response = session
             .finish(repository, &self.descriptor.digest, body)
             .await
-            .map_err(Broken::Request)?;
-        if answer.status == StatusCode::ACCEPTED {
-            let detail = "the registry took the content and did not store it";
-            return Err(Broken::Final(repository.wrong(
-                self.action,
+            .map_err(UploadFailure::Request)?;
+        if response.status == StatusCode::ACCEPTED {
+            let cause = "the registry accepted the content but did not store it";
+            return Err(UploadFailure::Final(repository.error(
+                self.operation,
                 ItemErrorKind::Malformed,
-                detail,
+                cause,
             )));
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    async fn give_up(&mut self) {
+    async fn cancel(&mut self) {
         if let Some(session) = self.session.take() {
             session.cancel().await;
         }

@@ -1,9 +1,10 @@
-//! Uploads that break, against a registry that keeps sessions as real ones do, and lies as some do.
+//! Uploads that break, with a registry that keeps sessions, and responds wrongly as some do.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -12,89 +13,93 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::net::TcpListener;
 
+use super::registries::RemoteRegistries;
 use super::tests::{descriptor, repository, shown_as};
-use super::*;
 use crate::credentials::Credential;
+use crate::error::{ItemError, ItemErrorKind};
 use crate::http::Settings;
 use crate::http::testing::{basic, client_with, quick, shown};
+use crate::model::{Digest, Host};
 use crate::registry::InMemory;
+use crate::registry::blob::{BlobContent, BlobPut, BlobStream};
+use crate::registry::store::ImageStore;
 
 const CONTENT: &[u8] = b"some content of a layer that is sent in parts";
-const PART: u64 = 10;
+const PART_SIZE: u64 = 10;
 
-/// What goes wrong with a request.
+/// Fault of a request.
 #[derive(Clone, Copy)]
-enum Fault {
-    /// The connection breaks when so much of the body has arrived; that is kept.
+enum UploadFault {
+    /// The connection breaks after this number of bytes, which are kept.
     Cut(usize),
-    /// The connection breaks in mid-body; nothing of it is kept.
+    /// The connection breaks within the body; nothing of it is kept.
     CutAndDropped,
-    /// The connection breaks when everything is done.
-    AnswerLost,
+    /// The connection breaks before the response.
+    ResponseLost,
     Status(u16),
-    /// All is kept, with a byte that is wrong.
+    /// The body is kept with a wrong byte.
     Garbled,
-    /// The token is not taken any longer.
+    /// The token is rejected from now on.
     TokenExpired,
-    /// There is never an answer.
-    Silence,
+    /// There is no response.
+    Stall,
 }
 
 #[derive(Clone, Copy)]
-enum RangeSaid {
-    True,
+enum ReportedRange {
+    Right,
     Is(&'static str),
 }
 
-/// How a registry behaves.
+/// Behaviour of a registry.
 #[derive(Clone)]
-struct Ways {
-    /// For requests with a method, in their order.
-    faults: VecDeque<(&'static str, Fault)>,
-    range: RangeSaid,
+struct Behaviour {
+    /// Faults of requests with a method, in order.
+    faults: VecDeque<(&'static str, UploadFault)>,
+    range: ReportedRange,
     minimum: Option<u64>,
-    /// Whether an address is only good while the session is where it was when it was given, as with
+    /// True if a location is only valid at the offset that it was returned for, as with
     /// docker-registry 2.8.
-    strict_addresses: bool,
-    absolute_addresses: bool,
+    strict_locations: bool,
+    absolute_locations: bool,
     part_status: u16,
-    asks_for_tokens: bool,
+    requires_tokens: bool,
 }
 
-struct State {
-    ways: Ways,
+struct ServerState {
+    behaviour: Behaviour,
     sessions: Vec<Option<Vec<u8>>>,
     stored: Option<Vec<u8>>,
     lines: Vec<String>,
     token: usize,
 }
 
-struct Server {
+struct UploadServer {
     host: Host,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ServerState>>,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Drop for Server {
+impl Drop for UploadServer {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-fn ways(faults: &[(&'static str, Fault)]) -> Ways {
-    Ways {
+fn behaviour(faults: &[(&'static str, UploadFault)]) -> Behaviour {
+    Behaviour {
         faults: faults.iter().copied().collect(),
-        range: RangeSaid::True,
+        range: ReportedRange::Right,
         minimum: None,
-        strict_addresses: false,
-        absolute_addresses: false,
+        strict_locations: false,
+        absolute_locations: false,
         part_status: 202,
-        asks_for_tokens: false,
+        requires_tokens: false,
     }
 }
 
-impl Server {
-    async fn start(ways: Ways) -> Server {
+impl UploadServer {
+    async fn start(behaviour: Behaviour) -> UploadServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let host: Host = listener
             .local_addr()
@@ -102,8 +107,8 @@ impl Server {
             .to_string()
             .parse()
             .expect("a host");
-        let state = State {
-            ways,
+        let state = ServerState {
+            behaviour,
             sessions: Vec::new(),
             stored: None,
             lines: Vec::new(),
@@ -117,7 +122,7 @@ impl Server {
         });
         let task =
             tokio::spawn(async move { axum::serve(listener, service).await.expect("it serves") });
-        Server { host, state, task }
+        UploadServer { host, state, task }
     }
 
     fn lines(&self) -> Vec<String> {
@@ -128,7 +133,7 @@ impl Server {
         self.state.lock().expect("the lock").stored.clone()
     }
 
-    /// Returns how many sessions were neither finished nor cancelled.
+    /// Returns the number of sessions that were neither finished nor cancelled.
     fn open_sessions(&self) -> usize {
         self.state
             .lock()
@@ -139,8 +144,14 @@ impl Server {
             .count()
     }
 
-    async fn put(&self, content: &dyn Reopen) -> Result<BlobPut, ItemError> {
-        let credential = if self.state.lock().expect("the lock").ways.asks_for_tokens {
+    async fn put(&self, content: &dyn BlobContent) -> Result<BlobPut, ItemError> {
+        let credential = if self
+            .state
+            .lock()
+            .expect("the lock")
+            .behaviour
+            .requires_tokens
+        {
             basic()
         } else {
             Credential::Anonymous
@@ -149,10 +160,9 @@ impl Server {
             stall: Duration::from_millis(100),
             ..quick()
         };
-        let registry = RemoteRegistries {
-            part: PART,
-            ..RemoteRegistries::new(Arc::new(client_with(settings, [&self.host], credential)))
-        };
+        let client = Arc::new(client_with(settings, [&self.host], credential));
+        let mut registry = RemoteRegistries::new(client);
+        registry.part = PART_SIZE;
         registry
             .put_blob(
                 &repository(&self.host, "a"),
@@ -164,24 +174,24 @@ impl Server {
     }
 }
 
-/// Ends the connection without a word.
+/// Closes the connection without a response.
 fn break_connection() -> ! {
     std::panic::resume_unwind(Box::new(()))
 }
 
-async fn read_body(body: Body, most: usize) -> Vec<u8> {
+async fn read_body(body: Body, max: usize) -> Vec<u8> {
     let mut content = Vec::new();
     let mut stream = body.into_data_stream();
-    while content.len() < most
+    while content.len() < max
         && let Some(Ok(chunk)) = stream.next().await
     {
         content.extend(chunk);
     }
-    content.truncate(most);
+    content.truncate(max);
     content
 }
 
-async fn respond(request: Request, state: &Mutex<State>, host: &Host) -> Response {
+async fn respond(request: Request, state: &Mutex<ServerState>, host: &Host) -> Response {
     let (parts, body) = request.into_parts();
     let header = |name: &str| {
         parts
@@ -196,18 +206,18 @@ async fn respond(request: Request, state: &Mutex<State>, host: &Host) -> Respons
         if path == "/token" {
             return format!(r#"{{"token":"t{}"}}"#, state.token).into_response();
         }
-        let fault = match state.ways.faults.front() {
+        let fault = match state.behaviour.faults.front() {
             Some((wanted, fault)) if *wanted == method => Some(*fault),
             _ => None,
         };
         if fault.is_some() {
-            state.ways.faults.pop_front();
+            state.behaviour.faults.pop_front();
         }
-        if matches!(fault, Some(Fault::TokenExpired)) {
+        if matches!(fault, Some(UploadFault::TokenExpired)) {
             state.token += 1;
         }
         let right = header("authorization") == Some(format!("Bearer t{}", state.token));
-        let challenge = state.ways.asks_for_tokens && !right;
+        let challenge = state.behaviour.requires_tokens && !right;
         if !challenge || fault.is_some() {
             let range = header("content-range")
                 .map(|range| format!(" {range}"))
@@ -230,12 +240,12 @@ async fn respond(request: Request, state: &Mutex<State>, host: &Host) -> Respons
             .into_response();
     }
     let mut content = match fault {
-        Some(Fault::Cut(length)) => read_body(body, length).await,
-        Some(Fault::CutAndDropped) => {
+        Some(UploadFault::Cut(length)) => read_body(body, length).await,
+        Some(UploadFault::CutAndDropped) => {
             read_body(body, 1).await;
             break_connection();
         }
-        Some(Fault::Status(status)) => {
+        Some(UploadFault::Status(status)) => {
             read_body(body, usize::MAX).await;
             if status == 404 {
                 state
@@ -249,10 +259,10 @@ async fn respond(request: Request, state: &Mutex<State>, host: &Host) -> Respons
                 .expect("a status")
                 .into_response();
         }
-        Some(Fault::Silence) => std::future::pending().await,
+        Some(UploadFault::Stall) => std::future::pending().await,
         _ => read_body(body, usize::MAX).await,
     };
-    if matches!(fault, Some(Fault::Garbled)) {
+    if matches!(fault, Some(UploadFault::Garbled)) {
         content[0] ^= 1;
     }
     let answer = state.lock().expect("the lock").act(
@@ -263,13 +273,13 @@ async fn respond(request: Request, state: &Mutex<State>, host: &Host) -> Respons
         host,
         fault,
     );
-    if matches!(fault, Some(Fault::Cut(_) | Fault::AnswerLost)) {
+    if matches!(fault, Some(UploadFault::Cut(_) | UploadFault::ResponseLost)) {
         break_connection();
     }
     answer
 }
 
-impl State {
+impl ServerState {
     fn act(
         &mut self,
         method: &str,
@@ -277,11 +287,11 @@ impl State {
         range: Option<String>,
         content: Vec<u8>,
         host: &Host,
-        fault: Option<Fault>,
+        fault: Option<UploadFault>,
     ) -> Response {
-        let ways = self.ways.clone();
+        let behaviour = self.behaviour.clone();
         let location = |index: usize, length: usize| {
-            let base = if ways.absolute_addresses {
+            let base = if behaviour.absolute_locations {
                 format!("http://{host}")
             } else {
                 String::new()
@@ -292,7 +302,7 @@ impl State {
             self.sessions.push(Some(Vec::new()));
             let mut answer =
                 (StatusCode::ACCEPTED, [location(self.sessions.len() - 1, 0)]).into_response();
-            if let Some(minimum) = ways.minimum {
+            if let Some(minimum) = behaviour.minimum {
                 answer
                     .headers_mut()
                     .insert("oci-chunk-min-length", minimum.into());
@@ -311,7 +321,7 @@ impl State {
             return StatusCode::NOT_FOUND.into_response();
         };
         assert!(query.contains("&x=a%2Bb"), "the query was changed: {query}");
-        if ways.strict_addresses && !query.starts_with(&format!("at={}&", session.len())) {
+        if behaviour.strict_locations && !query.starts_with(&format!("at={}&", session.len())) {
             self.sessions[index] = None;
             return StatusCode::NOT_FOUND.into_response();
         }
@@ -332,21 +342,21 @@ impl State {
                     );
                 }
                 session.extend(content);
-                let range = match ways.range {
-                    RangeSaid::True => format!("0-{}", session.len().saturating_sub(1)),
-                    RangeSaid::Is(text) => text.to_owned(),
+                let range = match behaviour.range {
+                    ReportedRange::Right => format!("0-{}", session.len().saturating_sub(1)),
+                    ReportedRange::Is(text) => text.to_owned(),
                 };
                 let status = if method == "GET" {
                     204
                 } else {
-                    ways.part_status
+                    behaviour.part_status
                 };
                 let status = StatusCode::from_u16(status).expect("a status");
                 (status, [location(index, session.len()), ("range", range)]).into_response()
             }
             "PUT" => {
                 session.extend(content);
-                if matches!(fault, Some(Fault::Cut(_))) {
+                if matches!(fault, Some(UploadFault::Cut(_))) {
                     return StatusCode::OK.into_response();
                 }
                 let Some(content) = self.sessions[index].take() else {
@@ -374,14 +384,14 @@ impl State {
     }
 }
 
-/// Content in small pieces that notes where it was opened.
+/// Content in small chunks that records the offsets at which it was opened.
 #[derive(Default)]
-struct Pieces {
+struct ChunkedContent {
     opened: Mutex<Vec<u64>>,
 }
 
 #[async_trait]
-impl Reopen for Pieces {
+impl BlobContent for ChunkedContent {
     async fn open(&self, from_offset: u64) -> Result<BlobStream, ItemError> {
         self.opened.lock().expect("the lock").push(from_offset);
         let rest = &CONTENT[usize::try_from(from_offset).expect("an offset")..];
@@ -392,10 +402,11 @@ impl Reopen for Pieces {
     }
 }
 
-/// Uploads to a registry with these ways, checks that it ends right, and returns the requests.
-async fn uploaded(ways: Ways) -> (Vec<String>, Vec<u64>) {
-    let server = Server::start(ways).await;
-    let content = Pieces::default();
+/// Uploads to a registry with this behaviour, checks the result, and returns the requests and the
+/// offsets at which the content was opened.
+async fn uploaded(behaviour: Behaviour) -> (Vec<String>, Vec<u64>) {
+    let server = UploadServer::start(behaviour).await;
+    let content = ChunkedContent::default();
     let put = tokio::time::timeout(Duration::from_secs(30), server.put(&content))
         .await
         .expect("it ends");
@@ -418,41 +429,41 @@ fn lines(text: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_broken_upload_goes_on_in_parts_where_the_registry_got_to() {
-    for absolute_addresses in [false, true] {
-        let ways = Ways {
-            absolute_addresses,
-            ..ways(&[("PUT", Fault::Cut(23))])
+async fn broken_upload_continues_in_parts_at_the_offset_of_the_registry() {
+    for absolute_locations in [false, true] {
+        let behaviour = Behaviour {
+            absolute_locations,
+            ..behaviour(&[("PUT", UploadFault::Cut(23))])
         };
-        let (requests, opened) = uploaded(ways).await;
+        let (requests, opened) = uploaded(behaviour).await;
         assert_eq!(
             requests,
             lines("POST, PUT 0, GET 0, PATCH 0 23-32, PATCH 0 33-42, PATCH 0 43-44, PUT 0")
         );
-        assert_eq!(opened, [0, 20], "no more than a part is read again");
+        assert_eq!(opened, [0, 20], "at most one part is read again");
     }
 }
 
 #[tokio::test]
-async fn everything_that_can_pass_goes_on_in_parts() {
+async fn upload_continues_in_parts_after_temporary_errors() {
     for fault in [
-        Fault::CutAndDropped,
-        Fault::Status(500),
-        Fault::Status(503),
-        Fault::Status(429),
-        Fault::Silence,
+        UploadFault::CutAndDropped,
+        UploadFault::Status(500),
+        UploadFault::Status(503),
+        UploadFault::Status(429),
+        UploadFault::Stall,
     ] {
-        let (requests, _) = uploaded(ways(&[("PUT", fault)])).await;
+        let (requests, _) = uploaded(behaviour(&[("PUT", fault)])).await;
         assert_eq!(requests[..4], lines("POST, PUT 0, GET 0, PATCH 0 0-9"));
     }
 }
 
 #[tokio::test]
-async fn a_broken_part_is_sent_again_from_where_it_got_to() {
-    let (requests, opened) = uploaded(ways(&[
-        ("PUT", Fault::Cut(3)),
-        ("PATCH", Fault::Cut(6)),
-        ("PATCH", Fault::CutAndDropped),
+async fn broken_part_is_sent_again_from_its_offset() {
+    let (requests, opened) = uploaded(behaviour(&[
+        ("PUT", UploadFault::Cut(3)),
+        ("PATCH", UploadFault::Cut(6)),
+        ("PATCH", UploadFault::CutAndDropped),
     ]))
     .await;
     assert_eq!(
@@ -465,10 +476,10 @@ async fn a_broken_part_is_sent_again_from_where_it_got_to() {
 }
 
 #[tokio::test]
-async fn a_status_that_cannot_be_told_now_is_asked_for_again() {
-    let (requests, _) = uploaded(ways(&[
-        ("PUT", Fault::Cut(40)),
-        ("GET", Fault::Status(503)),
+async fn upload_status_is_retried() {
+    let (requests, _) = uploaded(behaviour(&[
+        ("PUT", UploadFault::Cut(40)),
+        ("GET", UploadFault::Status(503)),
     ]))
     .await;
     assert_eq!(
@@ -478,69 +489,77 @@ async fn a_status_that_cannot_be_told_now_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn parts_have_the_least_size_that_the_registry_wants() {
-    let ways = Ways {
+async fn parts_have_the_minimum_size_of_the_registry() {
+    let behaviour = Behaviour {
         minimum: Some(17),
-        ..ways(&[("PUT", Fault::Cut(5))])
+        ..behaviour(&[("PUT", UploadFault::Cut(5))])
     };
     assert_eq!(
-        uploaded(ways).await.0,
+        uploaded(behaviour).await.0,
         lines("POST, PUT 0, GET 0, PATCH 0 5-21, PATCH 0 22-38, PATCH 0 39-44, PUT 0")
     );
 }
 
 #[tokio::test]
-async fn parts_are_acknowledged_in_several_ways() {
+async fn parts_are_accepted_with_several_statuses() {
     for part_status in [200, 201, 202, 204] {
-        let ways = Ways {
+        let behaviour = Behaviour {
             part_status,
-            ..ways(&[("PUT", Fault::Cut(30))])
+            ..behaviour(&[("PUT", UploadFault::Cut(30))])
         };
         assert_eq!(
-            uploaded(ways).await.0,
+            uploaded(behaviour).await.0,
             lines("POST, PUT 0, GET 0, PATCH 0 30-39, PATCH 0 40-44, PUT 0")
         );
     }
 }
 
 #[tokio::test]
-async fn a_session_that_is_gone_is_begun_anew_in_parts_and_then_only_whole() {
-    let ways = |faults| Ways {
-        strict_addresses: true,
-        ..ways(faults)
+async fn lost_session_is_started_again_in_parts_and_then_in_one_request() {
+    let behaviour = |faults| Behaviour {
+        strict_locations: true,
+        ..behaviour(faults)
     };
-    let (requests, _) = uploaded(ways(&[("PUT", Fault::Cut(23))])).await;
+    let (requests, _) = uploaded(behaviour(&[("PUT", UploadFault::Cut(23))])).await;
     assert_eq!(
         requests[..6],
         lines("POST, PUT 0, GET 0, HEAD, POST, PATCH 1 0-9")
     );
-    let (requests, _) = uploaded(ways(&[("PUT", Fault::Cut(23)), ("PATCH", Fault::Cut(3))])).await;
+    let (requests, _) = uploaded(behaviour(&[
+        ("PUT", UploadFault::Cut(23)),
+        ("PATCH", UploadFault::Cut(3)),
+    ]))
+    .await;
     assert_eq!(
         requests,
         lines("POST, PUT 0, GET 0, HEAD, POST, PATCH 1 0-9, GET 1, HEAD, POST, PUT 2")
     );
-    // It vanishes between two parts, or before the content is sent at all.
-    let (requests, _) = uploaded(ways(&[
-        ("PUT", Fault::Cut(23)),
-        ("PATCH", Fault::Status(404)),
+    // The session is lost between two parts, or before the content is sent.
+    let (requests, _) = uploaded(behaviour(&[
+        ("PUT", UploadFault::Cut(23)),
+        ("PATCH", UploadFault::Status(404)),
     ]))
     .await;
     assert_eq!(requests[5..], lines("PATCH 1 0-9, POST, PUT 2"));
     assert_eq!(
-        uploaded(ways(&[("PUT", Fault::Status(404))])).await.0,
+        uploaded(behaviour(&[("PUT", UploadFault::Status(404))]))
+            .await
+            .0,
         lines("POST, PUT 0, POST, PUT 1")
     );
 }
 
 #[tokio::test]
-async fn a_lost_answer_does_not_cost_another_upload() {
+async fn lost_response_does_not_cause_another_upload() {
     assert_eq!(
-        uploaded(ways(&[("PUT", Fault::AnswerLost)])).await.0,
+        uploaded(behaviour(&[("PUT", UploadFault::ResponseLost)]))
+            .await
+            .0,
         lines("POST, PUT 0, GET 0, HEAD")
     );
-    let (requests, opened) = uploaded(ways(&[
-        ("PUT", Fault::Cut(44)),
-        ("PATCH", Fault::AnswerLost),
+    let (requests, opened) = uploaded(behaviour(&[
+        ("PUT", UploadFault::Cut(44)),
+        ("PATCH", UploadFault::ResponseLost),
     ]))
     .await;
     assert_eq!(
@@ -551,12 +570,11 @@ async fn a_lost_answer_does_not_cost_another_upload() {
 }
 
 #[tokio::test]
-async fn ranges_that_lie_end_in_one_request() {
-    // What was not sent entirely, more than there is, nothing that can be read, and a value that
-    // stands still.
-    let (requests, _) = uploaded(Ways {
-        range: RangeSaid::Is("0-44"),
-        ..ways(&[("PUT", Fault::Cut(23))])
+async fn wrong_ranges_lead_to_an_upload_in_one_request() {
+    // Bytes that were not sent completely, too many bytes, invalid text, and a constant range.
+    let (requests, _) = uploaded(Behaviour {
+        range: ReportedRange::Is("0-44"),
+        ..behaviour(&[("PUT", UploadFault::Cut(23))])
     })
     .await;
     assert_eq!(
@@ -564,11 +582,11 @@ async fn ranges_that_lie_end_in_one_request() {
         lines("POST, PUT 0, GET 0, PUT 0, DELETE 0, POST, PUT 1")
     );
     for range in ["0-99999", "0-18446744073709551615", "7-9", "", "nonsense"] {
-        let ways = Ways {
-            range: RangeSaid::Is(range),
-            ..ways(&[("PUT", Fault::Cut(23))])
+        let behaviour = Behaviour {
+            range: ReportedRange::Is(range),
+            ..behaviour(&[("PUT", UploadFault::Cut(23))])
         };
-        let (requests, _) = uploaded(ways).await;
+        let (requests, _) = uploaded(behaviour).await;
         assert_eq!(
             requests[..6],
             lines("POST, PUT 0, GET 0, DELETE 0, HEAD, POST"),
@@ -576,11 +594,11 @@ async fn ranges_that_lie_end_in_one_request() {
         );
     }
     for range in ["0-9", "bytes=0-9", "0-0"] {
-        let ways = Ways {
-            range: RangeSaid::Is(range),
-            ..ways(&[("PUT", Fault::Cut(23))])
+        let behaviour = Behaviour {
+            range: ReportedRange::Is(range),
+            ..behaviour(&[("PUT", UploadFault::Cut(23))])
         };
-        let (requests, _) = uploaded(ways).await;
+        let (requests, _) = uploaded(behaviour).await;
         assert_eq!(requests.len(), 9, "{requests:?}");
         assert_eq!(
             requests[4..],
@@ -591,11 +609,11 @@ async fn ranges_that_lie_end_in_one_request() {
 }
 
 #[tokio::test]
-async fn a_registry_that_refuses_parts_gets_the_whole() {
+async fn rejected_parts_lead_to_an_upload_in_one_request() {
     for status in [400, 405, 413, 422, 501] {
-        let (requests, _) = uploaded(ways(&[
-            ("PUT", Fault::Cut(23)),
-            ("PATCH", Fault::Status(status)),
+        let (requests, _) = uploaded(behaviour(&[
+            ("PUT", UploadFault::Cut(23)),
+            ("PATCH", UploadFault::Status(status)),
         ]))
         .await;
         assert_eq!(
@@ -607,47 +625,53 @@ async fn a_registry_that_refuses_parts_gets_the_whole() {
 }
 
 #[tokio::test]
-async fn parts_that_were_put_together_wrong_are_sent_as_a_whole() {
-    let (requests, _) = uploaded(ways(&[("PUT", Fault::Cut(23)), ("PATCH", Fault::Garbled)])).await;
+async fn wrongly_joined_parts_lead_to_an_upload_in_one_request() {
+    let (requests, _) = uploaded(behaviour(&[
+        ("PUT", UploadFault::Cut(23)),
+        ("PATCH", UploadFault::Garbled),
+    ]))
+    .await;
     assert_eq!(requests[6..], lines("PUT 0, DELETE 0, POST, PUT 1"));
 }
 
 #[tokio::test]
-async fn a_request_that_is_too_large_is_sent_in_parts() {
-    let (requests, _) = uploaded(ways(&[("PUT", Fault::Status(413))])).await;
+async fn request_that_is_too_large_is_sent_in_parts() {
+    let (requests, _) = uploaded(behaviour(&[("PUT", UploadFault::Status(413))])).await;
     assert_eq!(
         requests[..5],
         lines("POST, PUT 0, DELETE 0, POST, PATCH 1 0-9")
     );
-    let server = Server::start(ways(&[
-        ("PUT", Fault::Status(413)),
-        ("PATCH", Fault::Status(413)),
-        ("PUT", Fault::Status(413)),
+    let server = UploadServer::start(behaviour(&[
+        ("PUT", UploadFault::Status(413)),
+        ("PATCH", UploadFault::Status(413)),
+        ("PUT", UploadFault::Status(413)),
     ]))
     .await;
     shown_as(
         ItemErrorKind::Refused,
         &server
-            .put(&Pieces::default())
+            .put(&ChunkedContent::default())
             .await
-            .expect_err("nothing helps"),
+            .expect_err("it is always rejected"),
     );
     assert_eq!(server.open_sessions(), 0);
 }
 
 #[tokio::test]
-async fn a_token_that_expires_within_an_upload_costs_no_session() {
-    let ways = |faults| Ways {
-        asks_for_tokens: true,
-        ..ways(faults)
+async fn expired_token_does_not_end_the_session() {
+    let behaviour = |faults| Behaviour {
+        requires_tokens: true,
+        ..behaviour(faults)
     };
     assert_eq!(
-        uploaded(ways(&[("PUT", Fault::TokenExpired)])).await.0,
+        uploaded(behaviour(&[("PUT", UploadFault::TokenExpired)]))
+            .await
+            .0,
         lines("POST, PUT 0, PUT 0")
     );
-    let (requests, opened) = uploaded(ways(&[
-        ("PUT", Fault::Cut(23)),
-        ("PATCH", Fault::TokenExpired),
+    let (requests, opened) = uploaded(behaviour(&[
+        ("PUT", UploadFault::Cut(23)),
+        ("PATCH", UploadFault::TokenExpired),
     ]))
     .await;
     assert_eq!(
@@ -657,28 +681,28 @@ async fn a_token_that_expires_within_an_upload_costs_no_session() {
         )
     );
     assert_eq!(opened, [0, 20, 20]);
-    let server = Server::start(ways(&[
-        ("PUT", Fault::TokenExpired),
-        ("PUT", Fault::TokenExpired),
+    let server = UploadServer::start(behaviour(&[
+        ("PUT", UploadFault::TokenExpired),
+        ("PUT", UploadFault::TokenExpired),
     ]))
     .await;
     let error = server
-        .put(&Pieces::default())
+        .put(&ChunkedContent::default())
         .await
-        .expect_err("it is refused twice");
+        .expect_err("it is rejected twice");
     shown_as(ItemErrorKind::Unauthorized, &error);
     assert_eq!(server.open_sessions(), 0);
 }
 
 #[tokio::test]
-async fn a_blob_is_tried_five_times_in_all_and_then_cancelled() {
-    let faults: Vec<_> = std::iter::once(("PUT", Fault::Cut(1)))
-        .chain([("PATCH", Fault::Cut(1)); 9])
+async fn upload_is_attempted_five_times_and_then_cancelled() {
+    let faults: Vec<_> = std::iter::once(("PUT", UploadFault::Cut(1)))
+        .chain([("PATCH", UploadFault::Cut(1)); 9])
         .collect();
-    let server = Server::start(ways(&faults)).await;
+    let server = UploadServer::start(behaviour(&faults)).await;
     let error = shown(
         &server
-            .put(&Pieces::default())
+            .put(&ChunkedContent::default())
             .await
             .expect_err("it always breaks"),
     );
@@ -699,19 +723,19 @@ async fn a_blob_is_tried_five_times_in_all_and_then_cancelled() {
         (requests.last().map(String::as_str), server.open_sessions()),
         (Some("DELETE 0"), 0)
     );
-    let server = Server::start(ways(&[("PUT", Fault::Status(404)); 9])).await;
+    let server = UploadServer::start(behaviour(&[("PUT", UploadFault::Status(404)); 9])).await;
     server
-        .put(&Pieces::default())
+        .put(&ChunkedContent::default())
         .await
-        .expect_err("it always vanishes");
+        .expect_err("the session is always lost");
     assert_eq!(server.lines().len(), 10);
 }
 
-/// Content that is another one when it is opened again.
-struct Changing(Mutex<Vec<Vec<u8>>>);
+/// Content that changes when it is opened again.
+struct ChangingContent(Mutex<Vec<Vec<u8>>>);
 
 #[async_trait]
-impl Reopen for Changing {
+impl BlobContent for ChangingContent {
     async fn open(&self, from_offset: u64) -> Result<BlobStream, ItemError> {
         let content = self.0.lock().expect("the lock").remove(0);
         InMemory(content.into()).open(from_offset).await
@@ -722,8 +746,8 @@ impl Reopen for Changing {
 async fn content_that_changes_is_never_committed() {
     let mut other = CONTENT.to_vec();
     other[30] ^= 1;
-    let server = Server::start(ways(&[("PUT", Fault::Cut(23))])).await;
-    let content = Changing(Mutex::new(vec![CONTENT.to_vec(), other]));
+    let server = UploadServer::start(behaviour(&[("PUT", UploadFault::Cut(23))])).await;
+    let content = ChangingContent(Mutex::new(vec![CONTENT.to_vec(), other]));
     let error = server.put(&content).await.expect_err("it changed");
     shown_as(ItemErrorKind::Corrupt, &error);
     let requests = server.lines();
@@ -745,15 +769,15 @@ async fn content_that_changes_is_never_committed() {
 }
 
 #[tokio::test]
-async fn an_upload_whose_run_is_stopped_is_cancelled() {
+async fn dropped_upload_is_cancelled() {
     for faults in [
-        &[("PUT", Fault::Silence)][..],
-        &[("PUT", Fault::Cut(5)), ("PATCH", Fault::Silence)],
+        &[("PUT", UploadFault::Stall)][..],
+        &[("PUT", UploadFault::Cut(5)), ("PATCH", UploadFault::Stall)],
     ] {
-        let server = Server::start(ways(faults)).await;
+        let server = UploadServer::start(behaviour(faults)).await;
         let wanted = faults.len() * 2;
         {
-            let content = Pieces::default();
+            let content = ChunkedContent::default();
             let mut put = std::pin::pin!(server.put(&content));
             while server.lines().len() < wanted {
                 drop(tokio::time::timeout(Duration::from_millis(5), &mut put).await);

@@ -11,7 +11,7 @@ use crate::model::{Algorithm, BuildRecord, Clock, ImageReference, Manifest, Vari
 use crate::packages::memory::{MemoryFiles, StoreCall};
 use crate::packages::{Prefix, ReadOnlyFiles, RecordSet, RecordStore, Records, UnreadableFile};
 use crate::registry::ImageStore;
-use crate::registry::memory::{Fault, MemoryPlace, Operation};
+use crate::registry::memory::{MemoryStore, StoreFault, StoreOperation};
 use crate::steps::Mode;
 use crate::steps::shard::Only;
 
@@ -133,8 +133,8 @@ fn keep_keeps_the_newest_records_by_time_then_version() {
 }
 
 /// Returns a registry with these images.
-async fn registry(images: &[&str]) -> Arc<MemoryPlace> {
-    let place = Arc::new(MemoryPlace::default());
+async fn registry(images: &[&str]) -> Arc<MemoryStore> {
+    let place = Arc::new(MemoryStore::default());
     for name in images {
         let named = image(&format!("r.example/{name}"));
         let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
@@ -166,7 +166,7 @@ async fn image_is_missing_only_if_its_repository_is_listed() {
     );
     assert!(plan(&world, None, None).unknown.is_empty());
 
-    for operation in [Operation::Tags, Operation::Resolve] {
+    for operation in [StoreOperation::Tags, StoreOperation::Resolve] {
         for kind in [
             ItemErrorKind::Unauthorized,
             ItemErrorKind::Forbidden,
@@ -174,8 +174,9 @@ async fn image_is_missing_only_if_its_repository_is_listed() {
             ItemErrorKind::ServerError,
         ] {
             let place = registry(&["apps/web:1.1"]).await;
-            place
-                .fail_when(move |call| (call.operation == operation).then_some(Fault::Error(kind)));
+            place.fail_when(move |call| {
+                (call.operation == operation).then_some(StoreFault::Error(kind))
+            });
             let world = observe(reading(), Some("team/web"), Some(&place.stores())).await;
             assert_eq!(removals(&world, None, None), [], "{operation:?} {kind:?}");
             assert!(!plan(&world, None, Some("team/web")).unknown.is_empty());
@@ -210,7 +211,7 @@ async fn failed_deletion_does_not_stop_the_others_and_dry_run_deletes_nothing() 
         ..World::default()
     };
     let planned = plan(&world, Some(0), None);
-    let (never, images) = (CancellationToken::new(), Arc::new(MemoryPlace::default()));
+    let (never, images) = (CancellationToken::new(), Arc::new(MemoryStore::default()));
     let purge = PurgeExecution {
         records: &records,
         stores: &images.stores(),

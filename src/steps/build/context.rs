@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::dockerfile::patterns::Ignore;
-use crate::dockerfile::{Listed, ListedKind, Selection};
+use crate::dockerfile::patterns::DockerIgnore;
+use crate::dockerfile::{ContextFile, ContextFileKind, ContextSelection};
 use crate::model::{Algorithm, Digest, Hasher};
 use crate::template::MAX_TEXT_SIZE;
 
@@ -78,7 +78,7 @@ pub(super) fn read_template(path: &Path) -> Result<String, FolderError> {
 /// A folder as it was listed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Folder {
-    pub(super) files: Vec<Listed>,
+    pub(super) files: Vec<ContextFile>,
     /// The text of its `.dockerignore`.
     pub(super) ignore: Option<String>,
 }
@@ -99,7 +99,7 @@ fn list_up_to(folder: &Path, most: usize) -> Result<Folder, FolderError> {
     // Rules that are wrong are told with the Dockerfile.
     let rules = ignore
         .as_deref()
-        .and_then(|text| Ignore::parse(text).ok())
+        .and_then(|text| DockerIgnore::parse(text).ok())
         .unwrap_or_default();
     let mut files = Vec::new();
     let mut directories = vec![PathBuf::new()];
@@ -112,7 +112,7 @@ fn list_up_to(folder: &Path, most: usize) -> Result<Folder, FolderError> {
                 directory.join(entry.file_name()),
                 entry.file_type().map_err(unreadable)?,
             );
-            let is_left_out = path.to_str().is_some_and(|path| rules.leaves_out(path));
+            let is_left_out = path.to_str().is_some_and(|path| rules.excludes(path));
             if kind.is_dir() {
                 if !is_left_out || rules.has_exceptions() {
                     directories.push(path);
@@ -122,12 +122,12 @@ fn list_up_to(folder: &Path, most: usize) -> Result<Folder, FolderError> {
                     .to_str()
                     .ok_or_else(|| FolderError::NotText(folder.join(&path)))?
                     .to_owned();
-                files.push(Listed {
+                files.push(ContextFile {
                     path: text,
                     kind: if kind.is_file() {
-                        ListedKind::File
+                        ContextFileKind::File
                     } else {
-                        ListedKind::Link
+                        ContextFileKind::Link
                     },
                 });
             }
@@ -144,13 +144,13 @@ fn list_up_to(folder: &Path, most: usize) -> Result<Folder, FolderError> {
 /// among them: what it makes counts.
 pub(super) fn digests(
     folder: &Path,
-    listed: &[Listed],
-    read: &Selection,
+    listed: &[ContextFile],
+    read: &ContextSelection,
     template: &str,
 ) -> Result<Vec<FileDigest>, FolderError> {
-    let is_read = |listed: &&Listed| match read {
-        Selection::Whole => listed.path != template,
-        Selection::Some(paths) => paths.binary_search(&listed.path).is_ok(),
+    let is_read = |listed: &&ContextFile| match read {
+        ContextSelection::All => listed.path != template,
+        ContextSelection::Files(paths) => paths.binary_search(&listed.path).is_ok(),
     };
     listed
         .iter()
@@ -159,11 +159,11 @@ pub(super) fn digests(
         .collect()
 }
 
-fn digest(folder: &Path, listed: &Listed) -> Result<FileDigest, FolderError> {
+fn digest(folder: &Path, listed: &ContextFile) -> Result<FileDigest, FolderError> {
     let whole = folder.join(&listed.path);
     let unreadable = |error| FolderError::Unreadable(whole.clone(), error);
     let (kind, digest) = match listed.kind {
-        ListedKind::Link => {
+        ContextFileKind::Link => {
             let target = fs::read_link(&whole).map_err(unreadable)?;
             (
                 "link",
@@ -173,7 +173,7 @@ fn digest(folder: &Path, listed: &Listed) -> Result<FileDigest, FolderError> {
                     .to_owned(),
             )
         }
-        ListedKind::File => {
+        ContextFileKind::File => {
             let mode = fs::metadata(&whole)
                 .map_err(unreadable)?
                 .permissions()
@@ -225,7 +225,7 @@ mod tests {
             fs::write(directory.path().join(".dockerignore"), ignore).expect("a file");
             list(directory.path()).expect("a folder").files
         };
-        let names = |files: &[Listed]| {
+        let names = |files: &[ContextFile]| {
             files
                 .iter()
                 .map(|file| file.path.clone())
@@ -240,7 +240,7 @@ mod tests {
         let digested = digests(
             directory.path(),
             &files,
-            &Selection::Whole,
+            &ContextSelection::All,
             "Dockerfile.tmpl",
         )
         .expect("digests");

@@ -319,7 +319,7 @@ impl Run<'_> {
             created: occasion.created,
         };
         let mut built = engine.build(&request).await;
-        if built.as_ref().is_err_and(|error| error.takes_execution)
+        if built.as_ref().is_err_and(|error| error.requires_execution)
             && self.build.engine == EngineChoice::Auto
         {
             // Seen in the base only: a program builds it where the choice is free.

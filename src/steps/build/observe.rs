@@ -11,12 +11,15 @@ use super::identity::{Identity, identities};
 use super::labels::inputs;
 use super::render::{Filling, Template, dockerfile};
 use crate::config::{BuildConfig, BuildImage, Config, SortBy, SyncEntry, TagSelection};
-use crate::dockerfile::{Building, DockerfileError, Refusal, context_files, other_base, refusal};
+use crate::dockerfile::{
+    BuildParameters, DockerfileError, UnsupportedInstruction, context_files, different_base,
+    first_unsupported,
+};
 use crate::error::ItemError;
 use crate::model::labels;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
-use crate::registry::{ImageStores, TagSeen};
+use crate::registry::{ImageStores, ListedTag};
 use crate::steps::image::read_facts;
 use crate::steps::sync::newest;
 
@@ -55,7 +58,7 @@ pub struct Draft {
     /// The digest of all of it.
     pub inputs: Digest,
     /// What only an engine that executes can do, with its line.
-    pub needs_execution: Option<Refusal>,
+    pub needs_execution: Option<UnsupportedInstruction>,
 }
 
 /// Why an image cannot be made of its folder.
@@ -192,7 +195,7 @@ pub fn ranks_by_push(entry: &SyncEntry) -> bool {
 }
 
 /// Returns the newest of the tags in the listing of a mirror that its entry selects.
-pub fn newest_listed(entry: &SyncEntry, listing: &[TagSeen]) -> Result<Tag, ItemError> {
+pub fn newest_listed(entry: &SyncEntry, listing: &[ListedTag]) -> Result<Tag, ItemError> {
     let pattern = match &entry.selection {
         TagSelection::Fixed(tag) => return Ok(tag.clone()),
         TagSelection::Pattern(pattern) => pattern,
@@ -316,17 +319,18 @@ async fn draft(
     };
     let path = image.folder.clone();
     let folder = blocking(move || list(&path)).await?;
-    let building = Building {
+    let building = BuildParameters {
         arguments: &image.args,
         platforms: &image.platforms,
     };
     let read = context_files(&blank, building, &folder.files, folder.ignore.as_deref())
         .map_err(|error| wrong(&error))?;
-    let needs_execution = match refusal(&blank, &image.args).map_err(|error| wrong(&error))? {
-        // With the blanks filled in it may be understood; the engine looks at it again.
-        None => other_base(&blank, &image.args, &identity.base_reference()).unwrap_or(None),
-        refusal => refusal,
-    };
+    let needs_execution =
+        match first_unsupported(&blank, &image.args).map_err(|error| wrong(&error))? {
+            // With the blanks filled in it may be understood; the engine looks at it again.
+            None => different_base(&blank, &image.args, &identity.base_reference()).unwrap_or(None),
+            refusal => refusal,
+        };
     let (path, template_path) = (image.folder.clone(), image.template.clone());
     let files = blocking(move || digests(&path, &folder.files, &read, &template_path)).await?;
     let inputs = inputs(image, identity, &blank, &files, &config.directory);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::identity::{Identity, order};
 use super::observe::{Draft, DraftError, Published, Seen, World};
 use crate::config::{BuildConfig, EngineChoice, OnBaseChange, ProvenanceMode};
-use crate::dockerfile::Refusal;
+use crate::dockerfile::UnsupportedInstruction;
 use crate::engines::EngineName;
 use crate::error::ItemError;
 use crate::model::{Digest, Tag};
@@ -228,9 +228,9 @@ impl Case<'_> {
             EngineChoice::Podman => EngineName::Podman,
         };
         match (named, &self.draft.needs_execution) {
-            (EngineName::Native, Some(Refusal { line, what })) => {
+            (EngineName::Native, Some(UnsupportedInstruction { line, instruction })) => {
                 let cause = format!(
-                    "{}:{line}: the engine `native` does not build {what}",
+                    "{}:{line}: the engine `native` does not support {instruction}",
                     self.draft.template_name
                 );
                 Err(ItemError::other(cause).with_hint(

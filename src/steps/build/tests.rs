@@ -12,21 +12,21 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::command::RefusingRunner;
 use crate::config::{BuildConfig, Config};
-use crate::engines::{BuildRequest, Built, Engine as BuildEngine, EngineError, EngineName};
+use crate::engines::{BuildOutcome, BuildRequest, Engine as BuildEngine, EngineError, EngineName};
 use crate::error::Exit;
 use crate::hooks::HookRunner;
 use crate::model::media_type;
 use crate::model::{
     Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
 };
-use crate::registry::memory::MemoryPlace;
+use crate::registry::memory::MemoryStore;
 use crate::registry::{ImageSource, ImageStore, InMemory};
 use crate::steps::Mode;
 
 /// An engine that pushes an image of nothing but its labels.
 struct Labelling {
     name: EngineName,
-    store: Arc<MemoryPlace>,
+    store: Arc<MemoryStore>,
     built: Mutex<Vec<BuildRequest>>,
     fails_for: Option<&'static str>,
 }
@@ -41,10 +41,10 @@ impl BuildEngine for Labelling {
         Ok(String::new())
     }
 
-    async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
+    async fn build(&self, request: &BuildRequest) -> Result<BuildOutcome, EngineError> {
         if self.name == EngineName::Native && request.arguments.contains_key("TRIGGERS") {
             return Err(EngineError {
-                takes_execution: true,
+                requires_execution: true,
                 ..EngineError::new(self.name, "the base has ONBUILD")
             });
         }
@@ -66,7 +66,7 @@ impl BuildEngine for Labelling {
             &content.to_string(),
         )
         .await;
-        Ok(Built {
+        Ok(BuildOutcome {
             digest,
             warnings: Vec::new(),
         })
@@ -74,7 +74,7 @@ impl BuildEngine for Labelling {
 }
 
 /// Puts an image of one configuration at `repository` and returns its digest.
-async fn publish(store: &MemoryPlace, repository: &Repository, tag: &str, content: &str) -> Digest {
+async fn publish(store: &MemoryStore, repository: &Repository, tag: &str, content: &str) -> Digest {
     let config = Descriptor::new(
         media_type::OCI_CONFIG,
         Digest::sha256(content.as_bytes()),
@@ -103,7 +103,7 @@ async fn publish(store: &MemoryPlace, repository: &Repository, tag: &str, conten
 /// A folder of templates, a place with mirrors, and what builds.
 struct World {
     directory: tempfile::TempDir,
-    store: Arc<MemoryPlace>,
+    store: Arc<MemoryStore>,
     engine: Arc<Labelling>,
     /// One that executes.
     program: Option<Arc<Labelling>>,
@@ -122,7 +122,7 @@ impl World {
     }
 
     async fn failing_for(fails_for: Option<&'static str>) -> World {
-        let store = Arc::new(MemoryPlace::default());
+        let store = Arc::new(MemoryStore::default());
         let engine = Arc::new(Labelling {
             name: EngineName::Native,
             store: Arc::clone(&store),
@@ -504,7 +504,7 @@ async fn what_is_not_there_is_said_with_what_to_do() {
     assert_eq!(
         outcomes(&native),
         [
-            "bases/alpine:3.21.3-core1.0.0 failed: images/alpine/Dockerfile.tmpl:3: the engine `native` does not build RUN"
+            "bases/alpine:3.21.3-core1.0.0 failed: images/alpine/Dockerfile.tmpl:3: the engine `native` does not support RUN"
         ]
     );
     let auto = world.run(&world.config(ALPINE), Mode::Apply, false).await;
@@ -516,7 +516,7 @@ async fn what_is_not_there_is_said_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn where_the_base_takes_execution_a_program_builds_if_the_choice_is_free() {
+async fn where_the_base_requires_execution_a_program_builds_if_the_choice_is_free() {
     let mut world = World::new().await;
     let program = Labelling {
         name: EngineName::Buildah,
@@ -1001,8 +1001,8 @@ async fn a_template_on_another_image_is_not_built_natively() {
             false,
         )
         .await;
-    let cause = "images/alpine/Dockerfile.tmpl:1: the engine `native` does not build FROM r.example/mirrors/alpine:3.20.9, which is not \
-                 the base r.example/mirrors/alpine:3.21.3";
+    let cause = "images/alpine/Dockerfile.tmpl:1: the engine `native` does not support FROM r.example/mirrors/alpine:3.20.9, which is not \
+                 the base image r.example/mirrors/alpine:3.21.3";
     assert_eq!(
         outcomes(&native),
         [format!("bases/alpine:3.21.3-core1.0.0 failed: {cause}")]

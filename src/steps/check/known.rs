@@ -7,7 +7,7 @@ use crate::eol::EolTable;
 use crate::model::eol::{Calendar, EolAssessment};
 use crate::model::inventory::InventoryUser;
 use crate::model::{Digest, ImageReference, Inventory, Repository, Tag, TagVersion};
-use crate::registry::TagSeen;
+use crate::registry::ListedTag;
 use crate::steps::eol::{EolAssessor, Versions, products_of_image, version};
 
 /// Source of the known bases.
@@ -255,7 +255,7 @@ fn render(format: &str, values: &[(&str, &str)]) -> Option<String> {
 
 impl KnownBase {
     /// Returns a base with the tags of a listing, none of which is known to be current.
-    pub fn from_listing(repository: &Repository, tags: &[TagSeen]) -> KnownBase {
+    pub fn from_listing(repository: &Repository, tags: &[ListedTag]) -> KnownBase {
         let tags = tags
             .iter()
             .filter(|listed| !listed.tag.is_attachment())

@@ -13,7 +13,7 @@ use crate::model::{Algorithm, Clock, Inventory, Manifest, Variables};
 use crate::packages::memory::{MemoryFiles, StoreCall};
 use crate::packages::{DataFileKind, Prefix};
 use crate::registry::ImageStore;
-use crate::registry::memory::MemoryPlace;
+use crate::registry::memory::MemoryStore;
 use crate::report::codequality::Severity;
 
 const BASE: &str = "r.example/bases/alpine:3.21.3-core1.0.0";
@@ -241,7 +241,7 @@ async fn unknown_base_is_a_warning_and_not_outdated() {
 #[tokio::test]
 async fn current_digest_comes_from_the_registry_if_allowed() {
     let setting = CheckSetting::with_inventory("2026-11-20T08:00:00Z").await;
-    let place = Arc::new(MemoryPlace::default());
+    let place = Arc::new(MemoryStore::default());
     let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
     let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
     let named = image(BASE);
@@ -468,8 +468,8 @@ async fn tags_are_listed_only_with_probe_and_without_another_source() {
     );
 }
 
-async fn place_with(tags: &[&str]) -> Arc<MemoryPlace> {
-    let place = Arc::new(MemoryPlace::default());
+async fn place_with(tags: &[&str]) -> Arc<MemoryStore> {
+    let place = Arc::new(MemoryStore::default());
     for tag in tags {
         let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
         let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");

@@ -20,7 +20,7 @@ use crate::error::{ItemError, chain};
 use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::{Digest, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
-use crate::registry::{Deletion, ImageStores, Referrers, Swept};
+use crate::registry::{Deletion, ImageStores, Referrers, SweepResult};
 use crate::steps::Mode;
 use crate::transfer::Transfer;
 
@@ -120,17 +120,17 @@ impl Executor<'_> {
             && !planned.listed.is_empty();
         if planned.is_layout && is_known && !self.execution.cancel.is_cancelled() {
             match self.sweep(planned).await {
-                Ok(Swept::Freed { files, bytes }) => {
+                Ok(SweepResult::Swept { files, bytes }) => {
                     (outcome.freed_files, outcome.freed_bytes) = (files, bytes);
                 }
-                Ok(Swept::Postponed) => {
+                Ok(SweepResult::Busy) => {
                     outcome.warnings.push(
                         "another process is writing to it; unreferenced files were left for the \
                          next run"
                             .to_owned(),
                     );
                 }
-                Ok(Swept::ByItself) => {}
+                Ok(SweepResult::LeftToRegistry) => {}
                 Err(error) => outcome.error = Some(error),
             }
         }
@@ -138,7 +138,7 @@ impl Executor<'_> {
     }
 
     /// Removes files of an OCI layout that neither its index nor a record refers to.
-    async fn sweep(&self, planned: &RepositoryPlan) -> Result<Swept, ItemError> {
+    async fn sweep(&self, planned: &RepositoryPlan) -> Result<SweepResult, ItemError> {
         let records = self.execution.records.fresh().await?;
         let keep = self
             .plan
@@ -349,7 +349,7 @@ impl Executor<'_> {
             .await
         {
             match result {
-                Ok(Some(Deletion::Done)) => outcome.parts += 1,
+                Ok(Some(Deletion::Deleted)) => outcome.parts += 1,
                 Ok(Some(_)) => {}
                 Ok(None) => drop(progress.needed.insert(part.clone())),
                 // The part is unreferenced now, so it only occupies disk space.

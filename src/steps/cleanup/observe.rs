@@ -152,7 +152,7 @@ async fn orphans(config: &Config, observer: Observer<'_>) -> (Vec<Repository>, V
             what: &format!("repositories next to {repository}"),
         });
         let store = observer.stores.of(repository);
-        match store.repositories_beside(repository).await {
+        match store.sibling_repositories(repository).await {
             Ok(found) => orphans.extend(
                 found
                     .into_iter()

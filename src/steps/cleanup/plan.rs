@@ -9,7 +9,7 @@ use super::safety_check::safety_check;
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole, World};
 use crate::error::ItemError;
 use crate::model::{Digest, ImageReference, Repository, Tag};
-use crate::registry::Ability;
+use crate::registry::Support;
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -194,10 +194,10 @@ fn method(
     digest: &Digest,
 ) -> DeletionMethod {
     match repository.deletions.tags {
-        Ability::Missing => DeletionMethod::Manifest,
+        Support::Unsupported => DeletionMethod::Manifest,
         _ if live.contains(digest)
             || !repository.is_known()
-            || repository.deletions.manifests == Ability::Missing =>
+            || repository.deletions.manifests == Support::Unsupported =>
         {
             DeletionMethod::Tags
         }

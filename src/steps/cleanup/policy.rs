@@ -14,7 +14,7 @@ use super::world::{ObservedRepository, ObservedTag, RepositoryRole};
 use crate::config::{RetentionConfig, RetentionMatch};
 use crate::error::ItemError;
 use crate::model::{Digest, Tag, TagVersion};
-use crate::registry::Ability;
+use crate::registry::Support;
 
 /// Year of the first Docker release. An image with an earlier date has no usable date.
 const FIRST_YEAR: i32 = 2013;
@@ -465,12 +465,12 @@ fn dependents(
                 return Some(KeepReason::SubjectUnknown);
             }
         }
-        if repository.deletions.tags != Ability::Missing {
+        if repository.deletions.tags != Support::Unsupported {
             return None;
         }
         let digest = &tag.image.as_ref().ok()?.digest;
         match kept_digests.get(digest) {
-            _ if repository.deletions.manifests == Ability::Missing => {
+            _ if repository.deletions.manifests == Support::Unsupported => {
                 Some(KeepReason::NotDeletable)
             }
             _ if !repository.is_known() => Some(KeepReason::NeighbourUnreadable),

@@ -25,14 +25,14 @@ use crate::config::Config;
 use crate::error::ItemError;
 use crate::model::{Repository, Tag};
 use crate::packages::RecordSet;
-use crate::registry::TagSeen;
+use crate::registry::ListedTag;
 use crate::steps::build::Identity;
 
 /// Data that the caller has already read.
 #[derive(Clone, Copy, Debug)]
 pub struct PreviewInput<'a> {
     /// Tags of each repository, including attachments.
-    pub listings: &'a BTreeMap<Repository, Vec<TagSeen>>,
+    pub listings: &'a BTreeMap<Repository, Vec<ListedTag>>,
     /// Identity of each base, by the position of the image.
     pub identities: &'a [Result<Identity, ItemError>],
     /// `None` if the configuration names no record store.
@@ -143,7 +143,7 @@ fn listed_repositories(
 }
 
 /// Returns a tag that was listed and not read.
-fn unread_tag(role: RepositoryRole, listed: &TagSeen) -> ObservedTag {
+fn unread_tag(role: RepositoryRole, listed: &ListedTag) -> ObservedTag {
     // The date of a base is in its image.
     let date = listed.pushed_at.filter(|_| role == RepositoryRole::Mirror);
     ObservedTag {

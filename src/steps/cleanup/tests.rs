@@ -15,8 +15,8 @@ use crate::model::{
     Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
 };
 use crate::packages::{RecordSet, UnreadableFile};
-use crate::registry::memory::{Call, Fault, MemoryPlace, Operation};
-use crate::registry::{Ability, Deletions, ImageSource, ImageStore, InMemory};
+use crate::registry::memory::{ImageStoreCall, MemoryStore, StoreFault, StoreOperation};
+use crate::registry::{DeletionSupport, ImageSource, ImageStore, InMemory, Support};
 use crate::steps::Mode;
 
 mod archiving;
@@ -32,17 +32,17 @@ mod random_worlds;
 mod repository_names;
 mod retention;
 
-const DIGEST_ONLY: Deletions = Deletions {
-    tags: Ability::Missing,
-    manifests: Ability::Present,
+const DIGEST_ONLY: DeletionSupport = DeletionSupport {
+    tags: Support::Unsupported,
+    manifests: Support::Supported,
 };
-const TAGS_ONLY: Deletions = Deletions {
-    tags: Ability::Present,
-    manifests: Ability::Missing,
+const TAGS_ONLY: DeletionSupport = DeletionSupport {
+    tags: Support::Supported,
+    manifests: Support::Unsupported,
 };
-const NOTHING: Deletions = Deletions {
-    tags: Ability::Missing,
-    manifests: Ability::Missing,
+const NOTHING: DeletionSupport = DeletionSupport {
+    tags: Support::Unsupported,
+    manifests: Support::Unsupported,
 };
 
 fn now() -> DateTime<Utc> {
@@ -104,21 +104,21 @@ fn two_rules(one: &str, other: &str) -> Config {
 
 /// A repository in a store in memory.
 struct SampleRepository {
-    store: Arc<MemoryPlace>,
+    store: Arc<MemoryStore>,
     at: Repository,
 }
 
 impl SampleRepository {
-    fn new(at: &str, deletions: Deletions) -> SampleRepository {
+    fn new(at: &str, deletions: DeletionSupport) -> SampleRepository {
         SampleRepository {
-            store: Arc::new(MemoryPlace::default().deleting(deletions)),
+            store: Arc::new(MemoryStore::default().deleting(deletions)),
             at: repository(at),
         }
     }
 
     /// Returns a mirror with these tags, oldest first, each with its own image of a year ago.
     async fn mirror(tags: &[&str]) -> SampleRepository {
-        let sample = SampleRepository::new("r.example/m/a", Deletions::ALL);
+        let sample = SampleRepository::new("r.example/m/a", DeletionSupport::ALL);
         for name in tags {
             sample.old(name).await;
         }

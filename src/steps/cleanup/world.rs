@@ -11,7 +11,7 @@ use crate::config::{Config, RetentionConfig};
 use crate::error::ItemError;
 use crate::model::{BuildRecord, Repository, Tag};
 use crate::packages::RecordSet;
-use crate::registry::Deletions;
+use crate::registry::DeletionSupport;
 
 /// Everything that was read.
 #[derive(Clone, Debug)]
@@ -127,7 +127,7 @@ pub struct ObservedRepository {
     pub is_pinned_known: bool,
     /// Tags of referrers lists (`sha256-<hex>`) whose subject does not exist.
     pub missing_subjects: BTreeSet<Tag>,
-    pub deletions: Deletions,
+    pub deletions: DeletionSupport,
     pub desired: DesiredTags,
 }
 
@@ -149,7 +149,7 @@ impl ObservedRepository {
             pinned: Vec::new(),
             is_pinned_known: true,
             missing_subjects: BTreeSet::new(),
-            deletions: Deletions::UNKNOWN,
+            deletions: DeletionSupport::UNKNOWN,
             desired: DesiredTags::default(),
         }
     }

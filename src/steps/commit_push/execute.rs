@@ -6,8 +6,8 @@ use super::merge::{BranchChanges, CommitFile, FileState, Resolution, resolve};
 use super::message::CommitMessage;
 use super::report::{CommitPushError, CommitPushNote, CommitPushOutcome, CommitPushReport};
 use crate::git::{
-    Changer, Checkout, CommitIdentity, FileKind, GitError, NewCommit, ObjectId, Push, Pushed,
-    RemoteHeads, RemoteRefusalKind, ScratchRepository, TreeEntry, WorkFile,
+    Changer, Checkout, CommitIdentity, FileKind, GitError, NewCommit, ObjectId, PushOutcome,
+    PushRequest, RemoteHeads, RemoteRefusalKind, ScratchRepository, TreeEntry, WorkFile,
 };
 use crate::model::Digest;
 
@@ -100,7 +100,7 @@ pub async fn execute(
     scratch: &ScratchRepository,
 ) -> Result<CommitPushReport, CommitPushError> {
     let paths: Vec<String> = request.files.iter().map(|file| file.path.clone()).collect();
-    let ours = checkout.store(&request.files, scratch).await?;
+    let ours = checkout.store(&request.files, &scratch.objects()).await?;
     let base = match &request.base {
         Some(base) => checkout.entries(base, &paths).await?,
         None => Vec::new(),
@@ -260,17 +260,17 @@ impl CommitPushRun<'_> {
         let commit = self.scratch.commit(&tree, &commit).await?;
         self.sent = Some(commit.clone());
         let (onto, old) = side.map_or((branch, None), |(side, old)| (side, old));
-        let push = Push {
+        let push = PushRequest {
             commit: &commit,
             branch: onto,
             replaces: old.as_ref(),
         };
         Ok(match self.scratch.push(&push).await? {
-            Pushed::Done => Some(CommitPushOutcome::Pushed {
+            PushOutcome::Done => Some(CommitPushOutcome::Pushed {
                 commit,
                 branch: onto.clone(),
             }),
-            Pushed::Stale => None,
+            PushOutcome::Stale => None,
         })
     }
 

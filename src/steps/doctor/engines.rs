@@ -117,7 +117,7 @@ pub fn engines(
         .collect();
     for platform in platforms {
         let about = platform.to_string();
-        findings.push(match (is_remote, emulators.run(platform)) {
+        findings.push(match (is_remote, emulators.supports(platform)) {
             (true, _) => ProbeFinding::unknown(EMULATOR, about, "the builder is on another machine, whose emulators cannot be checked"),
             (false, Some(true)) => ProbeFinding::ok(EMULATOR, about, "runs here"),
             (false, None) => ProbeFinding::unknown(EMULATOR, about, "the emulators registered with the kernel cannot be read, as in most containers"),

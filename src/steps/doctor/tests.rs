@@ -139,7 +139,7 @@ fn engine_findings(choice: &str, executing: &[usize], usable: &[EngineName]) -> 
         config.build.as_ref(),
         &detected,
         &executing.iter().copied().collect::<BTreeSet<_>>(),
-        &Emulators::here(),
+        &Emulators::detect(),
         true,
     )
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::error::ItemErrorKind;
 use crate::model::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Manifest};
-use crate::registry::memory::{Fault, MemoryPlace, Operation};
+use crate::registry::memory::{MemoryStore, StoreFault, StoreOperation};
 use crate::registry::{ImageSource, ImageStore, InMemory};
 
 const BASE: &str = "r.example/bases/alpine:3.21.3-core1.0.0";
@@ -62,7 +62,7 @@ impl<'a> BuiltImage<'a> {
         self
     }
 
-    async fn manifest(&self, place: &MemoryPlace, platform: &str) -> Descriptor {
+    async fn manifest(&self, place: &MemoryStore, platform: &str) -> Descriptor {
         let platform: Platform = platform.parse().expect("a platform");
         let object = |texts: &[(&str, &str)]| {
             texts
@@ -90,7 +90,7 @@ impl<'a> BuiltImage<'a> {
         }
     }
 
-    async fn blob(&self, place: &MemoryPlace, media_type: &str, content: String) -> Descriptor {
+    async fn blob(&self, place: &MemoryStore, media_type: &str, content: String) -> Descriptor {
         let descriptor = Descriptor::new(
             media_type,
             Digest::sha256(content.as_bytes()),
@@ -104,7 +104,7 @@ impl<'a> BuiltImage<'a> {
         descriptor
     }
 
-    async fn put(&self, place: &MemoryPlace, manifest: &Value, tag: Option<Tag>) -> Descriptor {
+    async fn put(&self, place: &MemoryStore, manifest: &Value, tag: Option<Tag>) -> Descriptor {
         let manifest = Manifest::parse(Bytes::from(manifest.to_string()), None, Algorithm::Sha256)
             .expect("a manifest");
         let reference = tag.map_or_else(|| manifest.digest.clone().into(), Reference::from);
@@ -120,7 +120,7 @@ impl<'a> BuiltImage<'a> {
     }
 
     /// Writes it as a single manifest.
-    async fn single(self, place: &MemoryPlace) -> Digest {
+    async fn single(self, place: &MemoryStore) -> Digest {
         let descriptor = self.manifest(place, "linux/amd64").await;
         let named = image(self.name);
         let manifest = place
@@ -142,7 +142,7 @@ impl<'a> BuiltImage<'a> {
     /// Writes it as an index of these platforms, each with an attestation, as BuildKit does.
     async fn index(
         self,
-        place: &MemoryPlace,
+        place: &MemoryStore,
         platforms: &[&str],
         annotations: Texts<'_>,
     ) -> Digest {
@@ -182,13 +182,13 @@ fn request() -> RegisterRequest {
 
 async fn registered(
     request: &RegisterRequest,
-    place: &Arc<MemoryPlace>,
+    place: &Arc<MemoryStore>,
 ) -> Result<Plan, RegisterError> {
     plan(request, &observe(request, &place.stores()).await?)
 }
 
 /// Returns the base, the origin of its name, and true if its digest is known.
-async fn base(place: &Arc<MemoryPlace>) -> (String, String, bool) {
+async fn base(place: &Arc<MemoryStore>) -> (String, String, bool) {
     let Plan { record, origin } = registered(&request(), place).await.expect("a record");
     (
         record.base.expect("a base").to_string(),
@@ -202,8 +202,8 @@ fn detected(base: &str, origin: &str) -> (String, String, bool) {
 }
 
 /// Returns a store with a mirror and a base with these annotations.
-async fn place(annotations: Texts<'static>) -> (Arc<MemoryPlace>, Digest) {
-    let place = Arc::new(MemoryPlace::default());
+async fn place(annotations: Texts<'static>) -> (Arc<MemoryStore>, Digest) {
+    let place = Arc::new(MemoryStore::default());
     BuiltImage::new(MIRROR, &["m"]).single(&place).await;
     let digest = BuiltImage::new(BASE, &["m", "b"])
         .labels(BASE_LABELS)
@@ -219,7 +219,7 @@ fn app() -> BuiltImage<'static> {
 
 #[tokio::test]
 async fn mirror_below_an_unreadable_base_is_not_detected_as_the_base() {
-    let place = Arc::new(MemoryPlace::default());
+    let place = Arc::new(MemoryStore::default());
     let inherited = ("BASE_IMAGE_REF", MIRROR);
     app()
         .labels(&[inherited])
@@ -330,7 +330,7 @@ async fn inherited_annotations_do_not_count() {
 
 #[tokio::test]
 async fn label_set_by_the_template_of_the_base_does_not_count() {
-    let place = Arc::new(MemoryPlace::default());
+    let place = Arc::new(MemoryStore::default());
     let with_reference = BuiltImage::new(BASE, &["m", "b"])
         .labels(BASE_LABELS)
         .labels(&[("BASE_IMAGE_REF", MIRROR)]);
@@ -344,7 +344,7 @@ async fn label_set_by_the_template_of_the_base_does_not_count() {
 
 #[tokio::test]
 async fn standard_label_names_other_bases_unless_inherited() {
-    let place = Arc::new(MemoryPlace::default());
+    let place = Arc::new(MemoryStore::default());
     let name = "org.opencontainers.image.base.name";
     BuiltImage::new(MIRROR, &["m"]).single(&place).await;
     BuiltImage::new(APP, &["m", "a"])
@@ -450,7 +450,7 @@ async fn unreadable_base_is_recorded_without_digest() {
     app().single(&place).await;
     let repository = image(BASE).repository;
     place.fail_when(move |call| {
-        (call.repository == repository).then_some(Fault::Error(ItemErrorKind::Forbidden))
+        (call.repository == repository).then_some(StoreFault::Error(ItemErrorKind::Forbidden))
     });
     assert_eq!(
         base(&place).await,
@@ -460,12 +460,12 @@ async fn unreadable_base_is_recorded_without_digest() {
 
 #[tokio::test]
 async fn missing_or_unreadable_image_is_not_recorded() {
-    let place = Arc::new(MemoryPlace::default());
+    let place = Arc::new(MemoryStore::default());
     assert!(matches!(
         registered(&request(), &place).await,
         Err(RegisterError::NoImage(_))
     ));
-    place.fail_when(|_| Some(Fault::Error(ItemErrorKind::Unauthorized)));
+    place.fail_when(|_| Some(StoreFault::Error(ItemErrorKind::Unauthorized)));
     assert!(matches!(
         registered(&request(), &place).await,
         Err(RegisterError::Item(_))
@@ -474,7 +474,7 @@ async fn missing_or_unreadable_image_is_not_recorded() {
 
 #[tokio::test]
 async fn no_request_is_sent_if_base_and_platforms_are_given() {
-    let place = Arc::new(MemoryPlace::default());
+    let place = Arc::new(MemoryStore::default());
     let digest = Digest::sha256(b"");
     let base = image(&format!("{BASE}@{digest}"));
     let all = RegisterRequest {
@@ -491,7 +491,7 @@ async fn no_request_is_sent_if_base_and_platforms_are_given() {
         ),
         (Some(image(BASE)), Some(digest), None)
     );
-    assert_eq!(place.count(Operation::Manifest), 0);
+    assert_eq!(place.count(StoreOperation::Manifest), 0);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::error::ItemError;
 use crate::model::{BuildRecord, Digest, ImageReference, Reference, Repository, Tag};
 use crate::packages::{Records, UnreadableFile};
 use crate::progress::{Event, Progress};
-use crate::registry::{ImageStores, TagSeen};
+use crate::registry::{ImageStores, ListedTag};
 use crate::steps::build::{Identity, identities, mirror, newest_listed, ranks_by_push};
 use crate::steps::lineage::identities_offline;
 
@@ -23,7 +23,7 @@ pub struct World {
     /// Tags of each mirror and base, without attachments; `None` if no registry was read.
     pub tags: Option<BTreeMap<Repository, Vec<Tag>>>,
     /// Complete listings of the same repositories, with attachments.
-    pub listings: BTreeMap<Repository, Vec<TagSeen>>,
+    pub listings: BTreeMap<Repository, Vec<ListedTag>>,
     /// Current identity of each base, by the position of the image.
     pub identities: Vec<Result<Identity, ItemError>>,
     /// Digests of the current bases.
@@ -100,7 +100,7 @@ async fn read_images(
         };
         Ok::<_, ItemError>((repository.clone(), listing?.unwrap_or_default()))
     });
-    let listings: BTreeMap<Repository, Vec<TagSeen>> = listings
+    let listings: BTreeMap<Repository, Vec<ListedTag>> = listings
         .buffer_unordered(MAX_CONCURRENT_REQUESTS)
         .try_collect()
         .await?;
@@ -132,7 +132,7 @@ async fn read_images(
         .buffer_unordered(MAX_CONCURRENT_REQUESTS)
         .try_collect()
         .await?;
-    let tags = |listing: &[TagSeen]| {
+    let tags = |listing: &[ListedTag]| {
         listing
             .iter()
             .map(|listed| listed.tag.clone())
@@ -156,7 +156,7 @@ async fn read_images(
 /// Returns the current identity of each base, by the tags of its mirror.
 fn identities_of(
     config: &Config,
-    listings: &BTreeMap<Repository, Vec<TagSeen>>,
+    listings: &BTreeMap<Repository, Vec<ListedTag>>,
 ) -> Vec<Result<Identity, ItemError>> {
     let Some(build) = &config.build else {
         return Vec::new();

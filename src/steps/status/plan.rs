@@ -11,7 +11,7 @@ use crate::config::{BuildImage, Config, SyncEntry, TagSelection};
 use crate::error::ItemError;
 use crate::model::eol::{EolAssessment, EolStatus};
 use crate::model::{BuildRecord, Digest, ImageReference, Platform, Repository, Tag, TagVersion};
-use crate::registry::TagSeen;
+use crate::registry::ListedTag;
 use crate::steps::build::Identity;
 use crate::steps::eol::{EolAssessor, ProductAssessment, mirrors, products_of_image};
 use crate::steps::lineage::{Currency, Lineage, ReferencedImage};
@@ -627,7 +627,7 @@ fn missing_selection(entry: &SyncEntry, listed: &[Tag]) -> Option<String> {
     let is_there = match &entry.selection {
         TagSelection::Fixed(tag) => listed.contains(tag),
         TagSelection::Pattern(pattern) => {
-            let listing: Vec<TagSeen> = listed.iter().cloned().map(TagSeen::named).collect();
+            let listing: Vec<ListedTag> = listed.iter().cloned().map(ListedTag::named).collect();
             newest(pattern, entry.os_normalize, &listing).is_some()
         }
     };

@@ -13,7 +13,7 @@ use crate::config::{SyncConfig, SyncEntry, TagSelection};
 use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
-use crate::registry::{ImageStores, TagSeen};
+use crate::registry::{ImageStores, ListedTag};
 use crate::transfer::{
     AttachmentCheck, AttachmentState, CompletenessRequest, PlatformFilter, RefreshRequest, absent,
 };
@@ -355,7 +355,7 @@ fn unlisted(error: ItemError) -> ItemError {
 }
 
 /// Returns the tags of a listing that hold attachments.
-fn attachment_tags(listing: &[TagSeen]) -> BTreeSet<Tag> {
+fn attachment_tags(listing: &[ListedTag]) -> BTreeSet<Tag> {
     listing
         .iter()
         .map(|seen| &seen.tag)
@@ -388,11 +388,11 @@ where
 
 /// The listings of sources, each made once for all entries that need it.
 struct Sources<'a> {
-    plain: HashMap<&'a Repository, Result<Vec<TagSeen>, ItemError>>,
+    plain: HashMap<&'a Repository, Result<Vec<ListedTag>, ItemError>>,
     /// For entries that need dates.
-    dated: HashMap<&'a Repository, Result<Vec<TagSeen>, ItemError>>,
+    dated: HashMap<&'a Repository, Result<Vec<ListedTag>, ItemError>>,
     /// For entries whose order depends on dates where the place tells them. `None`: it does not.
-    ranking: HashMap<&'a Repository, Result<Option<Vec<TagSeen>>, ItemError>>,
+    ranking: HashMap<&'a Repository, Result<Option<Vec<ListedTag>>, ItemError>>,
 }
 
 impl<'a> Sources<'a> {
@@ -469,7 +469,7 @@ impl<'a> Sources<'a> {
     }
 
     /// Returns the listing that an entry's tags are selected from.
-    fn of(&self, entry: &SyncEntry) -> Result<&[TagSeen], ItemError> {
+    fn of(&self, entry: &SyncEntry) -> Result<&[ListedTag], ItemError> {
         let pattern = match &entry.selection {
             TagSelection::Fixed(_) => {
                 return self.plain[&entry.source]
@@ -506,8 +506,8 @@ impl<'a> Sources<'a> {
 
 fn listed(
     repository: &Repository,
-    tags: Result<Option<Vec<TagSeen>>, ItemError>,
-) -> Result<Vec<TagSeen>, ItemError> {
+    tags: Result<Option<Vec<ListedTag>>, ItemError>,
+) -> Result<Vec<ListedTag>, ItemError> {
     match tags {
         Ok(Some(tags)) => Ok(tags),
         Ok(None) => {

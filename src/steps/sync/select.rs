@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::config::{PatternSelection, SortBy};
 use crate::error::{ItemError, Side};
 use crate::model::{Tag, TagVersion};
-use crate::registry::TagSeen;
+use crate::registry::ListedTag;
 
 /// The result of a selection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct LeftOut {
 /// Returns the tags of `listing` that `pattern` selects at the time `now`.
 pub fn select(
     pattern: &PatternSelection,
-    listing: &[TagSeen],
+    listing: &[ListedTag],
     now: DateTime<Utc>,
 ) -> Result<Selected, Rejected> {
     let (mut wanted, mut left_out) = matching(pattern, listing);
@@ -89,16 +89,16 @@ pub fn select(
 pub fn newest<'a>(
     pattern: &PatternSelection,
     os_normalize: bool,
-    mirror: &'a [TagSeen],
+    mirror: &'a [ListedTag],
 ) -> Option<&'a Tag> {
     let mut wanted = matching(pattern, mirror).0;
     if os_normalize {
-        let ends_in_variant = |seen: &&TagSeen| {
+        let ends_in_variant = |seen: &&ListedTag| {
             let text = seen.tag.as_str();
             text.match_indices('-')
                 .any(|(at, _)| pattern.tag_regex.regex.is_match(&text[at + 1..]))
         };
-        let others: Vec<&TagSeen> = mirror
+        let others: Vec<&ListedTag> = mirror
             .iter()
             .filter(|seen| !wanted.iter().any(|tag| tag.tag == seen.tag))
             .filter(ends_in_variant)
@@ -110,7 +110,10 @@ pub fn newest<'a>(
 }
 
 /// Returns the tags that the expressions want, and how many others there are.
-fn matching<'a>(pattern: &PatternSelection, listing: &'a [TagSeen]) -> (Vec<&'a TagSeen>, LeftOut) {
+fn matching<'a>(
+    pattern: &PatternSelection,
+    listing: &'a [ListedTag],
+) -> (Vec<&'a ListedTag>, LeftOut) {
     let mut left_out = LeftOut::default();
     let mut wanted = Vec::new();
     for seen in listing {
@@ -140,7 +143,7 @@ pub(super) fn needs_dates(pattern: &PatternSelection) -> bool {
 
 /// Returns whether the times at which tags were pushed, where the place tells them, change what
 /// `pattern` selects: when `keep_last` parts tags that have no version.
-pub(super) fn ranks_by_date(pattern: &PatternSelection, listing: &[TagSeen]) -> bool {
+pub(super) fn ranks_by_date(pattern: &PatternSelection, listing: &[ListedTag]) -> bool {
     let Some(keep_last) = pattern.keep_last else {
         return false;
     };
@@ -152,7 +155,7 @@ pub(super) fn ranks_by_date(pattern: &PatternSelection, listing: &[TagSeen]) -> 
     versions < keep_last && keep_last < wanted.len()
 }
 
-fn sort_newest_first(tags: &mut [&TagSeen], by: SortBy) {
+fn sort_newest_first(tags: &mut [&ListedTag], by: SortBy) {
     tags.sort_by_cached_key(|seen| {
         let version = TagVersion::of(seen.tag.as_str());
         // A date only ranks where it is asked for, and among tags that have no version.
@@ -243,14 +246,14 @@ mod tests {
     }
 
     /// Tags, each with the number of days since it was pushed, when there is one behind a `~`.
-    fn listing(tags: &str) -> Vec<TagSeen> {
+    fn listing(tags: &str) -> Vec<ListedTag> {
         let seen = |text: &str| {
             let (tag, days) = text
                 .split_once('~')
                 .map_or((text, None), |(tag, days)| (tag, days.parse::<i64>().ok()));
-            TagSeen {
+            ListedTag {
                 pushed_at: days.map(|days| now() - chrono::Duration::days(days)),
-                ..TagSeen::named(tag.parse().expect("a tag"))
+                ..ListedTag::named(tag.parse().expect("a tag"))
             }
         };
         tags.split_whitespace().map(seen).collect()

@@ -23,7 +23,7 @@ use crate::model::hook::{Hook, HookCommand};
 use crate::model::{
     Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
 };
-use crate::registry::memory::{Call, Fault, MemoryPlace, Operation};
+use crate::registry::memory::{ImageStoreCall, MemoryStore, StoreFault, StoreOperation};
 use crate::registry::{ImageSource, ImageStore, InMemory};
 use crate::steps::Mode;
 use crate::transfer::no_cache;
@@ -53,8 +53,8 @@ impl Runner for Noting {
 }
 
 struct World {
-    source: Arc<MemoryPlace>,
-    target: Arc<MemoryPlace>,
+    source: Arc<MemoryStore>,
+    target: Arc<MemoryStore>,
     runner: Arc<Noting>,
     cancel: CancellationToken,
     sync: SyncConfig,
@@ -133,7 +133,7 @@ fn world(entries: Vec<SyncEntry>) -> World {
     }
 }
 
-async fn put(place: &MemoryPlace, repository: &Repository, name: &str, content: &str) -> Digest {
+async fn put(place: &MemoryStore, repository: &Repository, name: &str, content: &str) -> Digest {
     let config = Descriptor::new(
         "application/vnd.oci.image.config.v1+json",
         Digest::sha256(content.as_bytes()),
@@ -209,7 +209,7 @@ impl World {
     }
 
     fn writes(&self) -> usize {
-        self.target.count(Operation::PutBlob) + self.target.count(Operation::PutManifest)
+        self.target.count(StoreOperation::PutBlob) + self.target.count(StoreOperation::PutManifest)
     }
 
     /// Returns the hooks that ran, as their words.
@@ -301,7 +301,7 @@ async fn a_tag_that_fails_does_not_stop_the_others_and_the_exit_tells() {
     }
     let lost = Digest::sha256(b"1.1").to_string();
     world.source.fail_when(move |call| {
-        (call.subject == lost).then_some(Fault::Error(ItemErrorKind::ServerError))
+        (call.subject == lost).then_some(StoreFault::Error(ItemErrorKind::ServerError))
     });
     let report = world.run(Mode::Apply).await;
     assert_eq!(
@@ -409,11 +409,15 @@ async fn a_tag_that_somebody_else_moves_while_its_image_is_copied_is_left_alone(
         let old = put(&world.target, &mirror(), "stable", "old").await;
         let theirs = put(&world.target, &mirror(), "other", theirs).await;
         let (target, moved) = (world.target.clone(), theirs.clone());
-        let parts = [Operation::HasBlob, Operation::PutBlob, Operation::Manifest];
+        let parts = [
+            StoreOperation::HasBlob,
+            StoreOperation::PutBlob,
+            StoreOperation::Manifest,
+        ];
         world.target.fail_when(move |call| {
             // The first of these belongs to the copy.
             if parts.contains(&call.operation)
-                || call.operation == Operation::Resolve && call.subject.starts_with("sha256:")
+                || call.operation == StoreOperation::Resolve && call.subject.starts_with("sha256:")
             {
                 target.move_tag(&mirror(), &tag("stable"), &moved);
             }
@@ -487,7 +491,7 @@ async fn what_a_stopped_run_did_not_do_is_told() {
     }
     let cancel = world.cancel.clone();
     world.target.fail_when(move |call| {
-        if call.operation == Operation::PutBlob {
+        if call.operation == StoreOperation::PutBlob {
             cancel.cancel();
         }
         None
@@ -612,7 +616,8 @@ async fn a_target_that_may_not_be_listed_is_looked_at_tag_by_tag() {
     }
     let theirs = put(&world.target, &mirror(), "1.0", "somebody else's").await;
     world.target.fail_when(|call| {
-        (call.operation == Operation::Tags).then_some(Fault::Error(ItemErrorKind::Forbidden))
+        (call.operation == StoreOperation::Tags)
+            .then_some(StoreFault::Error(ItemErrorKind::Forbidden))
     });
     let report = world.run(Mode::Apply).await;
     assert_eq!(
@@ -630,11 +635,11 @@ async fn a_target_that_may_not_be_listed_is_looked_at_tag_by_tag() {
 async fn a_login_that_is_not_accepted_fails_the_entry_before_anything_is_planned() {
     let world = world(vec![entry("1.0")]);
     put(&world.source, &upstream(), "1.0", "1.0").await;
-    let refused = [Operation::Tags, Operation::Resolve];
+    let refused = [StoreOperation::Tags, StoreOperation::Resolve];
     world.target.fail_when(move |call| {
         refused
             .contains(&call.operation)
-            .then_some(Fault::Error(ItemErrorKind::Unauthorized))
+            .then_some(StoreFault::Error(ItemErrorKind::Unauthorized))
     });
     let report = world.run(Mode::DryRun).await;
     assert_eq!(
@@ -669,17 +674,17 @@ async fn a_pattern_that_selects_nothing_still_shows_what_each_rule_left_out() {
 }
 
 /// Makes `source` return no blob before it read the manifest of the next of `images` images.
-fn require_prefetch(source: &MemoryPlace, images: usize) {
+fn require_prefetch(source: &MemoryStore, images: usize) {
     let (manifests, blobs) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
     source.delay_by(move |call| {
         let manifests = Arc::clone(&manifests);
         match call.operation {
-            Operation::Manifest => async move {
+            StoreOperation::Manifest => async move {
                 tokio::task::yield_now().await;
                 manifests.fetch_add(1, Ordering::Relaxed);
             }
             .boxed(),
-            Operation::Blob => {
+            StoreOperation::Blob => {
                 let needed = images.min(blobs.fetch_add(1, Ordering::Relaxed) + 2);
                 let read = async move {
                     while manifests.load(Ordering::Relaxed) < needed {
@@ -699,7 +704,7 @@ fn require_prefetch(source: &MemoryPlace, images: usize) {
 }
 
 /// Copies ten images one after the other from a source that waits for what is read ahead.
-async fn copy_ten(prepare: impl Fn(&MemoryPlace)) -> (World, SyncReport) {
+async fn copy_ten(prepare: impl Fn(&MemoryStore)) -> (World, SyncReport) {
     let mut world = world(vec![entry(r"1\..*")]);
     world.sync.parallelism = 1;
     for number in 0..10 {
@@ -738,7 +743,7 @@ async fn manifests_are_read_while_the_images_before_are_copied_each_once() {
     assert_eq!(
         (
             report.totals.copied,
-            world.source.count(Operation::Manifest)
+            world.source.count(StoreOperation::Manifest)
         ),
         (10, 10)
     );
@@ -746,11 +751,12 @@ async fn manifests_are_read_while_the_images_before_are_copied_each_once() {
 
 #[tokio::test]
 async fn what_cannot_be_read_ends_reading_ahead() {
-    let fails = |call: &Call| {
-        (call.operation == Operation::Manifest).then_some(Fault::Error(ItemErrorKind::ServerError))
+    let fails = |call: &ImageStoreCall| {
+        (call.operation == StoreOperation::Manifest)
+            .then_some(StoreFault::Error(ItemErrorKind::ServerError))
     };
     let (world, report) = copy_ten(|source| source.fail_when(fails)).await;
-    let asked = world.source.count(Operation::Manifest);
+    let asked = world.source.count(StoreOperation::Manifest);
     assert!(
         report.totals.failed == 10 && (10..=12).contains(&asked),
         "{asked} for {} failures",

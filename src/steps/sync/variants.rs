@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::error::{ItemError, Side};
 use crate::model::{Digest, Reference, Repository, Tag, TagVersion};
-use crate::registry::{ImageSource, TagSeen};
+use crate::registry::{ImageSource, ListedTag};
 use crate::transfer::absent;
 
 /// Version tags that are compared with one variant's, the newest first. An older variant rests on
@@ -30,7 +30,7 @@ pub(super) type Namings = BTreeMap<Tag, Result<Naming, ItemError>>;
 pub(super) async fn namings(
     source: &dyn ImageSource,
     repository: &Repository,
-    listing: &[TagSeen],
+    listing: &[ListedTag],
     tags: &[Tag],
 ) -> Namings {
     let known = listing
@@ -59,7 +59,7 @@ pub(super) fn may_be_variant(tag: &Tag) -> bool {
 
 /// Returns the version tags that end in `variant`, newest and most specific first; none when
 /// `variant` has a version itself.
-fn candidates<'a>(variant: &Tag, listing: &'a [TagSeen]) -> Vec<&'a Tag> {
+fn candidates<'a>(variant: &Tag, listing: &'a [ListedTag]) -> Vec<&'a Tag> {
     if !may_be_variant(variant) {
         return Vec::new();
     }

@@ -17,7 +17,7 @@ async fn signature(world: &World, subject: &Value, content: &str) -> Value {
     world.manifest(content, None).await
 }
 
-fn world_of(source: MemoryPlace, target: MemoryPlace) -> World {
+fn world_of(source: MemoryStore, target: MemoryStore) -> World {
     let (source, target) = (Arc::new(source), Arc::new(target));
     let transfer = Transfer::new(source.stores(), target.stores(), crate::progress::silent());
     World {
@@ -71,9 +71,9 @@ impl World {
 #[tokio::test]
 async fn signatures_of_the_image_its_children_and_signatures_are_copied() {
     for target_lists in [true, false] {
-        let target = MemoryPlace::default();
+        let target = MemoryStore::default();
         let world = world_of(
-            MemoryPlace::default().listing_referrers(),
+            MemoryStore::default().listing_referrers(),
             if target_lists {
                 target.listing_referrers()
             } else {
@@ -124,7 +124,7 @@ async fn signatures_of_the_image_its_children_and_signatures_are_copied() {
         assert_eq!(
             calls
                 .iter()
-                .rfind(|call| call.operation == Operation::PutManifest)
+                .rfind(|call| call.operation == StoreOperation::PutManifest)
                 .map(|call| call.subject.as_str()),
             Some("1.0")
         );
@@ -203,8 +203,8 @@ async fn referrers_index_of_clients_is_read_at_the_source_and_extended_at_the_ta
 #[tokio::test]
 async fn image_under_the_tag_of_the_referrers_index_is_kept() {
     let world = world_of(
-        MemoryPlace::default().listing_referrers(),
-        MemoryPlace::default(),
+        MemoryStore::default().listing_referrers(),
+        MemoryStore::default(),
     );
     let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
     let ours = signature(&world, &image, "upstream").await;
@@ -323,8 +323,8 @@ async fn cosign_tags_of_the_image_and_its_children_are_copied() {
 #[tokio::test]
 async fn signatures_of_a_rewritten_index_are_left_out_and_those_of_its_children_copied() {
     let world = world_of(
-        MemoryPlace::default().listing_referrers(),
-        MemoryPlace::default().listing_referrers(),
+        MemoryStore::default().listing_referrers(),
+        MemoryStore::default().listing_referrers(),
     );
     let (amd64, arm64) = (
         world.image("linux/amd64", &["a"], None).await,
@@ -351,8 +351,8 @@ async fn signatures_of_a_rewritten_index_are_left_out_and_those_of_its_children_
 #[tokio::test]
 async fn tag_is_not_set_if_a_signature_cannot_be_copied() {
     let world = world_of(
-        MemoryPlace::default().listing_referrers(),
-        MemoryPlace::default().listing_referrers(),
+        MemoryStore::default().listing_referrers(),
+        MemoryStore::default().listing_referrers(),
     );
     let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
     signature(&world, &image, "lost").await;
@@ -373,8 +373,8 @@ async fn tag_is_not_set_if_a_signature_cannot_be_copied() {
 #[tokio::test]
 async fn chain_of_attachments_that_is_too_long_is_an_error() {
     let world = world_of(
-        MemoryPlace::default().listing_referrers(),
-        MemoryPlace::default().listing_referrers(),
+        MemoryStore::default().listing_referrers(),
+        MemoryStore::default().listing_referrers(),
     );
     let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
     let mut subject = image;
@@ -434,7 +434,7 @@ impl World {
     }
 
     async fn tags_of(
-        store: &MemoryPlace,
+        store: &MemoryStore,
         repository: &Repository,
     ) -> std::collections::BTreeSet<Tag> {
         let tags = store
@@ -574,9 +574,9 @@ async fn changed_signature_is_found_by_the_content_check() {
 #[tokio::test]
 async fn referrers_of_the_registry_are_found_by_the_content_check() {
     for target_lists in [true, false] {
-        let target = MemoryPlace::default();
+        let target = MemoryStore::default();
         let world = world_of(
-            MemoryPlace::default().listing_referrers(),
+            MemoryStore::default().listing_referrers(),
             if target_lists {
                 target.listing_referrers()
             } else {
@@ -607,8 +607,8 @@ async fn referrers_of_the_registry_are_found_by_the_content_check() {
 #[tokio::test]
 async fn attachments_below_nested_indexes_are_copied() {
     let world = world_of(
-        MemoryPlace::default().listing_referrers(),
-        MemoryPlace::default().listing_referrers(),
+        MemoryStore::default().listing_referrers(),
+        MemoryStore::default().listing_referrers(),
     );
     let image = world.image("linux/amd64", &["a"], None).await;
     let nested = world.index(std::slice::from_ref(&image), None).await;
@@ -640,7 +640,7 @@ impl World {
 
     async fn sign(
         &self,
-        store: &MemoryPlace,
+        store: &MemoryStore,
         at: &Repository,
         tag: &Tag,
         statements: &[(&str, &str)],

@@ -23,16 +23,16 @@ async fn manifests_that_are_listed_many_times_are_read_once() {
         .await
         .expect("a copy");
     assert!(
-        world.source.count(Operation::Manifest) < 20,
+        world.source.count(StoreOperation::Manifest) < 20,
         "{} manifests were read",
-        world.source.count(Operation::Manifest)
+        world.source.count(StoreOperation::Manifest)
     );
     world.target.clear_calls();
     assert_eq!(world.missing("depth-2", &PlatformFilter::All).await, []);
     assert!(
-        world.target.count(Operation::Manifest) < 20,
+        world.target.count(StoreOperation::Manifest) < 20,
         "{} manifests were read",
-        world.target.count(Operation::Manifest)
+        world.target.count(StoreOperation::Manifest)
     );
     world.target.lose_blob(&mirror(), &Digest::sha256(b"a"));
     assert_eq!(
@@ -69,9 +69,9 @@ async fn sparse_copy_of_indexes_with_the_same_children_reads_each_once() {
         .expect("a copy");
     // One read to choose platforms, one to copy.
     assert!(
-        world.source.count(Operation::Manifest) <= 2 * 17,
+        world.source.count(StoreOperation::Manifest) <= 2 * 17,
         "{} manifests were read",
-        world.source.count(Operation::Manifest)
+        world.source.count(StoreOperation::Manifest)
     );
 }
 

@@ -19,8 +19,8 @@ use imglife::model::{
     Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
 };
 use imglife::packages::{RecordSet, UnreadableFile};
-use imglife::registry::memory::{Fault, MemoryPlace, Operation};
-use imglife::registry::{Ability, Deletions, ImageStore, InMemory};
+use imglife::registry::memory::{MemoryStore, StoreFault, StoreOperation};
+use imglife::registry::{DeletionSupport, ImageStore, InMemory, Support};
 use imglife::steps::cleanup::{
     CleanupPolicy, CleanupScope, DeletionMethod, ObservedRecords, Observer, Plan, observe, plan,
 };
@@ -122,7 +122,7 @@ impl World {
 
     async fn put(
         &self,
-        place: &MemoryPlace,
+        place: &MemoryStore,
         at: &Repository,
         content: &str,
         reference: Option<Reference>,
@@ -146,16 +146,16 @@ impl World {
             .expect("a manifest");
     }
 
-    async fn place(&self) -> Arc<MemoryPlace> {
-        let place = MemoryPlace::default().deleting(match self.deletes {
-            Deletes::All => Deletions::ALL,
-            Deletes::Digests => Deletions {
-                tags: Ability::Missing,
-                manifests: Ability::Present,
+    async fn place(&self) -> Arc<MemoryStore> {
+        let place = MemoryStore::default().deleting(match self.deletes {
+            Deletes::All => DeletionSupport::ALL,
+            Deletes::Digests => DeletionSupport {
+                tags: Support::Unsupported,
+                manifests: Support::Supported,
             },
-            Deletes::Nothing => Deletions {
-                tags: Ability::Missing,
-                manifests: Ability::Missing,
+            Deletes::Nothing => DeletionSupport {
+                tags: Support::Unsupported,
+                manifests: Support::Unsupported,
             },
         });
         for (repository, tags) in &self.repositories {
@@ -176,8 +176,9 @@ impl World {
         }
         let unreadable = self.unreadable.clone();
         place.fail_when(move |call| {
-            let fails = call.operation == Operation::Manifest && unreadable.contains(&call.subject);
-            fails.then_some(Fault::Error(ItemErrorKind::ServerError))
+            let fails =
+                call.operation == StoreOperation::Manifest && unreadable.contains(&call.subject);
+            fails.then_some(StoreFault::Error(ItemErrorKind::ServerError))
         });
         place.clear_calls();
         Arc::new(place)
@@ -334,11 +335,11 @@ async fn every_world_is_cleaned_up_as_expected_and_every_reason_to_keep_is_met()
         };
         let seen = observe(&config, &CleanupScope::default(), world.records(), observer).await;
         let writes = [
-            Operation::PutBlob,
-            Operation::PutManifest,
-            Operation::DeleteTag,
-            Operation::DeleteManifest,
-            Operation::Sweep,
+            StoreOperation::PutBlob,
+            StoreOperation::PutManifest,
+            StoreOperation::DeleteTag,
+            StoreOperation::DeleteManifest,
+            StoreOperation::Sweep,
         ];
         assert!(
             place

@@ -193,7 +193,7 @@ fn listings_that_are_none_are_refused_by_name() {
         (
             "HTML",
             Box::new(move |_| typed("text/html", html)),
-            "the answer is no list of tags",
+            "the response is not a list of tags",
         ),
         (
             "an error in HTML",
@@ -203,7 +203,7 @@ fn listings_that_are_none_are_refused_by_name() {
         (
             "a number",
             body(r#"{"tags": 7}"#),
-            "the answer is no list of tags",
+            "the response is not a list of tags",
         ),
         (
             "`null`",
@@ -359,7 +359,7 @@ fn a_blob_that_never_ends_is_left_where_its_descriptor_ends() {
         let fake = with_layer(size);
         fails(
             sync_from(&fake.host(), "tag_regex: '.*'"),
-            &format!("it has more than the {size} bytes that its descriptor says"),
+            &format!("it has more than the {size} bytes that its descriptor states"),
         );
     }
 }

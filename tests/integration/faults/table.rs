@@ -156,7 +156,7 @@ pub(super) fn of_source(layer: &str, child: &str) -> Vec<Case> {
             (
                 "connection reset within a layer, every time",
                 get(&blob, ALWAYS, Fault::ResetAnswer(0)),
-                Fails("the content broke off"),
+                Fails("the connection broke"),
             ),
             (
                 "body cut short, of the listing",
@@ -336,7 +336,7 @@ pub(super) fn of_target(layer: &str, child: &str) -> Vec<Case> {
             (
                 "404 on the start of uploads",
                 on("POST", uploads, ALWAYS, status(404)),
-                Fails("to be created before anything is pushed to it"),
+                Fails("is created before the first push"),
             ),
             (
                 "400 on the commit of a layer",
@@ -351,7 +351,7 @@ pub(super) fn of_target(layer: &str, child: &str) -> Vec<Case> {
             (
                 "202 on the commit of a layer",
                 on("PUT", &commit, ALWAYS, status(202)),
-                Fails("the registry took the content and did not store it"),
+                Fails("the registry accepted the content but did not store it"),
             ),
             (
                 "connection reset before the answer, on the start of an upload",
@@ -401,7 +401,7 @@ pub(super) fn of_target(layer: &str, child: &str) -> Vec<Case> {
             (
                 "no `Location` for an upload",
                 on("POST", uploads, ALWAYS, Fault::Header("location", None)),
-                Fails("the registry opened an upload and did not say where"),
+                Fails("the registry opened an upload without a location"),
             ),
             (
                 "no `Docker-Content-Digest`",

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use imglife::cache::Cache;
 use imglife::engines::native::Native;
-use imglife::engines::{Attestations, BuildRequest, Built, Engine as _, EngineError};
+use imglife::engines::{Attestations, BuildOutcome, BuildRequest, Engine as _, EngineError};
 use imglife::model::{ImageReference, Manifest, Reference, Repository};
 use imglife::registry::ImageStores;
 use imglife::registry::layout::Layouts;
@@ -111,13 +111,17 @@ impl Place {
         }
     }
 
-    async fn build(&self, dockerfile: &str, platforms: &[&str]) -> Result<Built, EngineError> {
+    async fn build(
+        &self,
+        dockerfile: &str,
+        platforms: &[&str],
+    ) -> Result<BuildOutcome, EngineError> {
         self.engine()
             .build(&self.request(dockerfile, platforms))
             .await
     }
 
-    async fn built(&self, dockerfile: &str, platforms: &[&str]) -> Built {
+    async fn built(&self, dockerfile: &str, platforms: &[&str]) -> BuildOutcome {
         self.build(dockerfile, platforms)
             .await
             .unwrap_or_else(|error| panic!("{error:?}"))
@@ -357,27 +361,27 @@ async fn what_cannot_be_built_is_refused_by_line_before_anything_is_written() {
     let long = format!("ENV A={}", "x".repeat(1_000_000));
     let name = "templates/app.Dockerfile";
     for (line, message) in [
-        ("RUN x", "the native engine does not build RUN"),
-        ("FROM b", "the native engine does not build a second FROM"),
+        ("RUN x", "the native engine does not support RUN"),
+        ("FROM b", "the native engine does not support a second FROM"),
         (
             "COPY --from=x a /",
-            "the native engine does not build COPY --from",
+            "the native engine does not support COPY --from",
         ),
         (
             "ADD https://x/y /",
-            "the native engine does not build ADD of something to fetch",
+            "the native engine does not support ADD of a remote source",
         ),
         (
             "COPY none /",
-            "`none` is not in the folder, or `.dockerignore` leaves it out",
+            "`none` is not in the build context, or `.dockerignore` excludes it",
         ),
         (
             "COPY passwd /",
-            "`passwd` leads out of the folder through a link",
+            "`passwd` leads out of the build context through a symbolic link",
         ),
         (
             "COPY up/x /",
-            "`up/x` leads out of the folder through a link",
+            "`up/x` leads out of the build context through a symbolic link",
         ),
         (
             "COPY ../../../../etc/passwd /x",
@@ -389,17 +393,14 @@ async fn what_cannot_be_built_is_refused_by_line_before_anything_is_written() {
         ),
         (
             "ADD evil.tar /",
-            "`evil.tar` cannot be unpacked: `../../escaped` leads out of it",
+            "cannot unpack `evil.tar`: `../../escaped` is outside of the archive",
         ),
         (
             "COPY a /etc/passwd/x",
-            "`/etc/passwd` is no directory in the image",
+            "`/etc/passwd` is not a directory in the image",
         ),
         ("EXPOSE http", "`http` is no port"),
-        (
-            &deep,
-            "is no reference to an argument that is understood here",
-        ),
+        (&deep, "is not a supported reference to an argument"),
         (&long, "longer than"),
     ] {
         let mark = place.registry.mark();
@@ -408,7 +409,7 @@ async fn what_cannot_be_built_is_refused_by_line_before_anything_is_written() {
             .await
             .expect_err(&line[..line.len().min(60)]);
         let expected = if line.starts_with("COPY ../") {
-            "`../../../../etc/passwd` is not in the folder"
+            "`../../../../etc/passwd` is not in the build context"
         } else {
             message
         };
@@ -429,10 +430,10 @@ async fn what_cannot_be_built_is_refused_by_line_before_anything_is_written() {
         .await
         .expect_err("refused");
     assert!(
-        error.takes_execution
-            && error
-                .problem
-                .contains(&format!("{name}:1: the native engine does not build FROM")),
+        error.requires_execution
+            && error.problem.contains(&format!(
+                "{name}:1: the native engine does not support FROM"
+            )),
         "{error}"
     );
     let error = place
@@ -457,7 +458,7 @@ async fn what_cannot_be_built_is_refused_by_line_before_anything_is_written() {
             .await
             .expect_err("refused")
             .problem
-            .contains("127.0.0.1:1/none:1 cannot be read")
+            .contains("cannot read the base image 127.0.0.1:1/none:1")
     );
 }
 
@@ -496,7 +497,10 @@ async fn a_base_with_triggers_is_refused() {
         .await
         .expect_err("refused");
     assert!(
-        error.problem.contains("ONBUILD COPY . /app") && error.hint.is_some(),
+        error
+            .problem
+            .contains("has an ONBUILD trigger: COPY . /app")
+            && error.hint.is_some(),
         "{error:?}"
     );
 }

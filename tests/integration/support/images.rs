@@ -436,7 +436,7 @@ mod tests {
 
     use imglife::model::ManifestContent;
     use imglife::registry::layout::Layouts;
-    use imglife::registry::memory::MemoryPlace;
+    use imglife::registry::memory::MemoryStore;
 
     use super::*;
     use crate::support::world::World;
@@ -447,7 +447,7 @@ mod tests {
         let layout: Repository = format!("ocidir://{}", world.path("layout").display())
             .parse()
             .expect("a layout's name");
-        let memory = MemoryPlace::default();
+        let memory = MemoryStore::default();
         let remote: Repository = "registry.test/odd".parse().expect("a repository's name");
         for graph in copied_kinds()
             .into_iter()
@@ -466,7 +466,7 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "has no blob")]
     async fn assert_published_detects_a_lost_blob() {
-        let memory = MemoryPlace::default();
+        let memory = MemoryStore::default();
         let remote: Repository = "registry.test/odd".parse().expect("a repository's name");
         let graph = sha512_image();
         graph.publish(&memory, &remote).await;

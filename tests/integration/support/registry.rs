@@ -10,7 +10,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use imglife::model::{Digest, Repository};
-use imglife::registry::{Ability, Deletions};
+use imglife::registry::{DeletionSupport, Support};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
@@ -238,15 +238,15 @@ impl Registry {
 
     /// Returns the deletions that the registry supports. Version 3 of distribution always deletes
     /// tags.
-    pub(crate) fn deletes(&self) -> Deletions {
+    pub(crate) fn deletes(&self) -> DeletionSupport {
         let ability = |deletes| {
             if deletes {
-                Ability::Present
+                Support::Supported
             } else {
-                Ability::Missing
+                Support::Unsupported
             }
         };
-        Deletions {
+        DeletionSupport {
             tags: ability(self.server != Server::DockerRegistry),
             manifests: ability(!self.refuses_deletes),
         }

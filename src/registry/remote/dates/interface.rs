@@ -1,4 +1,4 @@
-//! The interfaces themselves: their paths, pages and refusals, as their documentation has them.
+//! The interfaces: their paths, pages and errors, according to their documentation.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -6,17 +6,17 @@ use serde::de::DeserializeOwned;
 use crate::http::link;
 use crate::http::{AuthMode, ErrorResponse, Response};
 use crate::model::{Host, RepositoryPath};
-use crate::registry::listing::{Listing, time, unix_time};
+use crate::registry::listing::{TagListing, time, unix_time};
 
-/// Entries asked for at once: the most that Harbor and Quay give.
-const PAGE: usize = 100;
+/// Number of entries per page. Harbor and Quay allow no more.
+const PAGE_SIZE: usize = 100;
 
-/// The most that GitLab's registry gives.
-const GITLAB_PAGE: usize = 1_000;
+/// Number of entries per page of GitLab's registry, the maximum.
+const GITLAB_PAGE_SIZE: usize = 1_000;
 
-/// An interface that tells when tags were pushed.
+/// An interface that reports push dates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Interface {
+pub(super) enum DateInterface {
     /// Harbor's API 2.0, "List artifacts" (`api/v2.0/swagger.yaml` of goharbor/harbor).
     Harbor,
     /// "List repository tags" of GitLab's own API in its registry (`docs/spec/gitlab/api.md` of
@@ -27,75 +27,82 @@ pub(super) enum Interface {
     Quay,
 }
 
-/// Where a page begins.
-pub(super) struct Position {
-    /// From 1 on.
+/// Position of a page.
+pub(super) struct PagePosition {
+    /// Number of the page, starting at 1.
     pub(super) number: usize,
-    /// The last name of the page before.
+    /// Last name of the previous page.
     pub(super) last: Option<String>,
 }
 
-/// What a page said.
-pub(super) struct Page {
+/// Facts about a page that was read.
+pub(super) struct PageSummary {
     pub(super) length: usize,
     pub(super) last: Option<String>,
     pub(super) more: bool,
 }
 
-impl Interface {
-    pub(super) fn possible(host: &Host) -> Vec<Interface> {
+impl DateInterface {
+    /// Returns the interfaces that a host may have.
+    pub(super) fn possible(host: &Host) -> Vec<DateInterface> {
         match host.as_str() {
-            "quay.io" => vec![Interface::Quay],
-            "registry.gitlab.com" => vec![Interface::Gitlab],
-            _ => vec![Interface::Harbor, Interface::Gitlab, Interface::Quay],
+            "quay.io" => vec![DateInterface::Quay],
+            "registry.gitlab.com" => vec![DateInterface::Gitlab],
+            _ => vec![
+                DateInterface::Harbor,
+                DateInterface::Gitlab,
+                DateInterface::Quay,
+            ],
         }
     }
 
-    /// Returns the path of a page, or `None` for a repository that the interface cannot name.
-    pub(super) fn path(self, repository: &RepositoryPath, position: &Position) -> Option<String> {
+    /// Returns the path of a page, or `None` if the interface cannot name the repository.
+    pub(super) fn path(
+        self,
+        repository: &RepositoryPath,
+        position: &PagePosition,
+    ) -> Option<String> {
         let number = position.number;
         Some(match self {
-            Interface::Harbor => {
+            DateInterface::Harbor => {
                 let (project, name) = repository.as_str().split_once('/')?;
-                // A slash in the name is encoded twice (description of `repository_name` in
-                // Harbor's API).
+                // A slash in the name is encoded twice (`repository_name` in Harbor's API).
                 let name = name.replace('/', "%252F");
                 format!(
                     "/api/v2.0/projects/{project}/repositories/{name}/artifacts\
-                     ?with_tag=true&q=tags%3D*&page_size={PAGE}&page={number}"
+                     ?with_tag=true&q=tags%3D*&page_size={PAGE_SIZE}&page={number}"
                 )
             }
-            Interface::Gitlab => {
+            DateInterface::Gitlab => {
                 let last = position
                     .last
                     .iter()
                     .flat_map(|last| ["&last=".into(), encoded(last)]);
                 format!(
-                    "/gitlab/v1/repositories/{repository}/tags/list/?n={GITLAB_PAGE}{}",
+                    "/gitlab/v1/repositories/{repository}/tags/list/?n={GITLAB_PAGE_SIZE}{}",
                     last.collect::<String>()
                 )
             }
-            Interface::Quay => format!(
-                "/api/v1/repository/{repository}/tag/?onlyActiveTags=true&limit={PAGE}&page={number}"
+            DateInterface::Quay => format!(
+                "/api/v1/repository/{repository}/tag/?onlyActiveTags=true&limit={PAGE_SIZE}&page={number}"
             ),
         })
     }
 
-    /// Returns the ways to log in, the first that is tried first.
+    /// Returns the ways to authenticate, in the order of attempts.
     pub(super) fn auth_modes(self) -> &'static [AuthMode] {
         match self {
-            // Tokens of the registry are not taken here. The password is sent only when public
-            // projects are not all.
-            Interface::Harbor => &[AuthMode::Never, AuthMode::Basic],
-            Interface::Gitlab => &[AuthMode::OnChallenge],
-            // It takes tokens of its own kind, which registry logins are not: public repositories
-            // only.
-            Interface::Quay => &[AuthMode::Never],
+            // Harbor's API rejects tokens of the registry. The password is sent only if anonymous
+            // access is denied.
+            DateInterface::Harbor => &[AuthMode::Never, AuthMode::Basic],
+            DateInterface::Gitlab => &[AuthMode::OnChallenge],
+            // Quay's API needs tokens of its own, so only public repositories work.
+            DateInterface::Quay => &[AuthMode::Never],
         }
     }
 
-    /// Returns whether a refusal has the interface's own form, rather than that of a host that does
-    /// not know the path.
+    /// Returns true if an error has the form of this interface. It is then not the error of a host
+    /// without this path.
     pub(super) fn is_own(self, refusal: &ErrorResponse) -> bool {
         let has_code = |codes: &[&str]| {
             refusal
@@ -104,28 +111,28 @@ impl Interface {
                 .any(|error| codes.contains(&error.code.as_str()))
         };
         match self {
-            Interface::Harbor => has_code(&["NOT_FOUND", "UNAUTHORIZED", "FORBIDDEN"]),
-            Interface::Gitlab => {
+            DateInterface::Harbor => has_code(&["NOT_FOUND", "UNAUTHORIZED", "FORBIDDEN"]),
+            DateInterface::Gitlab => {
                 has_code(&["NAME_UNKNOWN", "NAME_INVALID", "UNAUTHORIZED", "DENIED"])
             }
-            Interface::Quay => refusal.excerpt.contains("\"error_type\""),
+            DateInterface::Quay => refusal.excerpt.contains("\"error_type\""),
         }
     }
 
-    /// Adds the tags of a page to `listing`. Fails when it has another form.
+    /// Adds the tags of a page to `listing`. Fails if the page has another form.
     pub(super) fn read(
         self,
-        answer: &Response,
-        listing: &mut Listing,
-    ) -> Result<Page, serde_json::Error> {
+        response: &Response,
+        listing: &mut TagListing,
+    ) -> Result<PageSummary, serde_json::Error> {
         match self {
-            Interface::Harbor => {
-                let page: Vec<HarborArtifact> = parse(answer)?;
+            DateInterface::Harbor => {
+                let page: Vec<HarborArtifact> = parse(response)?;
                 let length = page.len();
                 for artifact in page {
                     let tags = artifact.tags.unwrap_or_default();
                     if tags.is_empty() {
-                        listing.pass_over();
+                        listing.add_untagged();
                     }
                     for tag in tags {
                         listing.add(
@@ -135,17 +142,17 @@ impl Interface {
                         );
                     }
                 }
-                Ok(Page {
+                Ok(PageSummary {
                     length,
                     last: None,
-                    more: length >= PAGE || link::next(&answer.headers).is_some(),
+                    more: length >= PAGE_SIZE || link::next(&response.headers).is_some(),
                 })
             }
-            Interface::Gitlab => {
-                let page: Vec<GitlabTag> = parse(answer)?;
+            DateInterface::Gitlab => {
+                let page: Vec<GitlabTag> = parse(response)?;
                 let (length, last) = (page.len(), page.last().map(|tag| tag.name.clone()));
                 for tag in page {
-                    // All three are of the tag, not of its image. Older registries have no
+                    // All three are times of the tag, not of its image. Older registries have no
                     // `published_at`.
                     let pushed_at = tag.published_at.or(tag.updated_at).or(tag.created_at);
                     listing.add(
@@ -154,14 +161,14 @@ impl Interface {
                         tag.digest.as_deref(),
                     );
                 }
-                Ok(Page {
+                Ok(PageSummary {
                     length,
                     last,
-                    more: link::next(&answer.headers).is_some(),
+                    more: link::next(&response.headers).is_some(),
                 })
             }
-            Interface::Quay => {
-                let page: QuayPage = parse(answer)?;
+            DateInterface::Quay => {
+                let page: QuayPage = parse(response)?;
                 let length = page.tags.len();
                 for tag in page.tags {
                     listing.add(
@@ -170,7 +177,7 @@ impl Interface {
                         tag.manifest_digest.as_deref(),
                     );
                 }
-                Ok(Page {
+                Ok(PageSummary {
                     length,
                     last: None,
                     more: page.has_additional,
@@ -211,13 +218,13 @@ struct QuayPage {
 #[derive(Deserialize)]
 struct QuayTag {
     name: String,
-    /// Since when the tag is what it is, in seconds since 1970.
+    /// Time since which the tag names its current image, in seconds since 1970.
     start_ts: Option<i64>,
     manifest_digest: Option<String>,
 }
 
-fn parse<T: DeserializeOwned>(answer: &Response) -> Result<T, serde_json::Error> {
-    serde_json::from_slice(&answer.body)
+fn parse<T: DeserializeOwned>(response: &Response) -> Result<T, serde_json::Error> {
+    serde_json::from_slice(&response.body)
 }
 
 fn encoded(text: &str) -> String {

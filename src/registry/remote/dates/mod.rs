@@ -1,106 +1,108 @@
-//! When tags were pushed, as some registries tell by interfaces of their own: Harbor, GitLab's
-//! registry, Quay.
+//! Push dates of tags, by the own interfaces of Harbor, GitLab's registry, Quay and Docker Hub.
 //!
-//! Which of them a host has shows when it is asked, once in a run: an answer of another form rules
-//! an interface out for the host, a refusal in the interface's own words leaves it open for other
-//! repositories. Docker Hub has a service apart.
+//! The interface of a host is found once in a run, by trying them. A response of another form rules
+//! an interface out for the host. An error in the interface's own form does not: it may work for
+//! other repositories. Docker Hub has a separate service.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::RemoteRepository;
+use super::classify::is_missing_interface;
+use super::repository::RemoteRepository;
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::{self, Method, Request, RequestKind, RequestTarget, StatusCode};
 use crate::model::Host;
 use crate::model::lock::lock;
-use crate::registry::listing::{LARGEST_PAGE, Listing};
-use crate::registry::{TagSeen, hub};
+use crate::registry::listing::{MAX_PAGE_BYTES, TagListing};
+use crate::registry::store::ListedTag;
 
+mod docker_hub;
 mod interface;
 #[cfg(test)]
 mod tests;
 
-use interface::{Interface, Position};
+use interface::{DateInterface, PagePosition};
 
 const DATES: RequestKind = RequestKind("push dates");
 
-/// What hosts were found to have so far.
+/// Interfaces of all hosts, as far as they are known.
 #[derive(Default)]
-pub(super) struct Interfaces(Mutex<HashMap<Host, Arc<AsyncMutex<Known>>>>);
+pub(super) struct HostInterfaces(Mutex<HashMap<Host, Arc<AsyncMutex<HostInterface>>>>);
 
-enum Known {
-    Found(Interface),
-    /// Those that were not ruled out.
-    Possible(Vec<Interface>),
+enum HostInterface {
+    Found(DateInterface),
+    /// Interfaces that are not ruled out.
+    Possible(Vec<DateInterface>),
 }
 
-/// What came of asking for a listing.
-enum Outcome {
-    Tags(Vec<TagSeen>),
-    /// The interface is there, or may be, and does not tell of this repository.
-    Withheld,
+/// Result of a listing with push dates.
+enum DatedListing {
+    Tags(Vec<ListedTag>),
+    /// The interface may exist, but denies access to this repository.
+    Denied,
     /// The host does not have this interface.
     Missing(ItemError),
 }
 
-impl Interfaces {
-    fn of(&self, host: &Host) -> Arc<AsyncMutex<Known>> {
+impl HostInterfaces {
+    fn of(&self, host: &Host) -> Arc<AsyncMutex<HostInterface>> {
         let mut hosts = lock(&self.0);
         Arc::clone(hosts.entry(host.clone()).or_insert_with(|| {
-            Arc::new(AsyncMutex::new(Known::Possible(Interface::possible(host))))
+            Arc::new(AsyncMutex::new(HostInterface::Possible(
+                DateInterface::possible(host),
+            )))
         }))
     }
 }
 
 impl RemoteRepository<'_> {
-    /// Returns the tags with the times they were pushed, or `None` when the registry does not tell
-    /// these.
+    /// Returns the tags with their push dates, or `None` if the registry does not report these.
     pub(super) async fn push_dates(
         &self,
-        interfaces: &Interfaces,
-    ) -> Result<Option<Vec<TagSeen>>, ItemError> {
+        interfaces: &HostInterfaces,
+    ) -> Result<Option<Vec<ListedTag>>, ItemError> {
         if self.host.is_docker_hub() {
-            return hub::tags(self.http, self.path).await.map(Some);
+            return docker_hub::tags(self.http, self.path).await.map(Some);
         }
         let known = interfaces.of(self.host);
-        // Held until the host is known, so that others learn from it instead of asking too.
+        // Locked until the interface is known, so that only one request tries each interface.
         let mut known = known.lock().await;
         let possible = match &*known {
-            Known::Found(interface) => {
+            HostInterface::Found(interface) => {
                 let interface = *interface;
                 drop(known);
                 return match self.dated_listing(interface).await? {
-                    Outcome::Tags(tags) => Ok(Some(tags)),
-                    Outcome::Withheld => Ok(None),
-                    Outcome::Missing(error) => Err(error),
+                    DatedListing::Tags(tags) => Ok(Some(tags)),
+                    DatedListing::Denied => Ok(None),
+                    DatedListing::Missing(error) => Err(error),
                 };
             }
-            Known::Possible(possible) => possible.clone(),
+            HostInterface::Possible(possible) => possible.clone(),
         };
-        let mut left = Vec::new();
+        let mut remaining = Vec::new();
         for interface in possible {
             match self.dated_listing(interface).await? {
-                Outcome::Tags(tags) => {
-                    *known = Known::Found(interface);
+                DatedListing::Tags(tags) => {
+                    *known = HostInterface::Found(interface);
                     return Ok(Some(tags));
                 }
-                Outcome::Withheld => left.push(interface),
-                Outcome::Missing(error) => {
-                    tracing::debug!(host = %self.host, ?interface, error = %crate::error::chain(&error), "not an interface of this host");
+                DatedListing::Denied => remaining.push(interface),
+                DatedListing::Missing(error) => {
+                    tracing::debug!(host = %self.host, ?interface, error = %crate::error::chain(&error), "the host does not have this interface");
                 }
             }
         }
-        *known = Known::Possible(left);
+        *known = HostInterface::Possible(remaining);
         Ok(None)
     }
 
-    async fn dated_listing(&self, interface: Interface) -> Result<Outcome, ItemError> {
-        let action = || format!("list the tags of {} with their dates", self.path);
-        let wrong = |detail: &str| self.wrong(action(), ItemErrorKind::Malformed, detail);
-        let mut listing = Listing::default();
-        let mut position = Position {
+    async fn dated_listing(&self, interface: DateInterface) -> Result<DatedListing, ItemError> {
+        let operation = || format!("list the tags of {} with their dates", self.path);
+        let wrong = |cause: &str| self.error(operation(), ItemErrorKind::Malformed, cause);
+        let mut listing = TagListing::default();
+        let mut position = PagePosition {
             number: 1,
             last: None,
         };
@@ -109,7 +111,7 @@ impl RemoteRepository<'_> {
         loop {
             let is_first = position.number == 1;
             let Some(path) = interface.path(self.path, &position) else {
-                return Ok(Outcome::Withheld);
+                return Ok(DatedListing::Denied);
             };
             let mut request = Request::new(
                 Method::GET,
@@ -118,35 +120,34 @@ impl RemoteRepository<'_> {
                 DATES,
                 self.access("pull"),
             );
-            request.limit = LARGEST_PAGE;
+            request.limit = MAX_PAGE_BYTES;
             request.auth_mode = auth_mode;
-            let answer = match self.http.send(request).await {
-                Ok(answer) => answer,
-                Err(error) if is_first && is_withheld(interface, &error) => match auth_modes.next()
-                {
+            let response = match self.http.send(request).await {
+                Ok(response) => response,
+                Err(error) if is_first && is_denied(interface, &error) => match auth_modes.next() {
                     Some(other) if error.status() == Some(StatusCode::UNAUTHORIZED) => {
                         auth_mode = other;
                         continue;
                     }
                     _ => {
-                        tracing::info!(host = %self.host, ?interface, %error, "push dates of {} are not told", self.path);
-                        return Ok(Outcome::Withheld);
+                        tracing::info!(host = %self.host, ?interface, %error, "access to the push dates of {} was denied", self.path);
+                        return Ok(DatedListing::Denied);
                     }
                 },
-                Err(error) if is_first && is_missing(&error) => {
-                    return Ok(Outcome::Missing(self.failed(action(), error)));
+                Err(error) if is_first && is_missing_interface(&error) => {
+                    return Ok(DatedListing::Missing(self.http_error(operation(), error)));
                 }
-                Err(error) => return Err(self.failed(action(), error)),
+                Err(error) => return Err(self.http_error(operation(), error)),
             };
             listing
-                .begin_page(&answer)
-                .map_err(|detail| wrong(&detail))?;
-            let page = match interface.read(&answer, &mut listing) {
+                .begin_page(&response)
+                .map_err(|cause| wrong(&cause))?;
+            let page = match interface.read(&response, &mut listing) {
                 Ok(page) => page,
                 Err(error) => {
-                    let error = wrong("the answer is no list of tags").caused_by(error);
+                    let error = wrong("the response is not a list of tags").caused_by(error);
                     return if is_first {
-                        Ok(Outcome::Missing(error))
+                        Ok(DatedListing::Missing(error))
                     } else {
                         Err(error)
                     };
@@ -154,13 +155,13 @@ impl RemoteRepository<'_> {
             };
             if !listing
                 .end_page(page.length, page.more)
-                .map_err(|detail| wrong(&detail))?
+                .map_err(|cause| wrong(&cause))?
             {
-                return Ok(Outcome::Tags(
+                return Ok(DatedListing::Tags(
                     listing.into_tags(&format_args!("{}/{}", self.host, self.path)),
                 ));
             }
-            position = Position {
+            position = PagePosition {
                 number: position.number + 1,
                 last: page.last,
             };
@@ -168,28 +169,13 @@ impl RemoteRepository<'_> {
     }
 }
 
-/// Returns whether an interface refuses to tell of a repository, or does not know it.
-fn is_withheld(interface: Interface, error: &http::Error) -> bool {
+/// Returns true if an interface denies access to a repository, or does not have it.
+fn is_denied(interface: DateInterface, error: &http::Error) -> bool {
     match error {
         http::Error::Refused(refusal) => {
             matches!(refusal.status.as_u16(), 401 | 403 | 404) && interface.is_own(refusal)
         }
         http::Error::Unauthorized { .. } => true,
-        _ => false,
-    }
-}
-
-/// Returns whether an answer is that of a host without the interface. Failures that can pass are
-/// not.
-pub(super) fn is_missing(error: &http::Error) -> bool {
-    match error {
-        http::Error::Refused(refusal) => match refusal.status.as_u16() {
-            408 | 429 => false,
-            status => status < 500 || status == 501,
-        },
-        http::Error::Misled { .. }
-        | http::Error::TooLarge { .. }
-        | http::Error::Malformed { .. } => true,
         _ => false,
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{ItemError, ItemErrorKind};
 use crate::http::testing::{Fake, ReceivedRequest, basic, client, shown};
 use crate::model::{Host, Repository};
 use crate::registry::remote::RemoteRegistries;
-use crate::registry::{ImageSource, TagSeen};
+use crate::registry::store::{ImageSource, ListedTag};
 
 const HARBOR: &str = "/api/v2.0/";
 const GITLAB: &str = "/gitlab/v1/";
@@ -28,22 +28,22 @@ async fn dates_of(
     registries: &RemoteRegistries,
     fake: &Fake,
     path: &str,
-) -> Result<Option<Vec<TagSeen>>, ItemError> {
+) -> Result<Option<Vec<ListedTag>>, ItemError> {
     registries.push_dates(&repository(&fake.host(), path)).await
 }
 
-/// Returns each tag with the day it was pushed and the first digit of its digest, `-` for what is
-/// not told.
-fn drawn(tags: &[TagSeen]) -> Vec<String> {
-    let draw = |seen: &TagSeen| {
-        let day = seen.pushed_at.map_or_else(
+/// Returns each tag with the day of its push and the first digit of its digest, or `-` if unknown.
+fn drawn(tags: &[ListedTag]) -> Vec<String> {
+    let draw = |listed: &ListedTag| {
+        let day = listed.pushed_at.map_or_else(
             || "-".to_owned(),
             |time| time.format("%Y-%m-%d").to_string(),
         );
         format!(
             "{} {day} {}",
-            seen.tag,
-            seen.digest
+            listed.tag,
+            listed
+                .digest
                 .as_ref()
                 .map_or("-", |digest| &digest.hex()[..1])
         )
@@ -98,7 +98,7 @@ fn harbor(seen: &ReceivedRequest) -> Response {
 }
 
 #[tokio::test]
-async fn harbor_tells_when_tags_were_pushed_and_not_when_images_were_made() {
+async fn harbor_reports_push_dates_and_not_creation_dates() {
     let fake = Fake::start(harbor).await;
     let tags = dates_of(&registries(&fake, basic()), &fake, "open/team/app")
         .await
@@ -114,19 +114,19 @@ async fn harbor_tells_when_tags_were_pushed_and_not_when_images_were_made() {
         fake.seen()
             .iter()
             .all(|seen| seen.authorization().is_none()),
-        "a password was sent that nobody asked for"
+        "a password was sent without a challenge"
     );
 }
 
 #[tokio::test]
-async fn harbors_private_projects_are_asked_with_the_password_of_the_host() {
+async fn private_harbor_projects_are_listed_with_the_password_of_the_host() {
     let fake = Fake::start(harbor).await;
     let tags = dates_of(&registries(&fake, basic()), &fake, "team/app")
         .await
         .expect("an answer")
         .expect("tags");
     assert_eq!((tags.len(), fake.seen().len()), (3, 3));
-    // Without a login, or with one that is not enough, they tell nothing.
+    // Without credentials or permission, no dates are reported.
     assert_eq!(
         dates_of(&registries(&fake, Credential::Anonymous), &fake, "team/app")
             .await
@@ -185,7 +185,7 @@ fn gitlab(seen: &ReceivedRequest) -> Response {
 }
 
 #[tokio::test]
-async fn gitlabs_registry_tells_dates_to_who_may_pull() {
+async fn gitlab_reports_dates_with_a_pull_token() {
     let fake = Fake::start(gitlab).await;
     let registries = registries(&fake, basic());
     let tags = dates_of(&registries, &fake, "group/app")
@@ -232,13 +232,13 @@ fn quay(seen: &ReceivedRequest) -> Response {
             r#"{"detail": "Requires authentication", "error_message": "Requires authentication", "error_type": "invalid_token", "status": 401}"#,
         )
             .into_response(),
-        // What its web page answers to paths that it does not know.
+        // Response of its web page to unknown paths.
         _ => "<!doctype html>".into_response(),
     }
 }
 
 #[tokio::test]
-async fn quay_tells_dates_of_public_repositories() {
+async fn quay_reports_dates_of_public_repositories() {
     let fake = Fake::start(quay).await;
     let registries = registries(&fake, basic());
     let tags = dates_of(&registries, &fake, "team/app")
@@ -257,12 +257,12 @@ async fn quay_tells_dates_of_public_repositories() {
             .iter()
             .all(|seen| seen.authorization().is_none())
     );
-    // Two wrong guesses, two pages, and the private one without any guess.
+    // Two other interfaces, two pages, and one request for the private repository.
     assert_eq!(fake.seen().len(), 5);
 }
 
 #[tokio::test]
-async fn a_host_without_such_an_interface_is_asked_once_for_each() {
+async fn host_without_an_interface_gets_one_request_for_each() {
     for answer in [
         || unknown_path(),
         || "<html>".into_response(),
@@ -274,8 +274,8 @@ async fn a_host_without_such_an_interface_is_asked_once_for_each() {
     ] {
         let fake = Fake::start(move |seen| match seen.path.starts_with("/v2/") {
             true => r#"{"tags":["1"]}"#.into_response(),
-            // An answer of 401 that asks for nothing known is a refusal of the login, which
-            // GitLab's interface would give too.
+            // A 401 with an unknown challenge is a rejected credential, which GitLab's interface
+            // returns too.
             false if seen.path.starts_with(GITLAB) => unknown_path(),
             false => answer(),
         })
@@ -299,8 +299,8 @@ async fn a_host_without_such_an_interface_is_asked_once_for_each() {
 }
 
 #[tokio::test]
-async fn what_was_refused_for_one_repository_is_asked_for_another() {
-    // The order in which repositories are looked at must not decide whether their dates are known.
+async fn denied_access_to_one_repository_does_not_rule_out_the_interface() {
+    // The order of repositories must not decide if their dates are known.
     let fake = Fake::start(|seen| match seen.path.contains("/projects/open/") {
         true => harbor(seen),
         false if seen.path.starts_with(HARBOR) => refusal(404, "NOT_FOUND"),
@@ -330,7 +330,7 @@ async fn what_was_refused_for_one_repository_is_asked_for_another() {
 }
 
 #[tokio::test]
-async fn a_known_interface_that_fails_is_an_error_and_not_a_listing_without_dates() {
+async fn error_of_a_known_interface_is_an_error() {
     let broken = Arc::new(AtomicBool::new(false));
     let is_broken = Arc::clone(&broken);
     let fake = Fake::start(move |seen| {
@@ -353,7 +353,7 @@ async fn a_known_interface_that_fails_is_an_error_and_not_a_listing_without_date
     assert_eq!(error.kind, ItemErrorKind::Malformed);
     assert!(
         shown(&error).contains(
-            "cannot list the tags of open/app with their dates: the answer is no list of tags"
+            "cannot list the tags of open/app with their dates: the response is not a list of tags"
         ),
         "{}",
         shown(&error)
@@ -361,7 +361,7 @@ async fn a_known_interface_that_fails_is_an_error_and_not_a_listing_without_date
 }
 
 #[tokio::test]
-async fn a_failure_that_can_pass_is_an_error() {
+async fn temporary_error_is_an_error() {
     for (status, kind) in [
         (429, ItemErrorKind::RateLimited),
         (503, ItemErrorKind::ServerError),
@@ -379,7 +379,7 @@ async fn a_failure_that_can_pass_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_listing_that_breaks_off_is_an_error() {
+async fn incomplete_listing_is_an_error() {
     for (answer, kind) in [
         (
             r#"{"tags":[],"has_additional":true}"#,
@@ -401,7 +401,7 @@ async fn a_listing_that_breaks_off_is_an_error() {
         assert_eq!(
             dates_of(&registries, &fake, "team/app")
                 .await
-                .expect_err("it breaks off")
+                .expect_err("it is incomplete")
                 .kind,
             kind,
             "{answer}"

@@ -114,9 +114,9 @@ async fn images_that_could_not_be_archived_are_kept() {
         )
         .await;
     sample.store.fail_when(|call| {
-        let fails = call.operation == Operation::PutManifest
+        let fails = call.operation == StoreOperation::PutManifest
             && call.repository.to_string() == "cold.example/x/m/a";
-        fails.then_some(Fault::Error(ItemErrorKind::Forbidden))
+        fails.then_some(StoreFault::Error(ItemErrorKind::Forbidden))
     });
     let report = sample.run(&config, ObservedRecords::NotConfigured).await;
     assert_eq!(
@@ -200,7 +200,7 @@ const ARCHIVING: &str = "keep_last: 1, archive: { enabled: true, registry: cold.
 /// Calls `act` when a manifest is written to the archive.
 fn while_archiving(sample: &SampleRepository, act: impl Fn() + Send + Sync + 'static) {
     sample.store.fail_when(move |call| {
-        if call.operation == Operation::PutManifest
+        if call.operation == StoreOperation::PutManifest
             && call.repository.to_string() == "cold.example/x/m/a"
         {
             act();
@@ -211,7 +211,7 @@ fn while_archiving(sample: &SampleRepository, act: impl Fn() + Send + Sync + 'st
 
 #[tokio::test]
 async fn image_tagged_while_it_is_archived_is_kept() {
-    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+    for deletions in [DeletionSupport::ALL, DIGEST_ONLY] {
         let sample = SampleRepository::new("r.example/m/a", deletions);
         let old = sample.old("1.0").await;
         sample.old("2.0").await;
@@ -229,7 +229,7 @@ async fn image_tagged_while_it_is_archived_is_kept() {
 
 #[tokio::test]
 async fn tag_that_reappears_after_archiving_keeps_its_image() {
-    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+    for deletions in [DeletionSupport::ALL, DIGEST_ONLY] {
         let sample = SampleRepository::new("r.example/m/a", deletions);
         let old = sample.old("1.0").await;
         sample.tag("1.1", &old, 365).await;
@@ -279,7 +279,7 @@ async fn nothing_is_deleted_if_the_archive_names_another_image_after_the_copy() 
         );
         sample.store.fail_when(move |call| {
             let is_tag = call.repository == at && call.subject == archived.as_str();
-            if is_tag && call.operation == Operation::PutManifest {
+            if is_tag && call.operation == StoreOperation::PutManifest {
                 was_put.store(true, std::sync::atomic::Ordering::SeqCst);
             } else if is_tag && was_put.load(std::sync::atomic::Ordering::SeqCst) {
                 store.move_tag(&at, &archived, &other);

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn images_that_changed_since_the_plan_are_kept() {
-    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+    for deletions in [DeletionSupport::ALL, DIGEST_ONLY] {
         let sample = SampleRepository::new("r.example/m/a", deletions);
         let mut digests = Vec::new();
         for name in ["1.0", "1.1", "1.2", "2.0"] {
@@ -32,7 +32,7 @@ async fn images_that_changed_since_the_plan_are_kept() {
 
 #[tokio::test]
 async fn kept_tag_moved_to_a_planned_image_keeps_it() {
-    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+    for deletions in [DeletionSupport::ALL, DIGEST_ONLY] {
         let sample = SampleRepository::new("r.example/m/a", deletions);
         let child = sample.image("child", json!({})).await;
         let (index, single) = (sample.index(&[&child]).await, sample.old("1.1").await);
@@ -82,7 +82,7 @@ async fn kept_tag_moved_to_a_planned_image_keeps_it() {
 
 #[tokio::test]
 async fn long_run_reads_the_repository_again() {
-    let sample = SampleRepository::new("r.example/m/a", Deletions::ALL);
+    let sample = SampleRepository::new("r.example/m/a", DeletionSupport::ALL);
     for version in 0..131 {
         sample.old(&format!("1.{version}")).await;
     }
@@ -92,16 +92,22 @@ async fn long_run_reads_the_repository_again() {
     sample.store.clear_calls();
     let report = sample.execute(&plan, Mode::Apply).await;
     assert_eq!(
-        (report.totals.deleted, sample.store.count(Operation::Tags)),
+        (
+            report.totals.deleted,
+            sample.store.count(StoreOperation::Tags)
+        ),
         (130, 3)
     );
     // Each deleted tag before its deletion, and all remaining tags for each batch.
-    assert_eq!(sample.store.count(Operation::Resolve), 130 + (131 + 66 + 2));
+    assert_eq!(
+        sample.store.count(StoreOperation::Resolve),
+        130 + (131 + 66 + 2)
+    );
 }
 
 #[tokio::test]
 async fn planned_tag_that_was_moved_keeps_its_new_image() {
-    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+    for deletions in [DeletionSupport::ALL, DIGEST_ONLY] {
         let sample = SampleRepository::new("r.example/m/a", deletions);
         let (first, second) = (sample.old("1.148").await, sample.old("1.149").await);
         sample.old("2.0").await;
@@ -151,7 +157,7 @@ async fn planned_tag_that_was_moved_keeps_its_new_image() {
 async fn referrers_of_a_kept_part_are_kept() {
     for is_taken in [true, false] {
         let sample = SampleRepository {
-            store: Arc::new(MemoryPlace::default().listing_referrers()),
+            store: Arc::new(MemoryStore::default().listing_referrers()),
             at: repository("r.example/m/a"),
         };
         let (shared, own) = (
@@ -178,8 +184,8 @@ async fn referrers_of_a_kept_part_are_kept() {
                 .await;
         } else {
             sample.store.fail_when(|call| {
-                let fails = call.operation == Operation::DeleteTag && call.subject == "1.1";
-                fails.then_some(Fault::Error(ItemErrorKind::ServerError))
+                let fails = call.operation == StoreOperation::DeleteTag && call.subject == "1.1";
+                fails.then_some(StoreFault::Error(ItemErrorKind::ServerError))
             });
         }
         sample.execute(&plan, Mode::Apply).await;
@@ -200,7 +206,7 @@ async fn referrers_of_a_kept_part_are_kept() {
 
 #[tokio::test]
 async fn attachments_are_kept_with_a_part_that_is_tagged_meanwhile() {
-    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+    for deletions in [DeletionSupport::ALL, DIGEST_ONLY] {
         let sample = SampleRepository::new("r.example/m/a", deletions);
         let child = sample.image("child", json!({})).await;
         let index = sample.index(&[&child]).await;
@@ -219,7 +225,7 @@ async fn attachments_are_kept_with_a_part_that_is_tagged_meanwhile() {
         // The child gets a tag while the index is deleted.
         let (store, at, claimed) = (sample.store.clone(), sample.at.clone(), child.clone());
         sample.store.fail_when(move |call| {
-            if call.operation == Operation::DeleteManifest && call.subject == index.as_str() {
+            if call.operation == StoreOperation::DeleteManifest && call.subject == index.as_str() {
                 store.move_tag(&at, &tag("mine"), &claimed);
             }
             None
@@ -247,7 +253,7 @@ async fn attachments_are_kept_with_a_part_that_is_tagged_meanwhile() {
 
 #[tokio::test]
 async fn attachments_are_kept_with_an_image_that_is_pushed_again() {
-    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+    for deletions in [DeletionSupport::ALL, DIGEST_ONLY] {
         let sample = SampleRepository::new("r.example/m/a", deletions);
         sample.old("1.0").await;
         sample.old("2.0").await;

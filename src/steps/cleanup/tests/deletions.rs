@@ -17,7 +17,7 @@ async fn dry_run_changes_nothing() {
 
 #[tokio::test]
 async fn parts_are_deleted_last_and_only_if_no_kept_index_needs_them() {
-    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+    for deletions in [DeletionSupport::ALL, DIGEST_ONLY] {
         let sample = SampleRepository::new("r.example/m/a", deletions);
         let own = sample.image("own", json!({})).await;
         let shared = sample.image("shared", json!({})).await;
@@ -58,11 +58,11 @@ async fn parts_are_deleted_last_and_only_if_no_kept_index_needs_them() {
             sample.has(&shared).await && sample.has(&pinned).await && sample.has(&untagged).await,
             "{deletions:?}"
         );
-        let deleted: Vec<Call> = sample
+        let deleted: Vec<ImageStoreCall> = sample
             .store
             .calls()
             .into_iter()
-            .filter(|call| call.operation == Operation::DeleteManifest)
+            .filter(|call| call.operation == StoreOperation::DeleteManifest)
             .collect();
         assert_eq!(
             deleted.last().map(|call| call.subject.clone()),
@@ -73,7 +73,7 @@ async fn parts_are_deleted_last_and_only_if_no_kept_index_needs_them() {
 
 #[tokio::test]
 async fn parts_are_kept_when_an_index_could_not_be_deleted() {
-    let sample = SampleRepository::new("r.example/m/a", Deletions::ALL);
+    let sample = SampleRepository::new("r.example/m/a", DeletionSupport::ALL);
     let shared = sample.image("shared", json!({})).await;
     for (name, other) in [("1.0", "a"), ("1.1", "b")] {
         let other = sample.image(other, json!({})).await;
@@ -82,8 +82,8 @@ async fn parts_are_kept_when_an_index_could_not_be_deleted() {
     }
     sample.old("2.0").await;
     sample.store.fail_when(|call| {
-        let fails = call.operation == Operation::DeleteTag && call.subject == "1.1";
-        fails.then_some(Fault::Error(ItemErrorKind::ServerError))
+        let fails = call.operation == StoreOperation::DeleteTag && call.subject == "1.1";
+        fails.then_some(StoreFault::Error(ItemErrorKind::ServerError))
     });
     let config = mirror("keep_last: 1");
     let report = sample.run(&config, ObservedRecords::NotConfigured).await;
@@ -109,8 +109,8 @@ async fn tags_deleted_before_an_error_are_reported_as_deleted() {
     let digest = sample.old("1.0").await;
     sample.tag("1.1", &digest, 365).await;
     sample.store.fail_when(|call| {
-        let fails = call.operation == Operation::DeleteTag && call.subject == "1.1";
-        fails.then_some(Fault::Error(ItemErrorKind::Forbidden))
+        let fails = call.operation == StoreOperation::DeleteTag && call.subject == "1.1";
+        fails.then_some(StoreFault::Error(ItemErrorKind::Forbidden))
     });
     let report = sample
         .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
@@ -130,7 +130,7 @@ async fn tags_deleted_before_an_error_are_reported_as_deleted() {
 #[tokio::test]
 async fn referrers_are_deleted_with_their_subject() {
     let sample = SampleRepository {
-        store: Arc::new(MemoryPlace::default().listing_referrers()),
+        store: Arc::new(MemoryStore::default().listing_referrers()),
         at: repository("r.example/m/a"),
     };
     let (old, new) = (sample.old("1.0").await, sample.old("2.0").await);
@@ -171,9 +171,11 @@ async fn failed_or_empty_listing_deletes_nothing() {
     let config = mirror("keep_last: 1");
     let plan = sample.plan(&config, ObservedRecords::NotConfigured).await;
     sample.store.fail_when(|call| {
-        let fails = matches!(call.operation, Operation::Tags | Operation::PushDates)
-            && call.repository.to_string() == "r.example/m/a";
-        fails.then_some(Fault::Error(ItemErrorKind::ServerError))
+        let fails = matches!(
+            call.operation,
+            StoreOperation::Tags | StoreOperation::PushDates
+        ) && call.repository.to_string() == "r.example/m/a";
+        fails.then_some(StoreFault::Error(ItemErrorKind::ServerError))
     });
     let report = sample.execute(&plan, Mode::Apply).await;
     assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0));
@@ -181,7 +183,7 @@ async fn failed_or_empty_listing_deletes_nothing() {
     assert_eq!((report.exit(), report.totals.examined), (Exit::Failed, 0));
     sample.store.fail_when(|_| None);
     assert_eq!(sample.tags().await, names(&["1.0", "2.0"]));
-    let empty = SampleRepository::new("r.example/m/a", Deletions::ALL);
+    let empty = SampleRepository::new("r.example/m/a", DeletionSupport::ALL);
     let report = empty.execute(&plan, Mode::Apply).await;
     assert_eq!((report.exit(), report.totals.deleted), (Exit::Failed, 0));
     let report = empty.run(&config, ObservedRecords::NotConfigured).await;
@@ -190,7 +192,7 @@ async fn failed_or_empty_listing_deletes_nothing() {
 
 #[tokio::test]
 async fn repositories_that_are_not_configured_are_listed_and_not_changed() {
-    let sample = SampleRepository::new("r.example/bases/forgotten", Deletions::ALL);
+    let sample = SampleRepository::new("r.example/bases/forgotten", DeletionSupport::ALL);
     sample.old("1.0").await;
     let yaml = "build: { registry: r.example/bases, core_version: 1.0.0, images: [{ name: alpine, folder: alpine, type: core, \
                 mirror_image: r.example/m/alpine, mirror_tag: '3.20' }] }\nretention: { keep_last: 0, min_keep: 0 }";
@@ -236,7 +238,7 @@ async fn cancelled_run_starts_no_deletion() {
 
 #[tokio::test]
 async fn observation_takes_at_most_two_requests_for_each_tag() {
-    let sample = SampleRepository::new("r.example/bases/alpine", Deletions::ALL);
+    let sample = SampleRepository::new("r.example/bases/alpine", DeletionSupport::ALL);
     for version in 0..2000 {
         let name = format!("3.{version}-core1.0.0");
         let labels = json!({ "org.opencontainers.image.created": "2025-01-01T00:00:00Z", "n": version.to_string() });
@@ -251,9 +253,9 @@ async fn observation_takes_at_most_two_requests_for_each_tag() {
         .plan(&config(yaml), ObservedRecords::NotConfigured)
         .await;
     assert_eq!(plan.deletions().count(), 2000 - 1000 - 1);
-    assert_eq!(sample.store.count(Operation::Manifest), 2000);
+    assert_eq!(sample.store.count(StoreOperation::Manifest), 2000);
     // The dates of excluded tags are not read.
-    assert_eq!(sample.store.count(Operation::Blob), 999);
+    assert_eq!(sample.store.count(StoreOperation::Blob), 999);
     assert!(
         sample.store.calls().len() <= 2 * 2000,
         "{}",
@@ -263,7 +265,7 @@ async fn observation_takes_at_most_two_requests_for_each_tag() {
 
 #[tokio::test]
 async fn attachments_are_kept_with_a_part_that_could_not_be_deleted() {
-    let sample = SampleRepository::new("r.example/m/a", Deletions::ALL);
+    let sample = SampleRepository::new("r.example/m/a", DeletionSupport::ALL);
     let child = sample.image("child", json!({})).await;
     sample.tag("1.0", &sample.index(&[&child]).await, 365).await;
     sample.old("2.0").await;
@@ -273,8 +275,8 @@ async fn attachments_are_kept_with_a_part_that_could_not_be_deleted() {
         .await;
     let part = child.to_string();
     sample.store.fail_when(move |call| {
-        let fails = call.operation == Operation::DeleteManifest && call.subject == part;
-        fails.then_some(Fault::Error(ItemErrorKind::ServerError))
+        let fails = call.operation == StoreOperation::DeleteManifest && call.subject == part;
+        fails.then_some(StoreFault::Error(ItemErrorKind::ServerError))
     });
     sample
         .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
@@ -287,9 +289,9 @@ async fn attachments_are_kept_with_a_part_that_could_not_be_deleted() {
 async fn image_is_kept_if_its_tag_cannot_be_deleted() {
     let sample = SampleRepository::new(
         "r.example/m/a",
-        Deletions {
-            tags: Ability::Unknown,
-            manifests: Ability::Present,
+        DeletionSupport {
+            tags: Support::Unknown,
+            manifests: Support::Supported,
         },
     );
     let old = sample.old("1.0").await;
@@ -307,7 +309,7 @@ async fn image_is_kept_if_its_tag_cannot_be_deleted() {
 
 #[tokio::test]
 async fn tagged_part_is_kept_when_its_index_could_not_be_deleted() {
-    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+    for deletions in [DeletionSupport::ALL, DIGEST_ONLY] {
         let sample = SampleRepository::new("r.example/m/a", deletions);
         let child = sample.old("1.0-amd64").await;
         let index = sample.index(&[&child]).await;
@@ -317,10 +319,10 @@ async fn tagged_part_is_kept_when_its_index_could_not_be_deleted() {
         sample.store.fail_when(move |call| {
             let fails = matches!(
                 call.operation,
-                Operation::DeleteTag | Operation::DeleteManifest
+                StoreOperation::DeleteTag | StoreOperation::DeleteManifest
             );
             let fails = fails && (call.subject == "1.0" || call.subject == of_index);
-            fails.then_some(Fault::Error(ItemErrorKind::ServerError))
+            fails.then_some(StoreFault::Error(ItemErrorKind::ServerError))
         });
         sample
             .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
@@ -347,8 +349,8 @@ async fn parts_of_an_attachment_are_deleted_after_it() {
         .await;
     let failing = list.clone();
     sample.store.fail_when(move |call| {
-        let fails = call.operation == Operation::DeleteTag && call.subject == failing;
-        fails.then_some(Fault::Error(ItemErrorKind::ServerError))
+        let fails = call.operation == StoreOperation::DeleteTag && call.subject == failing;
+        fails.then_some(StoreFault::Error(ItemErrorKind::ServerError))
     });
     let config = mirror("keep_last: 1");
     sample.run(&config, ObservedRecords::NotConfigured).await;

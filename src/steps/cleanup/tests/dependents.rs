@@ -5,9 +5,9 @@ use super::*;
 #[tokio::test]
 async fn unreadable_tags_are_kept_with_everything_they_may_need() {
     let sample = SampleRepository::mirror(&["1.0", "2.0", "3.0"]).await;
-    let fault = |call: &Call| {
-        let fails = call.operation == Operation::Manifest && call.subject == "1.0";
-        fails.then_some(Fault::Error(ItemErrorKind::ServerError))
+    let fault = |call: &ImageStoreCall| {
+        let fails = call.operation == StoreOperation::Manifest && call.subject == "1.0";
+        fails.then_some(StoreFault::Error(ItemErrorKind::ServerError))
     };
     sample.store.fail_when(fault);
     let config = mirror("keep_last: 1");
@@ -49,7 +49,7 @@ async fn unreadable_tags_are_kept_with_everything_they_may_need() {
 
 #[tokio::test]
 async fn manifests_below_nested_indexes_are_kept() {
-    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+    for deletions in [DeletionSupport::ALL, DIGEST_ONLY] {
         let sample = SampleRepository::new("r.example/m/a", deletions);
         let unnamed = sample.old("0.8").await;
         let inner = sample.index(&[&unnamed]).await;
@@ -88,7 +88,7 @@ async fn manifests_below_nested_indexes_are_kept() {
 #[tokio::test]
 async fn tag_that_shares_a_kept_digest_is_deleted_only_by_name() {
     for (deletions, expected) in [
-        (Deletions::ALL, None),
+        (DeletionSupport::ALL, None),
         (TAGS_ONLY, None),
         (DIGEST_ONLY, Some(KeepReason::SharesDigest(tag("2.0")))),
         (NOTHING, Some(KeepReason::NotDeletable)),
@@ -106,7 +106,7 @@ async fn tag_that_shares_a_kept_digest_is_deleted_only_by_name() {
             .map(|group| group.method)
             .collect();
         let expected_methods = match deletions {
-            Deletions::ALL => {
+            DeletionSupport::ALL => {
                 BTreeSet::from([DeletionMethod::Tags, DeletionMethod::TagsThenManifest])
             }
             TAGS_ONLY => BTreeSet::from([DeletionMethod::Tags]),
@@ -130,7 +130,7 @@ async fn tag_that_shares_a_kept_digest_is_deleted_only_by_name() {
 #[tokio::test]
 async fn tag_of_a_part_of_a_kept_index_is_deleted_only_by_name() {
     for (deletions, expected) in [
-        (Deletions::ALL, None),
+        (DeletionSupport::ALL, None),
         (DIGEST_ONLY, Some(KeepReason::PartOfKept)),
     ] {
         let sample = SampleRepository::new("r.example/m/a", deletions);
@@ -153,7 +153,7 @@ async fn tag_of_a_part_of_a_kept_index_is_deleted_only_by_name() {
 
 #[tokio::test]
 async fn attachments_are_kept_and_deleted_with_their_image() {
-    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+    for deletions in [DeletionSupport::ALL, DIGEST_ONLY] {
         let sample = SampleRepository::new("r.example/m/a", deletions);
         let (old, new) = (sample.old("1.0").await, sample.old("2.0").await);
         let (sbom, signature) = (
@@ -230,8 +230,8 @@ async fn attachments_are_kept_while_their_subject_is_unknown() {
         .await;
     let failing = untagged.to_string();
     sample.store.fail_when(move |call| {
-        let fails = call.operation == Operation::Resolve && call.subject == failing;
-        fails.then_some(Fault::Error(ItemErrorKind::ServerError))
+        let fails = call.operation == StoreOperation::Resolve && call.subject == failing;
+        fails.then_some(StoreFault::Error(ItemErrorKind::ServerError))
     });
     assert_eq!(
         sample.reason(&mirror("keep_last: 1"), &signature).await,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-const DELETION_KINDS: [Deletions; 2] = [Deletions::ALL, DIGEST_ONLY];
+const DELETION_KINDS: [DeletionSupport; 2] = [DeletionSupport::ALL, DIGEST_ONLY];
 
 /// A record store whose first readings are empty.
 struct LateRecords {
@@ -194,7 +194,7 @@ async fn parts_of_an_untagged_image_are_kept_when_it_is_registered() {
 
 #[tokio::test]
 async fn long_run_reads_the_records_again() {
-    let sample = SampleRepository::new("r.example/m/a", Deletions::ALL);
+    let sample = SampleRepository::new("r.example/m/a", DeletionSupport::ALL);
     for version in 0..131 {
         sample.old(&format!("1.{version}")).await;
     }
@@ -241,7 +241,7 @@ async fn deletions_stop_when_the_records_become_unreadable() {
         ),
         (partly, "it is no record"),
     ] {
-        let sample = SampleRepository::new("r.example/m/a", Deletions::ALL);
+        let sample = SampleRepository::new("r.example/m/a", DeletionSupport::ALL);
         for version in 0..131 {
             sample.old(&format!("1.{version}")).await;
         }

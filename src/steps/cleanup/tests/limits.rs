@@ -61,7 +61,8 @@ async fn max_delete_percent_limits_the_deleted_share() {
 async fn nothing_is_deleted_if_deletion_support_cannot_be_read() {
     let sample = SampleRepository::mirror(&["1.0", "2.0"]).await;
     sample.store.fail_when(|call| {
-        (call.operation == Operation::Deletions).then_some(Fault::Error(ItemErrorKind::ServerError))
+        (call.operation == StoreOperation::Deletions)
+            .then_some(StoreFault::Error(ItemErrorKind::ServerError))
     });
     let report = sample
         .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
@@ -82,7 +83,7 @@ async fn nothing_is_deleted_if_deletion_support_cannot_be_read() {
 
 #[tokio::test]
 async fn safety_check_requires_complete_and_matching_records() {
-    let sample = SampleRepository::new("r.example/bases/alpine", Deletions::ALL);
+    let sample = SampleRepository::new("r.example/bases/alpine", DeletionSupport::ALL);
     for name in ["3.10-core1.0.0", "3.11-core1.0.0"] {
         sample.old(name).await;
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::registry::TagSeen;
+use crate::registry::ListedTag;
 use crate::steps::build;
 
 const PREVIEW_CONFIG: &str = "sync: { entries: [{ source: up.example/a, target: r.example/m/a, tag: '3.20' }] }
@@ -15,7 +15,7 @@ build: { registry: r.example/bases, core_version: 1.0.0, images: [{ name: a, fol
 async fn listings(
     sample: &SampleRepository,
     config: &Config,
-) -> BTreeMap<Repository, Vec<TagSeen>> {
+) -> BTreeMap<Repository, Vec<ListedTag>> {
     let mut listings = BTreeMap::new();
     for target in targets(config) {
         let listing = sample
@@ -143,10 +143,10 @@ async fn preview_sends_no_request_if_names_decide() {
         .collect();
     calls[2..].sort_by_key(|(_, subject)| subject.clone());
     let expected = [
-        (Operation::PushDates, ""),
-        (Operation::Manifest, "1.0"),
-        (Operation::Resolve, "2.0"),
-        (Operation::Resolve, "9"),
+        (StoreOperation::PushDates, ""),
+        (StoreOperation::Manifest, "1.0"),
+        (StoreOperation::Resolve, "2.0"),
+        (StoreOperation::Resolve, "9"),
     ];
     assert_eq!(
         calls,
@@ -217,7 +217,7 @@ async fn preview_has_deletions_under_every_name_of_a_repository() {
 
 #[tokio::test]
 async fn preview_is_empty_after_a_failed_safety_check_or_above_max_delete_percent() {
-    let sample = SampleRepository::new("r.example/bases/a", Deletions::ALL);
+    let sample = SampleRepository::new("r.example/bases/a", DeletionSupport::ALL);
     for name in ["3.10-core1.0.0", "3.11-core1.0.0", "3.12-core1.0.0"] {
         sample.old(name).await;
     }
@@ -277,13 +277,13 @@ async fn preview_keeps_tags_that_cannot_be_read() {
         expected
     );
     assert_eq!(
-        sample.store.count(Operation::Tags),
+        sample.store.count(StoreOperation::Tags),
         1,
         "of the upstream, and the target is not listed again"
     );
-    for failing in [Operation::Manifest, Operation::PushDates] {
+    for failing in [StoreOperation::Manifest, StoreOperation::PushDates] {
         sample.store.fail_when(move |call| {
-            (call.operation == failing).then_some(Fault::Error(ItemErrorKind::ServerError))
+            (call.operation == failing).then_some(StoreFault::Error(ItemErrorKind::ServerError))
         });
         assert_eq!(
             preview_of(&sample, &open, &ObservedRecords::NotConfigured)
@@ -378,7 +378,7 @@ async fn check(world: PreviewWorld) {
         } else {
             "r.example/m/a"
         },
-        Deletions::ALL,
+        DeletionSupport::ALL,
     );
     let mut digests = Vec::new();
     for (name, age, in_index, pushed) in &world.tags {
@@ -442,11 +442,12 @@ async fn check(world: PreviewWorld) {
     let found = preview_of(&sample, &config, &records).await;
     assert_eq!(found.deletions, expected, "{world:?}");
     assert!(
-        sample.store.count(Operation::Tags) == 0 && sample.store.count(Operation::PushDates) <= 1
+        sample.store.count(StoreOperation::Tags) == 0
+            && sample.store.count(StoreOperation::PushDates) <= 1
     );
     // At most an index, an image and its configuration for each tag.
     assert!(
-        sample.store.count(Operation::Manifest) + sample.store.count(Operation::Blob)
+        sample.store.count(StoreOperation::Manifest) + sample.store.count(StoreOperation::Blob)
             <= 3 * world.tags.len()
     );
 }

@@ -50,8 +50,8 @@ async fn selected_tags_are_kept_and_all_tags_if_the_selection_is_unknown() {
     assert_eq!(sample.reason(&config, "3.0").await, None);
     sample.store.fail_when(|call| {
         let fails =
-            call.operation == Operation::Tags && call.repository.to_string() == "up.example/a";
-        fails.then_some(Fault::Error(ItemErrorKind::ServerError))
+            call.operation == StoreOperation::Tags && call.repository.to_string() == "up.example/a";
+        fails.then_some(StoreFault::Error(ItemErrorKind::ServerError))
     });
     assert!(matches!(
         sample.reason(&config, "3.0").await,
@@ -61,7 +61,7 @@ async fn selected_tags_are_kept_and_all_tags_if_the_selection_is_unknown() {
 
 #[tokio::test]
 async fn built_tags_and_their_bases_are_kept() {
-    let sample = SampleRepository::new("r.example/bases/alpine", Deletions::ALL);
+    let sample = SampleRepository::new("r.example/bases/alpine", DeletionSupport::ALL);
     let mirror = SampleRepository {
         store: sample.store.clone(),
         at: repository("r.example/m/alpine"),
@@ -109,7 +109,7 @@ async fn built_tags_and_their_bases_are_kept() {
 
 #[tokio::test]
 async fn all_tags_are_kept_if_built_tags_are_unknown() {
-    let sample = SampleRepository::new("r.example/bases/alpine", Deletions::ALL);
+    let sample = SampleRepository::new("r.example/bases/alpine", DeletionSupport::ALL);
     for name in ["3.20-core1.0.0", "3.18-core1.0.0"] {
         sample.old(name).await;
     }
@@ -173,7 +173,7 @@ async fn recorded_digests_are_kept_in_every_repository() {
 
 #[tokio::test]
 async fn relative_layout_in_a_record_is_resolved_below_the_configuration() {
-    let sample = SampleRepository::new("ocidir:///m/a", Deletions::ALL);
+    let sample = SampleRepository::new("ocidir:///m/a", DeletionSupport::ALL);
     for name in ["1.0", "2.0", "3.0", "4.0"] {
         sample.old(name).await;
     }
@@ -198,15 +198,15 @@ async fn relative_layout_in_a_record_is_resolved_below_the_configuration() {
 
 #[tokio::test]
 async fn unreadable_recorded_image_keeps_possible_parts() {
-    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+    for deletions in [DeletionSupport::ALL, DIGEST_ONLY] {
         let sample = SampleRepository::new("r.example/m/a", deletions);
         let child = sample.old("1.0").await;
         sample.old("2.0").await;
         let pinned = sample.index(&[&child]).await;
         let unreadable = pinned.to_string();
         sample.store.fail_when(move |call| {
-            let fails = call.operation == Operation::Manifest && call.subject == unreadable;
-            fails.then_some(Fault::Error(ItemErrorKind::ServerError))
+            let fails = call.operation == StoreOperation::Manifest && call.subject == unreadable;
+            fails.then_some(StoreFault::Error(ItemErrorKind::ServerError))
         });
         let named = record("r.example/apps/a:1", Some("r.example/m/a:0"), Some(&pinned));
         sample

@@ -103,12 +103,12 @@ impl RandomWorld {
     async fn sample(&self) -> (SampleRepository, Vec<Digest>) {
         let ability = |has| {
             if has {
-                Ability::Present
+                Support::Supported
             } else {
-                Ability::Missing
+                Support::Unsupported
             }
         };
-        let deletions = Deletions {
+        let deletions = DeletionSupport {
             tags: ability(self.deletes_tags),
             manifests: ability(self.deletes_manifests),
         };
@@ -289,12 +289,12 @@ async fn check(world: RandomWorld) {
     sample.store.clear_calls();
     let again = sample.run(&world.config(), records.clone()).await;
     let reads = [
-        Operation::Deletions,
-        Operation::Tags,
-        Operation::PushDates,
-        Operation::Resolve,
-        Operation::Manifest,
-        Operation::Repositories,
+        StoreOperation::Deletions,
+        StoreOperation::Tags,
+        StoreOperation::PushDates,
+        StoreOperation::Resolve,
+        StoreOperation::Manifest,
+        StoreOperation::Repositories,
     ];
     let others: Vec<_> = sample
         .store

@@ -62,7 +62,7 @@ async fn hosts_with_the_same_endpoint_path_are_one_target() {
             .collect::<Vec<_>>(),
         [vec![0, 1], vec![2], vec![3]]
     );
-    let sample = SampleRepository::new("two.example/m/a", Deletions::ALL);
+    let sample = SampleRepository::new("two.example/m/a", DeletionSupport::ALL);
     for name in ["1.0", "2.0", "3.0"] {
         sample.old(name).await;
     }
@@ -110,7 +110,7 @@ async fn layout_behind_a_symlink_is_one_target() {
             .collect::<Vec<_>>(),
         [vec![0, 1]]
     );
-    let sample = SampleRepository::new(&layout("alias"), Deletions::ALL);
+    let sample = SampleRepository::new(&layout("alias"), DeletionSupport::ALL);
     for name in ["1.0", "2.0", "3.0"] {
         sample.old(name).await;
     }

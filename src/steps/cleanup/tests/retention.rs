@@ -22,7 +22,7 @@ async fn keep_last_keeps_the_newest_versions() {
 
 #[tokio::test]
 async fn tags_without_version_are_ranked_by_date() {
-    let sample = SampleRepository::new("r.example/m/a", Deletions::ALL);
+    let sample = SampleRepository::new("r.example/m/a", DeletionSupport::ALL);
     for (name, days) in [("zebra", 400), ("apple", 300), ("mango", 200)] {
         sample
             .tag(name, &sample.image(name, json!({})).await, days)
@@ -144,7 +144,7 @@ async fn match_combines_rank_and_age() {
 
 #[tokio::test]
 async fn unknown_or_impossible_dates_are_no_age() {
-    let sample = SampleRepository::new("r.example/m/a", Deletions::ALL);
+    let sample = SampleRepository::new("r.example/m/a", DeletionSupport::ALL);
     for name in ["1.0", "2.0", "3.0"] {
         sample.old(name).await;
     }
@@ -172,7 +172,7 @@ async fn unknown_or_impossible_dates_are_no_age() {
 
 #[tokio::test]
 async fn base_age_is_read_from_labels() {
-    let sample = SampleRepository::new("r.example/bases/alpine", Deletions::ALL);
+    let sample = SampleRepository::new("r.example/bases/alpine", DeletionSupport::ALL);
     let made = |time: &str| json!({ "org.opencontainers.image.created": time });
     for (name, labels) in [
         ("3.10-core1.0.0", made("2025-01-01T00:00:00Z")),
@@ -207,7 +207,7 @@ async fn base_age_is_read_from_labels() {
 
 #[tokio::test]
 async fn recorded_tag_without_version_is_ranked_by_date() {
-    let sample = SampleRepository::new("r.example/bases/alpine", Deletions::ALL);
+    let sample = SampleRepository::new("r.example/bases/alpine", DeletionSupport::ALL);
     for (name, month) in [("apple", 1), ("mango", 2), ("zebra", 3)] {
         let labels =
             json!({ "org.opencontainers.image.created": format!("2025-0{month}-01T00:00:00Z") });
@@ -232,7 +232,7 @@ async fn recorded_tag_without_version_is_ranked_by_date() {
 
 #[tokio::test]
 async fn dates_are_read_only_where_needed_and_once_for_shared_content() {
-    let sample = SampleRepository::new("r.example/bases/alpine", Deletions::ALL);
+    let sample = SampleRepository::new("r.example/bases/alpine", DeletionSupport::ALL);
     let image = sample
         .image(
             "shared",
@@ -270,8 +270,8 @@ async fn dates_are_read_only_where_needed_and_once_for_shared_content() {
         assert_eq!(plan(&world, &policy()).deletions().count(), 5);
         assert_eq!(
             (
-                sample.store.count(Operation::Manifest),
-                sample.store.count(Operation::Blob)
+                sample.store.count(StoreOperation::Manifest),
+                sample.store.count(StoreOperation::Blob)
             ),
             expected
         );
@@ -280,7 +280,7 @@ async fn dates_are_read_only_where_needed_and_once_for_shared_content() {
 
 #[tokio::test]
 async fn tags_without_manifest_have_no_rank_and_block_nothing() {
-    for deletions in [Deletions::ALL, DIGEST_ONLY] {
+    for deletions in [DeletionSupport::ALL, DIGEST_ONLY] {
         let sample = SampleRepository::new("r.example/m/a", deletions);
         for name in ["1.0", "1.1", "1.2", "1.3"] {
             sample.old(name).await;
@@ -412,7 +412,7 @@ async fn tag_is_deleted_only_if_all_rules_delete_it() {
 #[tokio::test]
 async fn unknown_ages_are_noted_once_for_each_repository() {
     let dated = SampleRepository::mirror(&["1.0", "1.1", "2.0"]).await;
-    let sample = SampleRepository::new("r.example/m/a", Deletions::ALL);
+    let sample = SampleRepository::new("r.example/m/a", DeletionSupport::ALL);
     for name in ["1.0", "1.1", "1.1-replaced.20200101", "2.0"] {
         let digest = sample.image(name, json!({})).await;
         sample.store.move_tag(&sample.at, &tag(name), &digest);

@@ -16,7 +16,7 @@ use crate::model::{
     Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
 };
 use crate::progress::silent;
-use crate::registry::memory::{Fault, MemoryPlace, Operation};
+use crate::registry::memory::{MemoryStore, StoreFault, StoreOperation};
 use crate::registry::{ImageSource, ImageStore, InMemory};
 use crate::steps::Mode;
 use crate::steps::sync::*;
@@ -103,7 +103,7 @@ fn image(content: &str) -> (Manifest, Descriptor) {
     )
 }
 
-async fn put(place: &MemoryPlace, repository: &Repository, name: &str, content: &str) {
+async fn put(place: &MemoryStore, repository: &Repository, name: &str, content: &str) {
     let (manifest, config) = image(content);
     place
         .put_blob(
@@ -122,8 +122,8 @@ async fn put(place: &MemoryPlace, repository: &Repository, name: &str, content: 
 
 /// Returns a place with tags of the source, each as `tag=content`, with the days since it was
 /// pushed behind a `~`.
-async fn upstream(tags: &str) -> Arc<MemoryPlace> {
-    let place = Arc::new(MemoryPlace::default());
+async fn upstream(tags: &str) -> Arc<MemoryStore> {
+    let place = Arc::new(MemoryStore::default());
     for text in tags.split_whitespace() {
         let (name, content) = text.split_once('=').expect("a content");
         let (content, days) = content
@@ -143,7 +143,7 @@ async fn upstream(tags: &str) -> Arc<MemoryPlace> {
     place
 }
 
-fn places(place: &Arc<MemoryPlace>) -> Places {
+fn places(place: &Arc<MemoryStore>) -> Places {
     Places {
         source: place.stores(),
         target: place.stores(),
@@ -151,14 +151,14 @@ fn places(place: &Arc<MemoryPlace>) -> Places {
     }
 }
 
-async fn seen(place: &Arc<MemoryPlace>, sync: &SyncConfig) -> World {
+async fn seen(place: &Arc<MemoryStore>, sync: &SyncConfig) -> World {
     observe(sync, &Scope::default(), &places(place), &*silent(), now()).await
 }
 
 /// Returns what each entry selects, and how often its source was listed without dates and with
 /// them.
 async fn selected(
-    place: &Arc<MemoryPlace>,
+    place: &Arc<MemoryStore>,
     entries: impl IntoIterator<Item = SyncEntry>,
 ) -> (Vec<String>, usize, usize) {
     place.clear_calls();
@@ -181,8 +181,8 @@ async fn selected(
     };
     (
         selected.collect(),
-        listed(Operation::Tags),
-        listed(Operation::PushDates),
+        listed(StoreOperation::Tags),
+        listed(StoreOperation::PushDates),
     )
 }
 
@@ -263,7 +263,8 @@ async fn entries_of_one_source_share_its_listings_and_not_its_failures() {
         .to_vec();
     assert_eq!(selected(&place, entries()).await, (expected, 1, 1));
     place.fail_when(|call| {
-        (call.operation == Operation::PushDates).then_some(Fault::Error(ItemErrorKind::ServerError))
+        (call.operation == StoreOperation::PushDates)
+            .then_some(StoreFault::Error(ItemErrorKind::ServerError))
     });
     let (texts, _, _) = selected(&place, entries()).await;
     let fails = texts
@@ -275,7 +276,7 @@ async fn entries_of_one_source_share_its_listings_and_not_its_failures() {
 
 /// Returns each planned item, as it is drawn in a few words.
 async fn planned(
-    place: &Arc<MemoryPlace>,
+    place: &Arc<MemoryStore>,
     entries: impl IntoIterator<Item = SyncEntry>,
 ) -> Vec<String> {
     let sync = sync(entries);
@@ -344,7 +345,7 @@ async fn a_variant_is_stored_under_the_most_specific_version_with_its_digest() {
     let looked_up: Vec<String> = place
         .calls()
         .into_iter()
-        .filter(|call| call.operation == Operation::Resolve)
+        .filter(|call| call.operation == StoreOperation::Resolve)
         .map(|call| call.subject)
         .collect();
     let mut unique = looked_up.clone();
@@ -391,12 +392,14 @@ async fn a_fixed_tag_is_normalized_too() {
     let listings = place
         .calls()
         .iter()
-        .filter(|call| call.operation == Operation::Tags && call.repository == repository(SOURCE))
+        .filter(|call| {
+            call.operation == StoreOperation::Tags && call.repository == repository(SOURCE)
+        })
         .count();
     assert_eq!(listings, 0, "a tag with a version needs no listing");
     place.fail_when(|call| {
-        let fails = call.operation == Operation::Tags && call.repository == repository(SOURCE);
-        fails.then_some(Fault::Error(ItemErrorKind::Unreachable))
+        let fails = call.operation == StoreOperation::Tags && call.repository == repository(SOURCE);
+        fails.then_some(StoreFault::Error(ItemErrorKind::Unreachable))
     });
     let failed = planned(&place, [fixed("alpine3.21")]).await;
     assert!(
@@ -416,7 +419,7 @@ async fn digests_that_a_listing_told_are_not_looked_up() {
         planned(&place, [by_date]).await,
         ["alpine3.21 -> 1.22.3-alpine3.21: copy by digest"]
     );
-    assert_eq!(place.count(Operation::Resolve), 0);
+    assert_eq!(place.count(StoreOperation::Resolve), 0);
 }
 
 #[tokio::test]
@@ -432,9 +435,9 @@ async fn candidates_are_bounded_and_a_failing_lookup_fails_the_item() {
             "alpine -> alpine: copy by tag (none of the newest 50 of 80 version tags that end in `-alpine` has its digest upstream, so it keeps its name)"
         ]
     );
-    assert_eq!(place.count(Operation::Resolve), 51);
+    assert_eq!(place.count(StoreOperation::Resolve), 51);
     place.fail_when(|call| {
-        (call.subject == "1.0.79-alpine").then_some(Fault::Error(ItemErrorKind::RateLimited))
+        (call.subject == "1.0.79-alpine").then_some(StoreFault::Error(ItemErrorKind::RateLimited))
     });
     assert!(
         planned(&place, [alpine()]).await[0]

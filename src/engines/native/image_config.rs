@@ -1,4 +1,4 @@
-//! The configuration of an image: that of its base, with what the instructions change.
+//! The image configuration: that of the base image, changed by the instructions of the Dockerfile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -7,64 +7,71 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use crate::dockerfile::instructions::{Action, Command, Copying, Health, Source, set};
+use crate::dockerfile::instructions::{
+    CopyInstruction, CopySource, DockerfileAction, DockerfileCommand, Healthcheck, set,
+};
 use crate::model::text::excerpt;
 use crate::model::{Digest, Platform};
 
+/// Error for an invalid configuration or instruction.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub(super) enum ConfigError {
-    #[error("it is no configuration of an image")]
+pub(super) enum ImageConfigError {
+    #[error("the JSON is not an image configuration")]
     Malformed,
-    #[error("it has {layers} layers and a configuration for {diff_ids}")]
+    #[error("the image has {layers} layers, its configuration lists {diff_ids}")]
     Layers { layers: usize, diff_ids: usize },
-    #[error("`{}` is no port: expected `80`, `80/udp` or `8000-8010`", excerpt(.0, 60))]
+    #[error("`{}` is not a port: expected for example `80`, `80/udp` or `8000-8010`", excerpt(.0, 60))]
     Port(String),
-    #[error("more than {MOST_PORTS} ports are exposed")]
-    Ports,
+    #[error("more than {MAX_PORTS} ports are exposed")]
+    TooManyPorts,
 }
 
-/// The most ports that may be named: all of them once.
-const MOST_PORTS: usize = 65_536;
+/// Maximum number of exposed ports: every port once.
+const MAX_PORTS: usize = 65_536;
 
-/// A configuration that grows.
+/// A configuration under construction.
 #[derive(Clone, Debug)]
-pub(super) struct Config {
+pub(super) struct ImageConfigDraft {
+    /// The complete JSON object.
     all: Map<String, Value>,
+    /// Creation time of the image.
     created: String,
-    /// What commands in the form of a line are run by.
+    /// Shell that runs commands in shell form; empty for the default.
     shell: Vec<String>,
+    /// True if the Dockerfile has a `CMD`.
     has_own_command: bool,
-    /// How many ports were named so far, those named again too.
+    /// Number of ports in all `EXPOSE` instructions, including repeated ones.
     ports: usize,
 }
 
-/// What came of an instruction in the file system.
-pub(super) enum Made<'a> {
-    Nothing,
-    /// A layer, by its digest before it was packed.
+/// Effect of an instruction on the file system.
+pub(super) enum StepResult<'a> {
+    NoLayer,
+    /// A layer, with the digest of its uncompressed content.
     Layer(&'a Digest),
 }
 
-impl Config {
-    /// Returns the configuration in `bytes` of a base that has `layers` layers, to be changed at
-    /// the time `created`.
+impl ImageConfigDraft {
+    /// Parses the configuration of a base image with `layers` layers.
+    ///
+    /// `created` is the creation time of the new image.
     pub(super) fn of_base(
         bytes: &[u8],
         layers: usize,
         created: DateTime<Utc>,
-    ) -> Result<Config, ConfigError> {
+    ) -> Result<ImageConfigDraft, ImageConfigError> {
         let mut all: Map<String, Value> =
-            serde_json::from_slice(bytes).map_err(|_| ConfigError::Malformed)?;
+            serde_json::from_slice(bytes).map_err(|_| ImageConfigError::Malformed)?;
         let diff_ids = all
             .get("rootfs")
             .and_then(|rootfs| rootfs["diff_ids"].as_array())
-            .ok_or(ConfigError::Malformed)?
+            .ok_or(ImageConfigError::Malformed)?
             .len();
         if diff_ids != layers {
-            return Err(ConfigError::Layers { layers, diff_ids });
+            return Err(ImageConfigError::Layers { layers, diff_ids });
         }
         let created = created.to_rfc3339_opts(SecondsFormat::Secs, true);
-        // What Docker's own format says of the build of the base.
+        // Remove fields of Docker's format that describe the build of the base image.
         for key in [
             "id",
             "parent",
@@ -87,8 +94,8 @@ impl Config {
             .iter()
             .filter(|entry| entry["empty_layer"] != json!(true))
             .count();
-        // A history that does not fit makes some tools refuse the image; one that is made up at
-        // least counts right.
+        // An invalid history is replaced, because some tools reject images whose history does not
+        // match the layers.
         let history = if of_layers == layers {
             history
         } else {
@@ -98,7 +105,7 @@ impl Config {
         if !all.get("config").is_some_and(Value::is_object) {
             all.insert("config".to_owned(), json!({}));
         }
-        let mut config = Config {
+        let mut config = ImageConfigDraft {
             all,
             created,
             shell: Vec::new(),
@@ -109,7 +116,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Returns the platform that the configuration is for.
+    /// Returns the platform of the image.
     pub(super) fn platform(&self) -> Platform {
         let text = |key: &str| {
             self.all
@@ -126,11 +133,12 @@ impl Config {
         }
     }
 
-    /// Returns the first trigger that the base left for builds upon it.
+    /// Returns the first `ONBUILD` trigger of the base image, or `None`.
     pub(super) fn trigger(&self) -> Option<String> {
         strings(&self.section()["OnBuild"]).into_iter().next()
     }
 
+    /// Returns the environment variables.
     pub(super) fn environment(&self) -> Vec<(String, String)> {
         let pair = |text: String| {
             text.split_once('=')
@@ -142,7 +150,7 @@ impl Config {
             .collect()
     }
 
-    /// Returns the user that programs run as, where it says one.
+    /// Returns the user that programs run as, or `None` if none is set.
     pub(super) fn user(&self) -> Option<String> {
         self.section()["User"]
             .as_str()
@@ -150,30 +158,33 @@ impl Config {
             .map(str::to_owned)
     }
 
-    /// Returns the working directory, which is absolute.
+    /// Returns the working directory as an absolute path.
     pub(super) fn working_directory(&self) -> String {
         let directory = self.section()["WorkingDir"].as_str().unwrap_or_default();
         format!("/{}", directory.trim_matches('/'))
     }
 
+    /// Returns the object `config`.
     fn section(&self) -> &Value {
         static NULL: Value = Value::Null;
         self.all.get("config").unwrap_or(&NULL)
     }
 
+    /// Sets a field of `config`.
     fn put(&mut self, key: &str, value: Value) {
         if let Some(section) = self.all.get_mut("config").and_then(Value::as_object_mut) {
             section.insert(key.to_owned(), value);
         }
     }
 
+    /// Removes a field of `config`.
     fn remove(&mut self, key: &str) {
         if let Some(section) = self.all.get_mut("config").and_then(Value::as_object_mut) {
             section.remove(key);
         }
     }
 
-    /// Adds names to an object whose values are empty objects.
+    /// Adds names to a field of `config` that is an object with empty objects as values.
     fn extend(&mut self, key: &str, names: impl IntoIterator<Item = String>) {
         let Some(section) = self.all.get_mut("config").and_then(Value::as_object_mut) else {
             return;
@@ -187,11 +198,16 @@ impl Config {
         }
     }
 
-    /// Changes the configuration as an instruction says, and adds it to the history with what it
-    /// `made`.
-    pub(super) fn apply(&mut self, action: &Action, made: &Made<'_>) -> Result<(), ConfigError> {
+    /// Applies an instruction and adds it to the history.
+    ///
+    /// `result` is its effect on the file system.
+    pub(super) fn apply(
+        &mut self,
+        action: &DockerfileAction,
+        result: &StepResult<'_>,
+    ) -> Result<(), ImageConfigError> {
         match action {
-            Action::Environment(pairs) => {
+            DockerfileAction::Environment(pairs) => {
                 let mut environment = self.environment();
                 for (name, value) in pairs {
                     set(&mut environment, name, value);
@@ -205,8 +221,10 @@ impl Config {
                         .into(),
                 );
             }
-            Action::Labels(pairs) => self.label(pairs.iter().map(|(name, value)| (name, value))),
-            Action::WorkingDirectory(path) => {
+            DockerfileAction::Labels(pairs) => {
+                self.label(pairs.iter().map(|(name, value)| (name, value)));
+            }
+            DockerfileAction::WorkingDirectory(path) => {
                 let directory = if path.starts_with('/') {
                     path.clone()
                 } else {
@@ -217,57 +235,58 @@ impl Config {
                     format!("/{}", crate::dockerfile::patterns::clean(&directory)).into(),
                 );
             }
-            Action::User(user) => self.put("User", user.as_str().into()),
-            Action::Expose(words) => {
+            DockerfileAction::User(user) => self.put("User", user.as_str().into()),
+            DockerfileAction::Expose(words) => {
                 let mut ports = BTreeSet::new();
                 for word in words {
-                    let range = exposed(word).ok_or_else(|| ConfigError::Port(word.clone()))?;
+                    let range =
+                        parse_ports(word).ok_or_else(|| ImageConfigError::Port(word.clone()))?;
                     self.ports += range.ports.clone().count();
-                    if self.ports > MOST_PORTS {
-                        return Err(ConfigError::Ports);
+                    if self.ports > MAX_PORTS {
+                        return Err(ImageConfigError::TooManyPorts);
                     }
                     ports.extend(range.ports.map(|port| format!("{port}/{}", range.protocol)));
                 }
                 self.extend("ExposedPorts", ports);
             }
-            Action::Volumes(paths) => self.extend("Volumes", paths.iter().cloned()),
-            Action::Entrypoint(command) => {
+            DockerfileAction::Volumes(paths) => self.extend("Volumes", paths.iter().cloned()),
+            DockerfileAction::Entrypoint(command) => {
                 let words = self.words(command);
                 self.put("Entrypoint", words.into());
-                // The command of the base was written for its own entry point.
+                // The command of the base image belongs to its entry point.
                 if !self.has_own_command {
                     self.remove("Cmd");
                 }
             }
-            Action::Command(command) => {
+            DockerfileAction::Command(command) => {
                 let words = self.words(command);
                 self.put("Cmd", words.into());
                 self.has_own_command = true;
             }
-            Action::StopSignal(signal) => self.put("StopSignal", signal.as_str().into()),
-            Action::Shell(words) => {
+            DockerfileAction::StopSignal(signal) => self.put("StopSignal", signal.as_str().into()),
+            DockerfileAction::Shell(words) => {
                 self.shell.clone_from(words);
                 self.put("Shell", words.clone().into());
             }
-            Action::Healthcheck(health) => {
-                self.put("Healthcheck", checked(health));
+            DockerfileAction::Healthcheck(health) => {
+                self.put("Healthcheck", healthcheck_json(health));
             }
-            Action::Author(author) => {
+            DockerfileAction::Author(author) => {
                 drop(self.all.insert("author".to_owned(), author.as_str().into()));
             }
-            Action::Copy(_)
-            | Action::Argument(_)
-            | Action::From(_)
-            | Action::Run { .. }
-            | Action::OnBuild => {}
+            DockerfileAction::Copy(_)
+            | DockerfileAction::Argument(_)
+            | DockerfileAction::From(_)
+            | DockerfileAction::Run { .. }
+            | DockerfileAction::OnBuild => {}
         }
-        let Some(created_by) = written(action) else {
+        let Some(created_by) = history_text(action) else {
             return Ok(());
         };
         let mut entry = json!({ "created": self.created, "created_by": created_by });
-        match made {
-            Made::Nothing => entry["empty_layer"] = true.into(),
-            Made::Layer(diff_id) => {
+        match result {
+            StepResult::NoLayer => entry["empty_layer"] = true.into(),
+            StepResult::Layer(diff_id) => {
                 if let Some(diff_ids) = self
                     .all
                     .get_mut("rootfs")
@@ -283,7 +302,7 @@ impl Config {
         Ok(())
     }
 
-    /// Adds labels, in place of those of the same names.
+    /// Adds labels. They replace existing labels with the same names.
     pub(super) fn label<'a>(&mut self, pairs: impl IntoIterator<Item = (&'a String, &'a String)>) {
         let mut labels: BTreeMap<String, Value> = self.section()["Labels"]
             .as_object()
@@ -299,14 +318,16 @@ impl Config {
         self.put("Labels", Value::Object(labels.into_iter().collect()));
     }
 
+    /// Returns the JSON of the configuration.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         Value::Object(self.all).to_string().into_bytes()
     }
 
-    fn words(&self, command: &Command) -> Vec<String> {
+    /// Returns a command in exec form.
+    fn words(&self, command: &DockerfileCommand) -> Vec<String> {
         match command {
-            Command::Exec(words) => words.clone(),
-            Command::Shell(line) => self
+            DockerfileCommand::Exec(words) => words.clone(),
+            DockerfileCommand::Shell(line) => self
                 .shell_words()
                 .into_iter()
                 .chain([line.clone()])
@@ -314,6 +335,7 @@ impl Config {
         }
     }
 
+    /// Returns the shell, or the default shell.
     fn shell_words(&self) -> Vec<String> {
         if self.shell.is_empty() {
             vec!["/bin/sh".to_owned(), "-c".to_owned()]
@@ -323,9 +345,9 @@ impl Config {
     }
 }
 
-/// Returns a check in Docker's form, in which times are in nanoseconds.
-fn checked(health: &Health) -> Value {
-    let Health::Check {
+/// Returns a health check as JSON. Durations are in nanoseconds.
+fn healthcheck_json(health: &Healthcheck) -> Value {
+    let Healthcheck::Check {
         command,
         interval,
         timeout,
@@ -337,11 +359,11 @@ fn checked(health: &Health) -> Value {
         return json!({ "Test": ["NONE"] });
     };
     let test: Vec<String> = match command {
-        Command::Exec(words) => ["CMD".to_owned()]
+        DockerfileCommand::Exec(words) => ["CMD".to_owned()]
             .into_iter()
             .chain(words.iter().cloned())
             .collect(),
-        Command::Shell(line) => vec!["CMD-SHELL".to_owned(), line.clone()],
+        DockerfileCommand::Shell(line) => vec!["CMD-SHELL".to_owned(), line.clone()],
     };
     let mut check = json!({ "Test": test });
     for (key, time) in [
@@ -360,6 +382,7 @@ fn checked(health: &Health) -> Value {
     check
 }
 
+/// Returns the strings in a JSON array.
 fn strings(value: &Value) -> Vec<String> {
     value
         .as_array()
@@ -370,15 +393,15 @@ fn strings(value: &Value) -> Vec<String> {
         .collect()
 }
 
-/// What a word of `EXPOSE` names.
+/// The ports in one word of `EXPOSE`.
 #[derive(Debug, PartialEq, Eq)]
-struct Exposed {
+struct ExposedPorts {
     ports: RangeInclusive<u16>,
     protocol: String,
 }
 
-/// Returns the ports that a word of `EXPOSE` names.
-fn exposed(word: &str) -> Option<Exposed> {
+/// Parses a word of `EXPOSE`. `None` if it is malformed.
+fn parse_ports(word: &str) -> Option<ExposedPorts> {
     let (ports, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
     let protocol = protocol.to_ascii_lowercase();
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
@@ -386,14 +409,15 @@ fn exposed(word: &str) -> Option<Exposed> {
     }
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
     let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
-    (first <= last).then_some(Exposed {
+    (first <= last).then_some(ExposedPorts {
         ports: first..=last,
         protocol,
     })
 }
 
-/// Returns an instruction as the history shows it; `None` for what leaves no trace there.
-fn written(action: &Action) -> Option<String> {
+/// Returns an instruction in the form of the image history. `None` for instructions that are not
+/// part of the history.
+fn history_text(action: &DockerfileAction) -> Option<String> {
     let pairs = |pairs: &[(String, String)]| {
         pairs
             .iter()
@@ -401,40 +425,43 @@ fn written(action: &Action) -> Option<String> {
             .collect::<Vec<_>>()
             .join(" ")
     };
-    let command = |command: &Command| match command {
-        Command::Exec(words) => json!(words).to_string(),
-        Command::Shell(line) => line.clone(),
+    let command = |command: &DockerfileCommand| match command {
+        DockerfileCommand::Exec(words) => json!(words).to_string(),
+        DockerfileCommand::Shell(line) => line.clone(),
     };
     Some(match action {
-        Action::From(_) | Action::Run { .. } | Action::OnBuild => return None,
-        Action::Argument(text) => format!("ARG {text}"),
-        Action::Environment(list) => format!("ENV {}", pairs(list)),
-        Action::Labels(list) => format!("LABEL {}", pairs(list)),
-        Action::Copy(copying) => written_copying(copying),
-        Action::WorkingDirectory(path) => format!("WORKDIR {path}"),
-        Action::User(user) => format!("USER {user}"),
-        Action::Expose(ports) => format!("EXPOSE {}", ports.join(" ")),
-        Action::Volumes(paths) => format!("VOLUME {}", json!(paths)),
-        Action::Entrypoint(line) => format!("ENTRYPOINT {}", command(line)),
-        Action::Command(line) => format!("CMD {}", command(line)),
-        Action::StopSignal(signal) => format!("STOPSIGNAL {signal}"),
-        Action::Shell(words) => format!("SHELL {}", json!(words)),
-        Action::Healthcheck(Health::None) => "HEALTHCHECK NONE".to_owned(),
-        Action::Healthcheck(Health::Check { command: line, .. }) => {
+        DockerfileAction::From(_) | DockerfileAction::Run { .. } | DockerfileAction::OnBuild => {
+            return None;
+        }
+        DockerfileAction::Argument(text) => format!("ARG {text}"),
+        DockerfileAction::Environment(list) => format!("ENV {}", pairs(list)),
+        DockerfileAction::Labels(list) => format!("LABEL {}", pairs(list)),
+        DockerfileAction::Copy(copying) => copy_history_text(copying),
+        DockerfileAction::WorkingDirectory(path) => format!("WORKDIR {path}"),
+        DockerfileAction::User(user) => format!("USER {user}"),
+        DockerfileAction::Expose(ports) => format!("EXPOSE {}", ports.join(" ")),
+        DockerfileAction::Volumes(paths) => format!("VOLUME {}", json!(paths)),
+        DockerfileAction::Entrypoint(line) => format!("ENTRYPOINT {}", command(line)),
+        DockerfileAction::Command(line) => format!("CMD {}", command(line)),
+        DockerfileAction::StopSignal(signal) => format!("STOPSIGNAL {signal}"),
+        DockerfileAction::Shell(words) => format!("SHELL {}", json!(words)),
+        DockerfileAction::Healthcheck(Healthcheck::None) => "HEALTHCHECK NONE".to_owned(),
+        DockerfileAction::Healthcheck(Healthcheck::Check { command: line, .. }) => {
             format!("HEALTHCHECK CMD {}", command(line))
         }
-        Action::Author(author) => format!("MAINTAINER {author}"),
+        DockerfileAction::Author(author) => format!("MAINTAINER {author}"),
     })
 }
 
-fn written_copying(copying: &Copying) -> String {
+/// Returns a `COPY` or `ADD` in the form of the image history.
+fn copy_history_text(copying: &CopyInstruction) -> String {
     let mut words = vec![copying.verb.name().to_owned()];
     words.extend(copying.chown.iter().map(|owner| format!("--chown={owner}")));
     words.extend(copying.chmod.iter().map(|mode| format!("--chmod={mode}")));
     words.extend(copying.sources.iter().map(|source| match source {
-        Source::Path(path) => path.clone(),
-        Source::Text { name, .. } => format!("<<{name}"),
-        Source::Untold => String::new(),
+        CopySource::Path(path) => path.clone(),
+        CopySource::HereDocument { name, .. } => format!("<<{name}"),
+        CopySource::Unknown => String::new(),
     }));
     words.push(copying.destination.clone());
     words.join(" ")
@@ -443,35 +470,35 @@ fn written_copying(copying: &Copying) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dockerfile::instructions::{Setting, steps};
+    use crate::dockerfile::instructions::{StageSettings, steps};
 
-    fn base(config: &Value) -> Config {
+    fn base(config: &Value) -> ImageConfigDraft {
         let all = json!({
             "architecture": "arm64", "os": "linux", "variant": "v8", "container": "x", "docker_version": "1",
             "config": config, "rootfs": { "type": "layers", "diff_ids": ["sha256:one"] }, "history": [{ "created_by": "base" }],
         });
         let created = "2026-01-02T03:04:05Z".parse().expect("a time");
-        Config::of_base(all.to_string().as_bytes(), 1, created).expect("a configuration")
+        ImageConfigDraft::of_base(all.to_string().as_bytes(), 1, created).expect("a configuration")
     }
 
     fn built(config: &Value, lines: &str) -> Value {
         let mut config = base(config);
         let (arguments, environment) = (BTreeMap::new(), config.environment());
-        let setting = Setting {
+        let setting = StageSettings {
             arguments: &arguments,
             target: None,
             environment: Some(&environment),
         };
         for step in steps(&format!("FROM a\n{lines}"), &setting).expect("steps") {
             config
-                .apply(&step.action, &Made::Nothing)
+                .apply(&step.action, &StepResult::NoLayer)
                 .expect("a change");
         }
         serde_json::from_slice(&config.into_bytes()).expect("JSON")
     }
 
     #[test]
-    fn instructions_change_what_the_base_says() {
+    fn apply_changes_the_configuration_of_the_base_image() {
         let config = json!({
             "Env": ["PATH=/bin", "A=1"], "Cmd": ["sh"], "WorkingDir": "/srv", "Labels": { "x": "base", "y": "base" },
             "ExposedPorts": { "80/tcp": {} }, "User": "nobody",
@@ -505,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_point_drops_the_command_of_the_base_only() {
+    fn entry_point_removes_only_the_command_of_the_base_image() {
         let config = json!({ "Cmd": ["sh"], "Entrypoint": ["base"] });
         assert_eq!(
             built(&config, "CMD [\"x\"]\nENTRYPOINT y")["config"],
@@ -522,12 +549,12 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_counted_and_a_history_that_does_not_fit_is_made_up() {
+    fn of_base_checks_layers_and_replaces_an_invalid_history() {
         let mut config = base(&Value::Null);
         config
             .apply(
-                &Action::WorkingDirectory("/x".to_owned()),
-                &Made::Layer(&Digest::sha256(b"two")),
+                &DockerfileAction::WorkingDirectory("/x".to_owned()),
+                &StepResult::Layer(&Digest::sha256(b"two")),
             )
             .expect("a change");
         let bytes = config.into_bytes();
@@ -539,19 +566,19 @@ mod tests {
         assert_eq!(read["history"][1]["empty_layer"], Value::Null);
         let created = DateTime::<Utc>::UNIX_EPOCH;
         assert_eq!(
-            Config::of_base(&bytes, 3, created).err(),
-            Some(ConfigError::Layers {
+            ImageConfigDraft::of_base(&bytes, 3, created).err(),
+            Some(ImageConfigError::Layers {
                 layers: 3,
                 diff_ids: 2
             })
         );
         assert_eq!(
-            Config::of_base(b"[]", 0, created).err(),
-            Some(ConfigError::Malformed)
+            ImageConfigDraft::of_base(b"[]", 0, created).err(),
+            Some(ImageConfigError::Malformed)
         );
         let bare = json!({ "rootfs": { "diff_ids": ["a", "b"] } }).to_string();
         let read: Value = serde_json::from_slice(
-            &Config::of_base(bare.as_bytes(), 2, created)
+            &ImageConfigDraft::of_base(bare.as_bytes(), 2, created)
                 .expect("a base")
                 .into_bytes(),
         )
@@ -560,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_entry_point_drops_that_of_the_base() {
+    fn empty_entry_point_replaces_that_of_the_base_image() {
         let config = json!({ "Cmd": ["sh"], "Entrypoint": ["base"] });
         assert_eq!(
             built(&config, "ENTRYPOINT []")["config"],
@@ -573,31 +600,34 @@ mod tests {
     }
 
     #[test]
-    fn ports_without_end_are_refused_before_they_are_listed() {
+    fn exposed_ports_are_limited() {
         let mut config = base(&json!({}));
-        let all = Action::Expose(vec!["1-65535/udp".to_owned()]);
-        config.apply(&all, &Made::Nothing).expect("all ports");
+        let all = DockerfileAction::Expose(vec!["1-65535/udp".to_owned()]);
+        config.apply(&all, &StepResult::NoLayer).expect("all ports");
         assert_eq!(
             config.section()["ExposedPorts"].as_object().map(Map::len),
             Some(65_535)
         );
-        assert_eq!(config.apply(&all, &Made::Nothing), Err(ConfigError::Ports));
-        let many = Action::Expose(vec!["1-65535".to_owned(); 100_000]);
         assert_eq!(
-            base(&json!({})).apply(&many, &Made::Nothing),
-            Err(ConfigError::Ports)
+            config.apply(&all, &StepResult::NoLayer),
+            Err(ImageConfigError::TooManyPorts)
+        );
+        let many = DockerfileAction::Expose(vec!["1-65535".to_owned(); 100_000]);
+        assert_eq!(
+            base(&json!({})).apply(&many, &StepResult::NoLayer),
+            Err(ImageConfigError::TooManyPorts)
         );
     }
 
     #[test]
-    fn ports_are_checked() {
+    fn parse_ports_rejects_invalid_ports() {
         for word in ["", "x", "70000", "5-4", "80/icmp", "1-2-3"] {
-            assert_eq!(exposed(word), None, "{word}");
+            assert_eq!(parse_ports(word), None, "{word}");
         }
     }
 
     #[test]
-    fn fuzzing_configurations_of_bases() {
+    fn fuzzing_base_image_configurations() {
         let seed = json!({
             "architecture": "arm", "os": "linux", "variant": "v7", "os.version": "1", "created": "2026-01-01T00:00:00Z",
             "config": { "Env": ["PATH=/bin", "X"], "Labels": { "a": "b" }, "User": "a:b", "WorkingDir": "x", "OnBuild": ["RUN x"], "Healthcheck": {},
@@ -606,8 +636,8 @@ mod tests {
         })
         .to_string();
         let created = "2026-01-02T03:04:05Z".parse().expect("a time");
-        crate::model::fuzz_tests::fuzz("configurations of bases", &[&seed], |input| {
-            let Ok(mut config) = Config::of_base(input, 1, created) else {
+        crate::model::fuzz_tests::fuzz("base image configurations", &[&seed], |input| {
+            let Ok(mut config) = ImageConfigDraft::of_base(input, 1, created) else {
                 return;
             };
             drop((
@@ -617,14 +647,14 @@ mod tests {
                 config.working_directory(),
             ));
             let (arguments, environment) = (BTreeMap::new(), config.environment());
-            let setting = Setting {
+            let setting = StageSettings {
                 arguments: &arguments,
                 target: None,
                 environment: Some(&environment),
             };
             let lines = "FROM a\nENV A=$PATH\nLABEL a=c\nUSER b\nWORKDIR y\nEXPOSE 81\nVOLUME /z\nCMD x\nSTOPSIGNAL 9\nHEALTHCHECK NONE\n";
             for step in steps(lines, &setting).unwrap_or_default() {
-                drop(config.apply(&step.action, &Made::Nothing));
+                drop(config.apply(&step.action, &StepResult::NoLayer));
             }
             assert!(serde_json::from_slice::<Value>(&config.into_bytes()).is_ok());
         });

@@ -1,18 +1,21 @@
-//! The text of a Dockerfile as the parser understands it: here-documents of `RUN` that are not its
-//! first word, and entry points that are empty lists, are valid and unknown to it.
+//! Rewriting of valid Dockerfiles that the parser does not accept.
+//!
+//! The parser rejects here-documents of `RUN` that are not the first word, and entry points that
+//! are empty lists.
 
-use super::{DockerfileError, Problem, at};
+use super::error::{DockerfileError, DockerfileProblem, at};
 
-/// The letters of a logical line with their offsets: lines that an escape character joins are one.
-type Letters = Vec<(usize, char)>;
+/// Characters of a logical line with their offsets. Lines that are joined by an escape character
+/// are one logical line.
+type LogicalLine = Vec<(usize, char)>;
 
-/// Returns `text`, in which every offset means the same, without here-documents of `RUN`, and with
-/// `__` for the empty list of an `ENTRYPOINT`.
+/// Blanks the here-documents of `RUN` in `text`, and replaces the empty list of an `ENTRYPOINT`
+/// with `__`. All offsets and line numbers stay the same.
 ///
-/// Where here-documents begin and end is as in BuildKit's parser: words of `RUN`, `COPY` and
-/// `ADD`, outside of quotes, that begin with `<<`, maybe behind the number of a file; their texts
-/// end with a line that is their name.
-pub(super) fn parsable(text: &str, escape: char) -> Result<String, DockerfileError> {
+/// Here-documents are recognised as in BuildKit's parser: an unquoted word of `RUN`, `COPY` or
+/// `ADD` that starts with `<<`, optionally after a file descriptor. Their text ends with a line
+/// that is equal to their name.
+pub(super) fn preprocess(text: &str, escape: char) -> Result<String, DockerfileError> {
     let mut bytes = text.as_bytes().to_vec();
     let mut lines = text.split_inclusive('\n').scan(0, |offset, line| {
         let start = *offset;
@@ -21,17 +24,17 @@ pub(super) fn parsable(text: &str, escape: char) -> Result<String, DockerfileErr
     });
     let mut lines = lines.by_ref().enumerate();
     while let Some((number, (start, line))) = lines.next() {
-        if says_nothing(line) {
+        if is_blank_or_comment(line) {
             continue;
         }
-        let mut letters = Letters::new();
-        let mut is_open = take(&mut letters, start, line, escape);
+        let mut letters = LogicalLine::new();
+        let mut is_open = append(&mut letters, start, line, escape);
         while is_open {
             let Some((_, (start, line))) = lines.next() else {
                 break;
             };
-            if !says_nothing(line) {
-                is_open = take(&mut letters, start, line, escape);
+            if !is_blank_or_comment(line) {
+                is_open = append(&mut letters, start, line, escape);
             }
         }
         let keyword = keyword(&letters);
@@ -69,19 +72,19 @@ pub(super) fn parsable(text: &str, escape: char) -> Result<String, DockerfileErr
             if !is_ended {
                 return Err(at(
                     number + 1,
-                    Problem::Syntax(format!(
-                        "the here-document `{}` does not end",
+                    DockerfileProblem::Syntax(format!(
+                        "the here-document `{}` is not terminated",
                         document.name
                     )),
                 ));
             }
         }
     }
-    // Whole letters were replaced by others.
+    // Only complete characters were replaced, so the result is UTF-8.
     Ok(String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned()))
 }
 
-/// Returns whether `text` is a list of nothing, as JSON has it.
+/// Returns true if `text` is an empty JSON list.
 pub(super) fn is_empty_list(text: &str) -> bool {
     let inside = text
         .trim()
@@ -90,13 +93,14 @@ pub(super) fn is_empty_list(text: &str) -> bool {
     inside.is_some_and(|inside| inside.trim().is_empty())
 }
 
-fn says_nothing(line: &str) -> bool {
+/// Returns true if a line is empty or a comment.
+fn is_blank_or_comment(line: &str) -> bool {
     let line = line.trim();
     line.is_empty() || line.starts_with('#')
 }
 
-/// Adds a line and returns whether the next one belongs to it.
-fn take(letters: &mut Letters, start: usize, line: &str, escape: char) -> bool {
+/// Appends a line. Returns true if the next line continues it.
+fn append(letters: &mut LogicalLine, start: usize, line: &str, escape: char) -> bool {
     let line = line.trim_end_matches(['\r', '\n']);
     let joined = line
         .trim_end_matches([' ', '\t'])
@@ -111,14 +115,15 @@ fn take(letters: &mut Letters, start: usize, line: &str, escape: char) -> bool {
     joined.is_some()
 }
 
-/// Returns the instruction, behind `ONBUILD`, in capitals.
-fn keyword(letters: &Letters) -> String {
+/// Returns the keyword of the instruction in upper case, without `ONBUILD`.
+fn keyword(letters: &LogicalLine) -> String {
     let line: String = letters.iter().map(|(_, letter)| *letter).collect();
     let mut words = line.split_whitespace().map(str::to_ascii_uppercase);
     words.find(|word| word != "ONBUILD").unwrap_or_default()
 }
 
-fn hide_empty_list(text: &str, letters: &Letters, bytes: &mut [u8]) {
+/// Replaces the brackets of an empty list with `_`.
+fn hide_empty_list(text: &str, letters: &LogicalLine, bytes: &mut [u8]) {
     let find = |wanted| {
         letters
             .iter()
@@ -136,7 +141,7 @@ fn hide_empty_list(text: &str, letters: &Letters, bytes: &mut [u8]) {
     }
 }
 
-/// Returns the words of a line as a shell parts them; none when a quote stays open.
+/// Splits a line into words as a shell does. Empty if a closing quote is missing.
 fn words(letters: &[(usize, char)]) -> Vec<&[(usize, char)]> {
     let mut words = Vec::new();
     let (mut start, mut quote, mut position) = (None, None, 0);
@@ -158,14 +163,16 @@ fn words(letters: &[(usize, char)]) -> Vec<&[(usize, char)]> {
     if quote.is_some() { Vec::new() } else { words }
 }
 
+/// The start of a here-document.
 struct HereDocument {
-    /// The offset of its `<<`.
+    /// Offset of its `<<`.
     start: usize,
     strips_tabs: bool,
     name: String,
 }
 
 impl HereDocument {
+    /// Returns the here-document that a word starts, or `None` if it starts none.
     fn of_word(word: &[(usize, char)]) -> Option<HereDocument> {
         let digits = word
             .iter()
@@ -198,12 +205,32 @@ impl HereDocument {
     }
 }
 
+/// Returns the escape character that the parser directive `# escape=` sets, or a backslash.
+pub(super) fn escape_character(text: &str) -> char {
+    let directives = text
+        .trim_start_matches('\u{feff}')
+        .lines()
+        .map(str::trim)
+        .map_while(|line| {
+            let (name, value) = line.strip_prefix('#')?.split_once('=')?;
+            Some((name.trim(), value.trim()))
+        });
+    let mut chosen = directives
+        .filter(|(name, _)| name.eq_ignore_ascii_case("escape"))
+        .map(|(_, value)| value);
+    if chosen.next() == Some("`") {
+        '`'
+    } else {
+        '\\'
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn blanked(text: &str) -> String {
-        let found = parsable(text, '\\').unwrap_or_else(|error| panic!("{text}: {error}"));
+        let found = preprocess(text, '\\').unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(
             (found.len(), found.lines().count()),
             (text.len(), text.lines().count()),
@@ -217,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn here_documents_of_run_are_blanked_wherever_they_begin() {
+    fn preprocess_blanks_here_documents_of_run() {
         for (text, expected) in [
             (
                 "RUN cat <<EOF > /a\nFROM é\nEOF\nUSER x",
@@ -246,14 +273,14 @@ mod tests {
         ] {
             assert_eq!(blanked(text), expected, "{text}");
         }
-        let error = parsable("FROM a\n\nRUN cat <<EOF\nx\n", '\\')
+        let error = preprocess("FROM a\n\nRUN cat <<EOF\nx\n", '\\')
             .expect_err("no end")
             .to_string();
-        assert_eq!(error, "line 3: the here-document `EOF` does not end");
+        assert_eq!(error, "line 3: the here-document `EOF` is not terminated");
     }
 
     #[test]
-    fn the_empty_list_of_an_entry_point_is_hidden() {
+    fn preprocess_hides_an_empty_entry_point() {
         assert_eq!(
             blanked("ENTRYPOINT []\nentrypoint [ ] \nENTRYPOINT [\"a\"]\nCMD []"),
             "ENTRYPOINT __|entrypoint _ _|ENTRYPOINT [\"a\"]|CMD []"

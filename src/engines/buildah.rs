@@ -1,51 +1,57 @@
-//! Buildah and podman: no daemon. Podman builds by buildah's code and takes the same arguments.
+//! The engines `buildah` and `podman`, which need no daemon. Podman uses the code of buildah and
+//! accepts the same arguments.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::emulation::{NO_EMULATOR, foreign, runs_commands};
-use super::program::{LONGEST_VERSION, Leftovers, Session, Tools, pairs};
-use super::{BuildRequest, Built, Engine, EngineError, EngineName};
+use super::emulation::{EMULATOR_HINT, first_unsupported_platform, runs_commands};
+use super::engine::{BuildOutcome, BuildRequest, Engine, EngineError, EngineName};
+use super::program::{Disposals, EngineSession, MAX_VERSION_LENGTH, ProgramTools, pairs};
 use crate::model::ImageReference;
 use crate::model::env;
 use crate::model::text::excerpt;
 
-/// The file of the session that tells what was pushed.
-const DIGEST: &str = "digest";
+/// File in the session directory to which the program writes the pushed digest.
+const DIGEST_FILE: &str = "digest";
 
 /// Builds with `buildah` or `podman`.
-pub(super) struct Containers {
-    tools: Arc<Tools>,
+pub(super) struct Buildah {
+    tools: Arc<ProgramTools>,
     name: EngineName,
     program: &'static str,
 }
 
-impl Containers {
-    pub(super) fn buildah(tools: Arc<Tools>) -> Containers {
-        Containers {
+impl Buildah {
+    /// Returns the engine `buildah`.
+    pub(super) fn new(tools: Arc<ProgramTools>) -> Buildah {
+        Buildah {
             tools,
             name: EngineName::Buildah,
             program: "buildah",
         }
     }
 
-    pub(super) fn podman(tools: Arc<Tools>) -> Containers {
-        Containers {
+    /// Returns the engine `podman`.
+    pub(super) fn podman(tools: Arc<ProgramTools>) -> Buildah {
+        Buildah {
             tools,
             name: EngineName::Podman,
             program: "podman",
         }
     }
 
-    fn session(&self, request: Option<&BuildRequest>) -> Result<Session<'_>, EngineError> {
-        let mut session = Session::open(self.name, &self.tools, request)?;
+    /// Opens a session.
+    fn session(&self, request: Option<&BuildRequest>) -> Result<EngineSession<'_>, EngineError> {
+        let mut session = EngineSession::open(self.name, &self.tools, request)?;
         if let Some(host) = self.tools.host_with_bearer_token() {
             let error = session.error(format!(
-                "it cannot be given the bearer token that is set for {host}"
+                "the engine does not support the bearer token that is configured for {host}"
             ));
-            return Err(error.hint("set user name and password, or a token that can be exchanged, or choose another engine"));
+            return Err(error.hint(
+                "set a user name and a password or a refresh token, or choose another engine",
+            ));
         }
         if !self.tools.insecure.is_empty() {
             let file = session.write("registries.conf", &self.registries())?;
@@ -64,8 +70,9 @@ impl Containers {
         Ok(session)
     }
 
-    /// Returns the user's list of registries with those that are spoken to over plain HTTP: more
-    /// than `--tls-verify=false` this leaves the others as they are.
+    /// Returns the user's `registries.conf` with the hosts that are contacted over plain HTTP.
+    ///
+    /// Unlike `--tls-verify=false`, this does not affect other hosts.
     fn registries(&self) -> String {
         let variables = &self.tools.variables;
         let set = |name| variables.get_filled(name).map(PathBuf::from);
@@ -81,7 +88,7 @@ impl Containers {
             .find_map(|file| std::fs::read_to_string(file).ok())
             .unwrap_or_default();
         for host in &self.tools.insecure {
-            // What the user says of a host is not said twice.
+            // The user's own settings for a host take precedence.
             if !text.contains(&format!("\"{host}\"")) {
                 text += &format!("\n[[registry]]\nlocation = \"{host}\"\ninsecure = true\n");
             }
@@ -91,7 +98,7 @@ impl Containers {
 }
 
 #[async_trait]
-impl Engine for Containers {
+impl Engine for Buildah {
     fn name(&self) -> EngineName {
         self.name
     }
@@ -99,51 +106,53 @@ impl Engine for Containers {
     async fn available(&self) -> Result<String, EngineError> {
         let session = self.session(None)?;
         let hint = format!(
-            "see that it is installed (Debian: {}) and works, or choose another engine",
+            "check that it is installed (Debian: {}) and works, or choose another engine",
             self.program
         );
-        let told = session
-            .ask(self.program, &["--version"])
+        let output = session
+            .query(self.program, &["--version"])
             .await
             .map_err(|error| error.hint(hint))?;
         // `buildah version 1.39.3 (image-spec 1.1.1, ...)`
-        let version = told
+        let version = output
             .split_whitespace()
             .find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
-        Ok(excerpt(version.unwrap_or_default(), LONGEST_VERSION))
+        Ok(excerpt(version.unwrap_or_default(), MAX_VERSION_LENGTH))
     }
 
-    async fn build(&self, request: &BuildRequest) -> Result<Built, EngineError> {
+    async fn build(&self, request: &BuildRequest) -> Result<BuildOutcome, EngineError> {
         let session = self.session(Some(request))?;
-        session.attests_nothing(request.attestations)?;
-        if let Some(platform) = foreign(&request.platforms).filter(|_| runs_commands(request)) {
+        session.reject_attestations(request.attestations)?;
+        if let Some(platform) =
+            first_unsupported_platform(&request.platforms).filter(|_| runs_commands(request))
+        {
             return Err(session
-                .error(format!("it cannot run programs of {platform}"))
-                .hint(NO_EMULATOR));
+                .error(format!("this machine cannot run programs of {platform}"))
+                .hint(EMULATOR_HINT));
         }
-        let mut leftovers = session.leftovers();
-        let pushed = self.push(&session, &mut leftovers, request).await;
-        leftovers.put_away().await;
+        let mut disposals = session.disposals();
+        let pushed = self.push(&session, &mut disposals, request).await;
+        disposals.run().await;
         let digest = session.digest(&pushed?)?;
-        Ok(Built {
+        Ok(BuildOutcome {
             digest,
             warnings: Vec::new(),
         })
     }
 }
 
-impl Containers {
-    /// Builds the image of each platform under a name of its own, binds several into an index,
-    /// pushes, and returns the digest.
+impl Buildah {
+    /// Builds the image of each platform under a temporary name, combines several images into an
+    /// index, pushes the result, and returns the digest.
     async fn push(
         &self,
-        session: &Session<'_>,
-        leftovers: &mut Leftovers<'_>,
+        session: &EngineSession<'_>,
+        disposals: &mut Disposals<'_>,
         request: &BuildRequest,
     ) -> Result<String, EngineError> {
         let dockerfile = session.write("Dockerfile", &request.dockerfile)?;
         let dockerfile = session.argument(&dockerfile)?;
-        let folder = session.folder(request)?;
+        let context = session.context(request)?;
         let name = format!(
             "localhost/imglife-{}",
             std::iter::repeat_with(fastrand::lowercase)
@@ -156,7 +165,7 @@ impl Containers {
             let mut arguments = vec![
                 "build".to_owned(),
                 "--format=oci".to_owned(),
-                // A layer of its own for each instruction would stay in the store, and needs a base
+                // A layer per instruction would stay in local storage, and requires a base image
                 // with a history.
                 "--layers=false".to_owned(),
                 "--no-cache".to_owned(),
@@ -168,8 +177,8 @@ impl Containers {
             arguments.extend(pairs("--build-arg", &request.arguments));
             arguments.extend(pairs("--label", &request.labels));
             arguments.extend(pairs("--annotation", &request.annotations));
-            arguments.push(folder.clone());
-            leftovers.add(session, self.program, &["rmi", "--force", &image]);
+            arguments.push(context.clone());
+            disposals.add(session, self.program, &["rmi", "--force", &image]);
             session.run(self.program, &arguments).await?;
             images.push(image);
         }
@@ -177,7 +186,7 @@ impl Containers {
             "docker://{}",
             ImageReference::tagged(request.repository.clone(), request.tag.clone())
         );
-        let digest_file = session.argument(&session.path(DIGEST))?;
+        let digest_file = session.argument(&session.path(DIGEST_FILE))?;
         let mut arguments = match images.as_slice() {
             [_] => vec!["push".to_owned()],
             _ => ["manifest", "push", "--all", "--format=oci"]
@@ -186,32 +195,32 @@ impl Containers {
         };
         arguments.push(format!("--digestfile={digest_file}"));
         if self.tools.is_insecure(&request.repository) {
-            // `manifest push` of older versions looks at no list of registries.
+            // `manifest push` of older versions does not read `registries.conf`.
             arguments.push("--tls-verify=false".to_owned());
         }
         let pushed = match images.as_slice() {
             [image] => image.clone(),
             images => {
-                self.bind(session, leftovers, (&name, images), request)
+                self.create_index(session, disposals, (&name, images), request)
                     .await?
             }
         };
         arguments.extend([pushed, target]);
         session.run(self.program, &arguments).await?;
-        // Older versions end well when `manifest push` failed; they write no digest then.
-        session.read(DIGEST)
+        // Older versions exit with 0 if `manifest push` fails, but then write no digest.
+        session.read(DIGEST_FILE)
     }
 
-    /// Makes an index of images, in their order, and returns its name.
-    async fn bind(
+    /// Creates an index of images, in their order, and returns its name.
+    async fn create_index(
         &self,
-        session: &Session<'_>,
-        leftovers: &mut Leftovers<'_>,
+        session: &EngineSession<'_>,
+        disposals: &mut Disposals<'_>,
         (name, images): (&str, &[String]),
         request: &BuildRequest,
     ) -> Result<String, EngineError> {
         let index = format!("{name}:index");
-        leftovers.add(session, self.program, &["manifest", "rm", &index]);
+        disposals.add(session, self.program, &["manifest", "rm", &index]);
         session
             .run(self.program, &["manifest", "create", &index])
             .await?;
@@ -228,16 +237,16 @@ impl Containers {
                 )
                 .await?;
         }
-        // Only newer versions can annotate the index itself.
+        // Only newer versions can annotate the index.
         if session
-            .ask(self.program, &["manifest", "annotate", "--help"])
+            .query(self.program, &["manifest", "annotate", "--help"])
             .await?
             .contains("--index")
         {
             let mut arguments = ["manifest", "annotate", "--index"]
                 .map(str::to_owned)
                 .to_vec();
-            // Other than that of `build`, this flag takes a line of comma-separated values.
+            // Unlike the flag of `build`, this one takes comma-separated values.
             let quoted = |(name, value): (&String, &String)| {
                 format!("\"{}\"", format!("{name}={value}").replace('"', "\"\""))
             };
@@ -254,9 +263,9 @@ impl Containers {
     }
 }
 
-/// Returns whether this runs in a container, where the usual isolation of `RUN` is mostly not
-/// allowed.
-fn is_in_container(session: &Session<'_>) -> bool {
+/// Returns true if imglife runs in a container, in which the default isolation of `RUN` is usually
+/// not permitted.
+fn is_in_container(session: &EngineSession<'_>) -> bool {
     ["/.dockerenv", "/run/.containerenv"]
         .iter()
         .any(|file| Path::new(file).exists())

@@ -1,28 +1,29 @@
-//! Which other layouts there are.
+//! Other layouts next to a layout.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::operation::{Operation, WORKSHOP};
+use super::operation::{LayoutOperation, WORK_DIRECTORY};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::Repository;
 
-/// How far below a directory layouts are looked for.
-const DEEPEST: usize = 16;
+/// Maximum depth below the parent directory.
+const MAX_DEPTH: usize = 16;
 
-const MOST_DIRECTORIES: usize = 100_000;
+/// Maximum number of directories that are searched.
+const MAX_DIRECTORIES: usize = 100_000;
 
-/// Returns the layouts below the directory that the one of `operation` is in, in order. Symbolic
-/// links are not followed.
-pub(super) fn beside(operation: &Operation) -> Result<Vec<Repository>, ItemError> {
+/// Returns the layouts below the parent directory of a layout, sorted. Does not follow symbolic
+/// links.
+pub(super) fn list(operation: &LayoutOperation) -> Result<Vec<Repository>, ItemError> {
     let Some(parent) = operation.directory.parent() else {
         return Ok(Vec::new());
     };
     let mut found = Vec::new();
-    let mut ahead = vec![(parent.to_path_buf(), 0)];
+    let mut pending = vec![(parent.to_path_buf(), 0)];
     let mut count = 0;
-    while let Some((directory, depth)) = ahead.pop() {
+    while let Some((directory, depth)) = pending.pop() {
         let here = if directory.as_os_str().is_empty() {
             Path::new(".")
         } else {
@@ -41,16 +42,16 @@ pub(super) fn beside(operation: &Operation) -> Result<Vec<Repository>, ItemError
         for entry in entries {
             let entry = entry.map_err(|error| operation.storage(&directory, error))?;
             let is_inside =
-                is_layout && (entry.file_name() == "blobs" || entry.file_name() == WORKSHOP);
+                is_layout && (entry.file_name() == "blobs" || entry.file_name() == WORK_DIRECTORY);
             let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if is_directory && !is_inside && depth < DEEPEST {
+            if is_directory && !is_inside && depth < MAX_DEPTH {
                 count += 1;
-                ahead.push((directory.join(entry.file_name()), depth + 1));
+                pending.push((directory.join(entry.file_name()), depth + 1));
             }
         }
-        if count > MOST_DIRECTORIES {
+        if count > MAX_DIRECTORIES {
             let detail = format!(
-                "there are more than {MOST_DIRECTORIES} directories below {}",
+                "there are more than {MAX_DIRECTORIES} directories below {}",
                 parent.display()
             );
             return Err(operation.error(ItemErrorKind::Refused, detail));

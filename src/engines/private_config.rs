@@ -1,8 +1,7 @@
-//! A private copy of docker's configuration, for one run of programs that push images.
+//! A private copy of docker's configuration, for programs that pull and push images.
 //!
-//! Owns which files docker, buildx, podman and buildah read their logins from. The user's own
-//! directory is read, never written. Secrets reach programs by these files only, never by
-//! arguments.
+//! Owns the files from which docker, buildx, podman and buildah read credentials. The user's own
+//! configuration is only read. Programs receive secrets only in these files, never in arguments.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -15,21 +14,21 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use thiserror::Error;
 
-use super::Login;
+use super::engine::HostCredential;
 use crate::credentials::Credential;
 use crate::model::env;
 use crate::model::{Host, Variables};
 
-/// The largest configuration file that is read, in bytes.
-const LARGEST_FILE: u64 = 1024 * 1024;
+/// Maximum size of a configuration file, in bytes.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// The name that docker's files know Docker Hub by.
+/// Name of Docker Hub in docker's configuration.
 const DOCKER_HUB_SERVER: &str = "https://index.docker.io/v1/";
 
-/// The user name that stands before an identity token.
-const IDENTITY_TOKEN: &str = "<token>";
+/// User name that marks an identity token.
+const IDENTITY_TOKEN_USER: &str = "<token>";
 
-/// Why there is no private configuration.
+/// Error of the private configuration.
 #[derive(Debug, Error)]
 pub enum PrivateConfigError {
     #[error("cannot write the private configuration in {}", directory.display())]
@@ -39,25 +38,27 @@ pub enum PrivateConfigError {
     },
     #[error("cannot read {}", file.display())]
     Read { file: PathBuf, source: io::Error },
-    #[error("{} is not of docker's form (JSON)", file.display())]
-    Form { file: PathBuf },
+    #[error("{} is not a docker configuration file (JSON)", file.display())]
+    Malformed { file: PathBuf },
 }
 
-/// A directory that only this user can look into, with the logins of some hosts in the forms of
-/// docker and of podman. It is removed when this is dropped.
+/// A directory that only the current user can read, with credentials in the formats of docker and
+/// of podman. Removed on drop.
 #[derive(Debug)]
 pub struct PrivateConfig {
     directory: TempDir,
+    /// Directory of the user's docker configuration.
     original: Option<PathBuf>,
 }
 
 impl PrivateConfig {
-    /// Writes the configuration: the user's own without its logins, with those of `logins` instead.
-    /// Command line plugins, contexts and credential helpers for other hosts are kept. Docker knows
-    /// one login of a host: the first.
+    /// Creates a copy of the user's configuration in which `credentials` replace the credentials.
+    ///
+    /// Plugins, contexts and credential helpers for other hosts are kept. Docker supports one
+    /// credential per host; it gets the first one.
     pub fn create(
         variables: &Variables,
-        logins: &[Login],
+        credentials: &[HostCredential],
     ) -> Result<PrivateConfig, PrivateConfigError> {
         let original = original(variables);
         let file = original
@@ -80,7 +81,7 @@ impl PrivateConfig {
             original,
         };
         config
-            .write_all(own, logins)
+            .write_all(own, credentials)
             .map_err(|source| PrivateConfigError::Write {
                 directory: config.path().to_owned(),
                 source,
@@ -88,19 +89,21 @@ impl PrivateConfig {
         Ok(config)
     }
 
-    /// Returns the directory; others may put files of their own there, as long as their names do
-    /// not begin with `docker` or `containers`.
+    /// Returns the directory. Callers may create files in it whose names do not start with `docker`
+    /// or `containers`.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Returns `variables` as programs need them that are to use the private configuration, and not
-    /// see credentials that are not meant for them.
+    /// Returns the environment for programs that use the private configuration.
+    ///
+    /// It lacks the variables from which imglife reads credentials.
     pub fn environment(&self, variables: &Variables) -> Variables {
-        // This one would win over the file, and has been read already where its logins count.
+        // `DOCKER_AUTH_CONFIG` would take precedence over the file. Its credentials are already
+        // part of the private configuration.
         let mut environment: Variables = variables
             .iter()
-            .filter(|(name, _)| *name != env::DOCKER_AUTH_CONFIG && !is_own_secret(name))
+            .filter(|(name, _)| *name != env::DOCKER_AUTH_CONFIG && !is_imglife_secret(name))
             .collect();
         let mut set_path =
             |name: &str, path: PathBuf| environment.set(name, path.to_string_lossy());
@@ -119,7 +122,7 @@ impl PrivateConfig {
                 set_path(env::DOCKER_CERT_PATH, original.clone());
             }
         }
-        // As the images of docker do it, beside a service that makes certificates there.
+        // As the entry point of the docker image does, if a docker service creates certificates.
         if let (Some(directory), Some(host), None, None) = (
             variables.get_filled(env::DOCKER_TLS_CERTDIR),
             variables.get_filled(env::DOCKER_HOST),
@@ -139,11 +142,17 @@ impl PrivateConfig {
         environment
     }
 
+    /// Returns the directory of docker's configuration.
     fn docker(&self) -> PathBuf {
         self.path().join("docker")
     }
 
-    fn write_all(&self, mut own: Map<String, Value>, logins: &[Login]) -> io::Result<()> {
+    /// Writes all files.
+    fn write_all(
+        &self,
+        mut own: Map<String, Value>,
+        credentials: &[HostCredential],
+    ) -> io::Result<()> {
         fs::create_dir(self.docker())?;
         if let Some(original) = &self.original {
             let original = std::path::absolute(original)?;
@@ -151,7 +160,7 @@ impl PrivateConfig {
                 &original.join("cli-plugins"),
                 &self.docker().join("cli-plugins"),
             )?;
-            // Contexts may be added here, so only those of the user are links.
+            // New contexts may be created here, so only the existing ones are links.
             for part in ["contexts/meta", "contexts/tls"] {
                 let own = self.docker().join(part);
                 fs::create_dir_all(&own)?;
@@ -161,9 +170,9 @@ impl PrivateConfig {
                 }
             }
         }
-        let logins: Vec<(&Login, Value)> = logins
+        let entries: Vec<(&HostCredential, Value)> = credentials
             .iter()
-            .filter_map(|login| Some((login, entry(&login.credential)?)))
+            .filter_map(|credential| Some((credential, entry(&credential.credential)?)))
             .collect();
         let key = |host: &Host, hub: &str| {
             if host.is_docker_hub() {
@@ -172,21 +181,21 @@ impl PrivateConfig {
                 host.to_string()
             }
         };
-        let of_containers: Map<String, Value> = logins
+        let podman_auths: Map<String, Value> = entries
             .iter()
-            .map(|(login, entry)| {
-                let host = key(&login.host, "docker.io");
-                let key = login
+            .map(|(credential, entry)| {
+                let host = key(&credential.host, "docker.io");
+                let key = credential
                     .path
                     .as_ref()
                     .map_or_else(|| host.clone(), |path| format!("{host}/{path}"));
                 (key, entry.clone())
             })
             .collect();
-        let mut of_docker = Map::new();
-        for (login, entry) in &logins {
-            of_docker
-                .entry(key(&login.host, DOCKER_HUB_SERVER))
+        let mut docker_auths = Map::new();
+        for (credential, entry) in &entries {
+            docker_auths
+                .entry(key(&credential.host, DOCKER_HUB_SERVER))
                 .or_insert_with(|| entry.clone());
         }
         let mut helpers = match own.remove("credHelpers") {
@@ -194,26 +203,30 @@ impl PrivateConfig {
             _ => Map::new(),
         };
         helpers.retain(|key, _| {
-            !host_of(key).is_some_and(|host| logins.iter().any(|(login, _)| login.host == host))
+            !host_of(key).is_some_and(|host| {
+                entries
+                    .iter()
+                    .any(|(credential, _)| credential.host == host)
+            })
         });
-        let containers = json!({ "auths": of_containers, "credHelpers": helpers });
+        let containers = json!({ "auths": podman_auths, "credHelpers": helpers });
         write(&self.path().join("containers-auth.json"), &containers)?;
         if own.contains_key("credsStore") {
-            // Docker asks the store and never looks at `auths`, unless the host has a helper: an
-            // empty one means the file.
+            // With a credential store, docker ignores `auths`, except for hosts with a helper. An
+            // empty helper name makes it read `auths`.
             helpers.extend(
-                of_docker
+                docker_auths
                     .keys()
                     .map(|key| (key.clone(), Value::String(String::new()))),
             );
         }
         own.insert("credHelpers".to_owned(), Value::Object(helpers));
-        own.insert("auths".to_owned(), Value::Object(of_docker));
+        own.insert("auths".to_owned(), Value::Object(docker_auths));
         write(&self.docker().join("config.json"), &Value::Object(own))
     }
 }
 
-/// Makes `to` a link to the directory `from`, where there is one.
+/// Creates a symbolic link `to` to the directory `from`, if that exists.
 fn link(from: &Path, to: &Path) -> io::Result<()> {
     if from.is_dir() {
         std::os::unix::fs::symlink(from, to)
@@ -222,28 +235,29 @@ fn link(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns the directory that the user's docker has its configuration in.
+/// Returns the directory of the user's docker configuration.
 fn original(variables: &Variables) -> Option<PathBuf> {
     let directory = |name| variables.get_filled(name).map(PathBuf::from);
     directory(env::DOCKER_CONFIG).or_else(|| directory(env::HOME).map(|home| home.join(".docker")))
 }
 
-/// Returns whether a variable is one that imglife itself takes a credential from.
-fn is_own_secret(name: &str) -> bool {
+/// Returns true if imglife reads a credential from the variable.
+fn is_imglife_secret(name: &str) -> bool {
     name.starts_with(env::PREFIX) && (name.ends_with("_PASSWORD") || name.ends_with("_TOKEN"))
 }
 
+/// Reads a configuration file. Empty if the file does not exist.
 fn read(file: &Path) -> Result<Map<String, Value>, PrivateConfigError> {
     let mut bytes = Vec::new();
     let read = fs::File::open(file)
-        .and_then(|opened| opened.take(LARGEST_FILE + 1).read_to_end(&mut bytes));
+        .and_then(|opened| opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
     match read {
-        Ok(_) if bytes.len() as u64 > LARGEST_FILE => Err(PrivateConfigError::Read {
+        Ok(_) if bytes.len() as u64 > MAX_FILE_BYTES => Err(PrivateConfigError::Read {
             file: file.to_owned(),
             source: io::ErrorKind::FileTooLarge.into(),
         }),
         Ok(_) if bytes.trim_ascii().is_empty() => Ok(Map::new()),
-        Ok(_) => serde_json::from_slice(&bytes).map_err(|_| PrivateConfigError::Form {
+        Ok(_) => serde_json::from_slice(&bytes).map_err(|_| PrivateConfigError::Malformed {
             file: file.to_owned(),
         }),
         Err(error)
@@ -261,6 +275,7 @@ fn read(file: &Path) -> Result<Map<String, Value>, PrivateConfigError> {
     }
 }
 
+/// Writes a JSON file that only the current user can read.
 fn write(file: &Path, value: &Value) -> io::Result<()> {
     fs::OpenOptions::new()
         .write(true)
@@ -270,13 +285,13 @@ fn write(file: &Path, value: &Value) -> io::Result<()> {
         .write_all(value.to_string().as_bytes())
 }
 
-/// Returns a login as docker's file has it.
+/// Returns a credential in the format of docker's configuration. `None` if it cannot be expressed.
 fn entry(credential: &Credential) -> Option<Value> {
     let pair = |username: &str, password: &str| STANDARD.encode(format!("{username}:{password}"));
     Some(match credential {
-        // A header is no login of a registry.
+        // Docker has no equivalent of a custom header.
         Credential::Anonymous | Credential::Header { .. } => return None,
-        // Programs try no second way to log in; a password is what most tokens are good for.
+        // Programs do not try a second method. Most tokens work as a password.
         Credential::Basic {
             username,
             password: secret,
@@ -287,15 +302,15 @@ fn entry(credential: &Credential) -> Option<Value> {
         } => {
             json!({ "auth": pair(username, secret.expose()) })
         }
-        // Podman passes over an entry without `auth`.
+        // Podman ignores an entry without `auth`.
         Credential::RefreshToken { token } => {
-            json!({ "auth": pair(IDENTITY_TOKEN, ""), "identitytoken": token.expose() })
+            json!({ "auth": pair(IDENTITY_TOKEN_USER, ""), "identitytoken": token.expose() })
         }
         Credential::Bearer { token } => json!({ "registrytoken": token.expose() }),
     })
 }
 
-/// Returns the host that a key of a credential file stands for.
+/// Returns the host in a key of docker's configuration, or `None` if it has none.
 fn host_of(key: &str) -> Option<Host> {
     let key = key
         .strip_prefix("https://")

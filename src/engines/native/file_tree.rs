@@ -1,29 +1,31 @@
-//! The file system of an image, as far as placing files in it needs it: directories with their
-//! modes, links, and where files are.
+//! The file system of an image, with the information that is needed to add files: directories with
+//! their attributes, symbolic links, and the paths of files.
 //!
-//! Paths are absolute within the image, without a slash in front, and without `.` and `..`; the top
-//! is the empty path.
+//! Paths are relative to the root of the image, without a leading slash, `.` and `..`. The root is
+//! the empty path.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// How many links are followed on one way, as in Linux.
-const MOST_LINKS: usize = 40;
+/// Maximum number of symbolic links in the resolution of one path, as in Linux.
+const MAX_LINKS: usize = 40;
 
-/// What is at a path.
+/// A node of the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Node {
+pub(super) enum TreeNode {
     #[serde(rename = "d")]
     Directory(Attributes),
-    /// Anything that has no place for others in it.
+    /// Anything else: a regular file, a device and so on.
     #[serde(rename = "f")]
     File,
+    /// A symbolic link with its target.
     #[serde(rename = "l")]
     Link(String),
 }
 
+/// Mode and owner of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Attributes {
     pub(super) mode: u32,
@@ -31,59 +33,67 @@ pub(super) struct Attributes {
     pub(super) gid: u64,
 }
 
-/// What a layer does at a path.
+/// Change of one path by a layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Change {
+pub(super) enum LayerChange {
+    /// Adds or replaces a node.
     #[serde(rename = "p")]
-    Put(Node),
-    /// What the layers below have there is gone.
+    Put(TreeNode),
+    /// Deletes the node of lower layers (whiteout).
     #[serde(rename = "g")]
-    Gone,
-    /// What the layers below have in the directory is gone.
+    Delete,
+    /// Deletes the content of a directory of lower layers (opaque whiteout).
     #[serde(rename = "o")]
-    Emptied,
+    Clear,
 }
 
-/// What a layer does to what is below it.
+/// All changes of a layer to the layers below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Listing {
-    pub(super) changes: Vec<(String, Change)>,
+pub(super) struct LayerListing {
+    /// Changes with their paths, in the order of the layer.
+    pub(super) changes: Vec<(String, LayerChange)>,
+    /// Content of `/etc/passwd`, if the layer has it.
     pub(super) passwd: Option<String>,
+    /// Content of `/etc/group`, if the layer has it.
     pub(super) group: Option<String>,
 }
 
+/// Error for a path that cannot be used.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(super) enum TreeError {
-    #[error("the image's links at `/{0}` lead in a circle")]
-    Circle(String),
-    #[error("`/{0}` is no directory in the image")]
-    NoDirectory(String),
+    #[error("the symbolic links at `/{0}` in the image form a loop")]
+    LinkLoop(String),
+    #[error("`/{0}` is not a directory in the image")]
+    NotADirectory(String),
     #[error("`/{0}` is a directory in the image")]
     IsDirectory(String),
 }
 
+/// The file system of an image.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tree {
-    nodes: BTreeMap<String, Node>,
+pub(super) struct FileTree {
+    nodes: BTreeMap<String, TreeNode>,
+    /// Content of `/etc/passwd`.
     pub(super) passwd: Option<String>,
+    /// Content of `/etc/group`.
     pub(super) group: Option<String>,
 }
 
-impl Tree {
-    /// Puts a layer on top.
-    pub(super) fn apply(&mut self, listing: &Listing) {
-        // What a layer takes away is what is below it, wherever in the layer that is written.
+impl FileTree {
+    /// Applies a layer.
+    pub(super) fn apply(&mut self, listing: &LayerListing) {
+        // Whiteouts affect only lower layers, wherever they are in the layer.
         for (path, change) in &listing.changes {
             match change {
-                Change::Put(_) => {}
-                Change::Gone => self.remove(path),
-                Change::Emptied => self.empty(path),
+                LayerChange::Put(_) => {}
+                LayerChange::Delete => self.remove(path),
+                LayerChange::Clear => self.empty(path),
             }
         }
         for (path, change) in &listing.changes {
-            if let Change::Put(node) = change {
-                // A way that leads in a circle cannot be gone; what is there cannot be reached.
-                if let Ok(path) = self.resolve(path, Last::Kept) {
+            if let LayerChange::Put(node) = change {
+                // A path in a loop of links is unreachable, so it is skipped.
+                if let Ok(path) = self.resolve(path, LinkHandling::Keep) {
                     self.put_with_parents(&path, node);
                 }
             }
@@ -98,13 +108,14 @@ impl Tree {
         }
     }
 
-    fn put_with_parents(&mut self, path: &str, node: &Node) {
+    /// Adds a node and the missing parent directories.
+    fn put_with_parents(&mut self, path: &str, node: &TreeNode) {
         for (end, _) in path.match_indices('/') {
             let parent = &path[..end];
-            if !matches!(self.nodes.get(parent), Some(Node::Directory(_))) {
+            if !matches!(self.nodes.get(parent), Some(TreeNode::Directory(_))) {
                 self.nodes.insert(
                     parent.to_owned(),
-                    Node::Directory(Attributes {
+                    TreeNode::Directory(Attributes {
                         mode: 0o755,
                         uid: 0,
                         gid: 0,
@@ -117,34 +128,37 @@ impl Tree {
         }
     }
 
-    pub(super) fn get(&self, path: &str) -> Option<&Node> {
-        const TOP: &Node = &Node::Directory(Attributes {
+    /// Returns the node at a path, or `None` if there is none.
+    pub(super) fn get(&self, path: &str) -> Option<&TreeNode> {
+        const ROOT: &TreeNode = &TreeNode::Directory(Attributes {
             mode: 0o755,
             uid: 0,
             gid: 0,
         });
         if path.is_empty() {
-            Some(TOP)
+            Some(ROOT)
         } else {
             self.nodes.get(path)
         }
     }
 
-    /// Puts `node` at `path`, in place of what was there and in it.
-    pub(super) fn put(&mut self, path: &str, node: Node) {
+    /// Adds `node` at `path`. Replaces an existing node and, if that was a directory, its content.
+    pub(super) fn put(&mut self, path: &str, node: TreeNode) {
         let before = self.nodes.insert(path.to_owned(), node);
-        if matches!(before, Some(Node::Directory(_)))
-            && !matches!(self.nodes.get(path), Some(Node::Directory(_)))
+        if matches!(before, Some(TreeNode::Directory(_)))
+            && !matches!(self.nodes.get(path), Some(TreeNode::Directory(_)))
         {
             self.empty(path);
         }
     }
 
+    /// Removes a node and its content.
     fn remove(&mut self, path: &str) {
         self.empty(path);
         self.nodes.remove(path);
     }
 
+    /// Removes the content of a directory.
     fn empty(&mut self, path: &str) {
         if path.is_empty() {
             self.nodes.clear();
@@ -163,9 +177,10 @@ impl Tree {
         }
     }
 
-    /// Returns where `path` is once the links on its way are followed. What is not there is taken
-    /// for directories to be made.
-    pub(super) fn resolve(&self, path: &str, last: Last) -> Result<String, TreeError> {
+    /// Resolves the symbolic links in `path`. Missing components count as directories.
+    ///
+    /// `last` decides if a link at the end of the path is followed.
+    pub(super) fn resolve(&self, path: &str, last: LinkHandling) -> Result<String, TreeError> {
         let mut rest: Vec<&str> = path.split('/').rev().collect();
         let mut resolved = String::new();
         let mut links = 0;
@@ -182,15 +197,15 @@ impl Tree {
             resolved = join(&resolved, part);
             let is_last = rest.iter().all(|part| matches!(*part, "" | "."));
             match self.nodes.get(&resolved) {
-                Some(Node::Link(target)) if !is_last || last == Last::Followed => {
+                Some(TreeNode::Link(target)) if !is_last || last == LinkHandling::Follow => {
                     links += 1;
-                    if links > MOST_LINKS {
-                        return Err(TreeError::Circle(path.trim_matches('/').to_owned()));
+                    if links > MAX_LINKS {
+                        return Err(TreeError::LinkLoop(path.trim_matches('/').to_owned()));
                     }
                     resolved.truncate(if target.starts_with('/') { 0 } else { parent });
                     rest.extend(target.split('/').rev());
                 }
-                Some(Node::File) if !is_last => return Err(TreeError::NoDirectory(resolved)),
+                Some(TreeNode::File) if !is_last => return Err(TreeError::NotADirectory(resolved)),
                 _ => {}
             }
         }
@@ -198,13 +213,14 @@ impl Tree {
     }
 }
 
-/// Whether a link at the end of a way is followed.
+/// Handling of a symbolic link at the end of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Last {
-    Followed,
-    Kept,
+pub(super) enum LinkHandling {
+    Follow,
+    Keep,
 }
 
+/// Returns the path of `name` in `directory`.
 pub(super) fn join(directory: &str, name: &str) -> String {
     if directory.is_empty() {
         name.to_owned()
@@ -213,7 +229,7 @@ pub(super) fn join(directory: &str, name: &str) -> String {
     }
 }
 
-/// Returns the directory that `path` is in.
+/// Returns the parent directory of `path`.
 pub(super) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
@@ -222,38 +238,38 @@ pub(super) fn parent(path: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn directory() -> Node {
-        Node::Directory(Attributes {
+    fn directory() -> TreeNode {
+        TreeNode::Directory(Attributes {
             mode: 0o755,
             uid: 0,
             gid: 0,
         })
     }
 
-    fn listing<const N: usize>(changes: [(&str, Change); N]) -> Listing {
-        Listing {
+    fn listing<const N: usize>(changes: [(&str, LayerChange); N]) -> LayerListing {
+        LayerListing {
             changes: changes
                 .map(|(path, change)| (path.to_owned(), change))
                 .to_vec(),
-            ..Listing::default()
+            ..LayerListing::default()
         }
     }
 
-    fn link(target: &str) -> Change {
-        Change::Put(Node::Link(target.to_owned()))
+    fn link(target: &str) -> LayerChange {
+        LayerChange::Put(TreeNode::Link(target.to_owned()))
     }
 
     #[test]
-    fn ways_lead_through_the_links_of_the_image() {
-        let mut tree = Tree::default();
+    fn resolve_follows_symbolic_links() {
+        let mut tree = FileTree::default();
         tree.apply(&listing([
-            ("usr/bin", Change::Put(directory())),
+            ("usr/bin", LayerChange::Put(directory())),
             ("bin", link("usr/bin")),
             ("abs", link("/usr")),
             ("usr/up", link("../../../bin")),
             ("a", link("b")),
             ("b", link("a")),
-            ("file", Change::Put(Node::File)),
+            ("file", LayerChange::Put(TreeNode::File)),
         ]));
         for (path, expected) in [
             ("/bin/x", "usr/bin/x"),
@@ -265,37 +281,40 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(
-                tree.resolve(path, Last::Followed).as_deref(),
+                tree.resolve(path, LinkHandling::Follow).as_deref(),
                 Ok(expected),
                 "{path}"
             );
         }
-        assert_eq!(tree.resolve("bin", Last::Kept).as_deref(), Ok("bin"));
         assert_eq!(
-            tree.resolve("a/x", Last::Followed),
-            Err(TreeError::Circle("a/x".to_owned()))
+            tree.resolve("bin", LinkHandling::Keep).as_deref(),
+            Ok("bin")
         );
         assert_eq!(
-            tree.resolve("file/x", Last::Followed),
-            Err(TreeError::NoDirectory("file".to_owned()))
+            tree.resolve("a/x", LinkHandling::Follow),
+            Err(TreeError::LinkLoop("a/x".to_owned()))
+        );
+        assert_eq!(
+            tree.resolve("file/x", LinkHandling::Follow),
+            Err(TreeError::NotADirectory("file".to_owned()))
         );
     }
 
     #[test]
-    fn layers_take_away_what_is_below_them_only() {
-        let mut tree = Tree::default();
+    fn apply_deletes_only_from_lower_layers() {
+        let mut tree = FileTree::default();
         tree.apply(&listing([
-            ("d/a", Change::Put(directory())),
-            ("d/b", Change::Put(Node::File)),
-            ("gone/x", Change::Put(Node::File)),
-            ("gone-not", Change::Put(Node::File)),
+            ("d/a", LayerChange::Put(directory())),
+            ("d/b", LayerChange::Put(TreeNode::File)),
+            ("gone/x", LayerChange::Put(TreeNode::File)),
+            ("gone-not", LayerChange::Put(TreeNode::File)),
             ("lib", link("usr/lib")),
         ]));
         tree.apply(&listing([
-            ("d/new", Change::Put(Node::File)),
-            ("d", Change::Emptied),
-            ("gone", Change::Gone),
-            ("lib/x", Change::Put(Node::File)),
+            ("d/new", LayerChange::Put(TreeNode::File)),
+            ("d", LayerChange::Clear),
+            ("gone", LayerChange::Delete),
+            ("lib/x", LayerChange::Put(TreeNode::File)),
         ]));
         for (path, there) in [
             ("d", true),
@@ -308,7 +327,7 @@ mod tests {
         ] {
             assert_eq!(tree.get(path).is_some(), there, "{path}");
         }
-        tree.put("d", Node::File);
+        tree.put("d", TreeNode::File);
         assert!(tree.get("d/new").is_none());
     }
 }

@@ -1,69 +1,71 @@
-//! The words of an instruction: quotes, escapes, and the variables in them, as BuildKit's shell
-//! lexer reads them.
+//! Expansion of quotes, escapes and variables in instructions, as BuildKit's shell lexer does.
 //!
-//! Unlike in `FROM`, a variable that nothing sets is empty here.
+//! Unlike in `FROM`, a variable that is not set is empty.
 
 use super::arguments::ExpandError;
 
-/// The longest text that replacing may give, in bytes.
-const LONGEST: usize = 256 * 1024;
+/// Maximum length of the result of one expansion, in bytes.
+const MAX_RESULT_BYTES: usize = 256 * 1024;
 
-/// How deep references may stand in one another.
-const DEEPEST: usize = 8;
+/// Maximum nesting depth of references.
+const MAX_NESTING: usize = 8;
 
-/// What is known of a variable.
-pub(super) enum Known {
+/// Value of a variable.
+pub(super) enum VariableValue {
     Set(String),
     Unset,
-    /// It may be set by something that was not read.
-    Untold,
+    /// Unknown, because the base image or the target platform is not available.
+    Unknown,
 }
 
-/// How quotes are read.
+/// Handling of quotes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Quotes {
-    /// They group, and vanish.
+pub(super) enum QuoteMode {
+    /// Quotes group text and are removed.
     Group,
-    /// They are characters like others, as in here-documents.
-    Kept,
+    /// Quotes are ordinary characters, as in here-documents.
+    Literal,
 }
 
-/// Replaces variables.
+/// Expands text.
 pub(super) struct Lexer<'a> {
+    /// Escape character of the file.
     pub(super) escape: char,
-    pub(super) quotes: Quotes,
-    pub(super) lookup: &'a dyn Fn(&str) -> Known,
+    pub(super) quotes: QuoteMode,
+    /// Returns the value of a variable.
+    pub(super) lookup: &'a dyn Fn(&str) -> VariableValue,
 }
 
-/// Where reading is.
-struct Position<'t> {
+/// Position in the text.
+struct Cursor<'t> {
     rest: std::str::Chars<'t>,
-    /// How much was made so far by all levels, in bytes.
-    made: usize,
+    /// Length of the result at all nesting levels so far, in bytes.
+    produced: usize,
 }
 
-impl Position<'_> {
+impl Cursor<'_> {
     fn peek(&self) -> Option<char> {
         self.rest.clone().next()
     }
 }
 
 impl Lexer<'_> {
-    /// Returns `text` with its variables replaced, and without its quotes and escapes.
+    /// Removes quotes and escapes from `text` and expands its variables.
     pub(super) fn expand(&self, text: &str) -> Result<String, ExpandError> {
         self.read(
-            &mut Position {
+            &mut Cursor {
                 rest: text.chars(),
-                made: 0,
+                produced: 0,
             },
             None,
             0,
         )
     }
 
+    /// Expands text up to the character `stop`, or to the end of the text.
     fn read(
         &self,
-        at: &mut Position<'_>,
+        at: &mut Cursor<'_>,
         stop: Option<char>,
         depth: usize,
     ) -> Result<String, ExpandError> {
@@ -80,14 +82,14 @@ impl Lexer<'_> {
             let before = text.len();
             match character {
                 _ if Some(character) == stop && !quoted => return Ok(text),
-                '\'' if self.quotes == Quotes::Group && !quoted => loop {
+                '\'' if self.quotes == QuoteMode::Group && !quoted => loop {
                     match at.rest.next() {
                         Some('\'') => break,
                         Some(inside) => text.push(inside),
                         None => return Err(ExpandError::Unclosed),
                     }
                 },
-                '"' if self.quotes == Quotes::Group => quoted = !quoted,
+                '"' if self.quotes == QuoteMode::Group => quoted = !quoted,
                 '$' => text.push_str(&self.reference(at, depth)?),
                 _ if character == self.escape => match at.peek() {
                     Some(next) if quoted && !matches!(next, '"' | '$') && next != self.escape => {
@@ -101,15 +103,15 @@ impl Lexer<'_> {
                 },
                 _ => text.push(character),
             }
-            at.made += text.len() - before;
-            if at.made > LONGEST {
+            at.produced += text.len() - before;
+            if at.produced > MAX_RESULT_BYTES {
                 return Err(ExpandError::TooLong);
             }
         }
     }
 
-    /// Returns what the reference stands for whose `$` was just read.
-    fn reference(&self, at: &mut Position<'_>, depth: usize) -> Result<String, ExpandError> {
+    /// Expands the reference that follows a `$`.
+    fn reference(&self, at: &mut Cursor<'_>, depth: usize) -> Result<String, ExpandError> {
         if at.peek() != Some('{') {
             let name = name(at);
             return if name.is_empty() {
@@ -120,10 +122,10 @@ impl Lexer<'_> {
         }
         at.rest.next();
         let shown: String = at.rest.clone().take(40).collect();
-        let not_understood = || ExpandError::NotUnderstood(format!("${{{shown}"));
+        let unsupported = || ExpandError::Unsupported(format!("${{{shown}"));
         let name = name(at);
-        if name.is_empty() || depth == DEEPEST {
-            return Err(not_understood());
+        if name.is_empty() || depth == MAX_NESTING {
+            return Err(unsupported());
         }
         let mut modifier = at.rest.next();
         if modifier == Some('}') {
@@ -134,17 +136,19 @@ impl Lexer<'_> {
             modifier = at.rest.next();
         }
         if !matches!(modifier, Some('-' | '+' | '?')) {
-            return Err(not_understood());
+            return Err(unsupported());
         }
         let word = self.read(at, Some('}'), depth + 1)?;
         let value = match (self.lookup)(&name) {
-            Known::Set(value) => Some(value).filter(|value| !(empty_is_unset && value.is_empty())),
-            Known::Unset => None,
-            Known::Untold => return Err(ExpandError::Untold(name)),
+            VariableValue::Set(value) => {
+                Some(value).filter(|value| !(empty_is_unset && value.is_empty()))
+            }
+            VariableValue::Unset => None,
+            VariableValue::Unknown => return Err(ExpandError::Unknown(name)),
         };
         match (modifier, value) {
             (Some('-'), None) | (Some('+'), Some(_)) => Ok(word),
-            (Some('?'), None) => Err(ExpandError::Demanded {
+            (Some('?'), None) => Err(ExpandError::Required {
                 name,
                 message: word,
             }),
@@ -153,18 +157,19 @@ impl Lexer<'_> {
         }
     }
 
+    /// Returns the value of a variable; empty if it is not set.
     fn plain(&self, name: &str) -> Result<String, ExpandError> {
         match (self.lookup)(name) {
-            Known::Set(value) => Ok(value),
-            Known::Unset => Ok(String::new()),
-            Known::Untold => Err(ExpandError::Untold(name.to_owned())),
+            VariableValue::Set(value) => Ok(value),
+            VariableValue::Unset => Ok(String::new()),
+            VariableValue::Unknown => Err(ExpandError::Unknown(name.to_owned())),
         }
     }
 }
 
-/// Takes the name of a variable: letters, digits and `_`, or digits alone, or one of the shell's
-/// own characters.
-fn name(at: &mut Position<'_>) -> String {
+/// Reads the name of a variable: letters, digits and `_`, or only digits, or one of the special
+/// parameters of the shell. Empty if there is no name.
+fn name(at: &mut Cursor<'_>) -> String {
     let Some(first) = at.peek() else {
         return String::new();
     };
@@ -187,22 +192,22 @@ fn name(at: &mut Position<'_>) -> String {
     name
 }
 
-/// Returns the words of `text`, still quoted.
+/// Splits `text` into words, which keep their quotes.
 pub(super) fn split(text: &str, escape: char) -> Result<Vec<&str>, ExpandError> {
     super::arguments::words(text, escape)
 }
 
-/// Returns the pairs of `ENV` or `LABEL`, still quoted: `A=b C="d e"`, or `A b c`, which is one
-/// pair.
+/// Returns the pairs of `ENV` or `LABEL`, which keep their quotes: `A=b C="d e"`, or the single
+/// pair `A b c`.
 pub(super) fn pairs(text: &str, escape: char) -> Result<Vec<(&str, &str)>, ExpandError> {
     let words = split(text, escape)?;
-    let no_pair = |word: &str| ExpandError::NoPair(word.to_owned());
+    let not_a_pair = |word: &str| ExpandError::NotAPair(word.to_owned());
     match words.first() {
         Some(first) if !first.contains('=') => {
             let (name, value) = text
                 .trim()
                 .split_once(char::is_whitespace)
-                .ok_or_else(|| no_pair(first))?;
+                .ok_or_else(|| not_a_pair(first))?;
             Ok(vec![(name, value.trim_start())])
         }
         _ => words
@@ -210,7 +215,7 @@ pub(super) fn pairs(text: &str, escape: char) -> Result<Vec<(&str, &str)>, Expan
             .map(|word| {
                 word.split_once('=')
                     .filter(|(name, _)| !name.is_empty())
-                    .ok_or_else(|| no_pair(word))
+                    .ok_or_else(|| not_a_pair(word))
             })
             .collect(),
     }
@@ -222,21 +227,21 @@ mod tests {
 
     fn expanded(text: &str) -> Result<String, ExpandError> {
         let lookup = |name: &str| match name {
-            "A" => Known::Set("one".to_owned()),
-            "EMPTY" => Known::Set(String::new()),
-            "BASE" => Known::Untold,
-            _ => Known::Unset,
+            "A" => VariableValue::Set("one".to_owned()),
+            "EMPTY" => VariableValue::Set(String::new()),
+            "BASE" => VariableValue::Unknown,
+            _ => VariableValue::Unset,
         };
         Lexer {
             escape: '\\',
-            quotes: Quotes::Group,
+            quotes: QuoteMode::Group,
             lookup: &lookup,
         }
         .expand(text)
     }
 
     #[test]
-    fn variables_are_replaced_as_buildkit_does() {
+    fn expand_follows_buildkit() {
         for (text, result) in [
             ("$A/${A}x$NOT.", "one/onex."),
             ("${A:-x} ${NOT:-x} ${EMPTY:-x} ${EMPTY-x}.", "one x x ."),
@@ -254,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_or_not_known_is_said() {
+    fn expand_rejects_unsupported_and_unknown_references() {
         for text in [
             "${",
             "${}",
@@ -271,19 +276,16 @@ mod tests {
             assert!(expanded(text).is_err(), "{text}");
         }
         let deep = "${N:-".repeat(5000) + &"}".repeat(5000);
-        assert!(matches!(
-            expanded(&deep),
-            Err(ExpandError::NotUnderstood(_))
-        ));
+        assert!(matches!(expanded(&deep), Err(ExpandError::Unsupported(_))));
         assert_eq!(expanded(&"$A".repeat(100_000)), Err(ExpandError::TooLong));
     }
 
     #[test]
-    fn here_documents_keep_their_quotes() {
-        let lookup = |_: &str| Known::Set("v".to_owned());
+    fn literal_quotes_are_kept() {
+        let lookup = |_: &str| VariableValue::Set("v".to_owned());
         let lexer = Lexer {
             escape: '\\',
-            quotes: Quotes::Kept,
+            quotes: QuoteMode::Literal,
             lookup: &lookup,
         };
         assert_eq!(
@@ -293,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_have_two_spellings() {
+    fn pairs_accepts_both_forms() {
         assert_eq!(
             pairs("A=1 B=\"x y\" C=a\\ b", '\\'),
             Ok(vec![("A", "1"), ("B", "\"x y\""), ("C", "a\\ b")])

@@ -1,74 +1,78 @@
-//! What takes more than writing files: the instructions that the native engine does not build.
+//! Instructions that the native engine does not support, because it cannot run commands.
 
 use std::collections::BTreeMap;
 
-use super::arguments::ExpandError;
-use super::instructions::{Action, Copying, Setting, Stage, Step, steps};
-use super::{Base, DockerfileError, Foundation, Values, foundation};
-use super::{Problem, patterns::clean};
+use super::arguments::{ArgumentValues, ExpandError};
+use super::base::{DockerfileBase, FinalStageBase, final_stage_base};
+use super::error::{DockerfileError, DockerfileProblem};
+use super::instructions::{
+    CopyInstruction, DockerfileAction, DockerfileStep, Stage, StageSettings, steps,
+};
+use super::patterns::clean;
 use crate::model::{ImageReference, Variables};
 
-/// An instruction that only an engine that runs commands can build.
+/// An instruction that requires an engine that runs commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// From 1.
+pub struct UnsupportedInstruction {
+    /// Line, starting at 1.
     pub line: usize,
-    /// The instruction, in a few words: `RUN`, `COPY --from`.
-    pub what: String,
+    /// Short form of the instruction: `RUN`, `COPY --from`.
+    pub instruction: String,
 }
 
-/// Returns the first instruction that the native engine does not build.
-pub fn refusal(
+/// Returns the first instruction that the native engine does not support, or `None`.
+pub fn first_unsupported(
     text: &str,
     arguments: &BTreeMap<String, String>,
-) -> Result<Option<Refusal>, DockerfileError> {
+) -> Result<Option<UnsupportedInstruction>, DockerfileError> {
     match steps(
         text,
-        &Setting {
+        &StageSettings {
             arguments,
             target: None,
             environment: None,
         },
     ) {
-        Ok(steps) => Ok(refused(&steps)),
+        Ok(steps) => Ok(first_unsupported_step(&steps)),
         Err(DockerfileError {
             line: Some(line),
-            problem: Problem::Argument(ExpandError::NotUnderstood(reference)),
-        }) => Ok(Some(Refusal {
+            problem: DockerfileProblem::Argument(ExpandError::Unsupported(reference)),
+        }) => Ok(Some(UnsupportedInstruction {
             line,
-            what: format!("the reference `{reference}`"),
+            instruction: format!("the reference `{reference}`"),
         })),
         Err(error) => Err(error),
     }
 }
 
-/// Returns the `FROM` that names another image than `base`, which is what the native engine builds
-/// on whatever the file says; also one that does not tell.
-pub fn other_base(
+/// Returns the `FROM` of the last stage if it does not refer to `base`.
+///
+/// The native engine always builds on `base`, so a different `FROM` would be ignored.
+pub fn different_base(
     text: &str,
     arguments: &BTreeMap<String, String>,
     base: &ImageReference,
-) -> Result<Option<Refusal>, DockerfileError> {
-    let Foundation { base: found, line } = foundation(
+) -> Result<Option<UnsupportedInstruction>, DockerfileError> {
+    let FinalStageBase { base: found, line } = final_stage_base(
         text,
-        Values {
+        ArgumentValues {
             given: arguments,
             environment: &Variables::default(),
         },
     )?;
     let named = match found {
-        Base::Scratch => "scratch".to_owned(),
-        Base::Image(image) if names(&image, base) => return Ok(None),
-        Base::Image(image) => image.to_string(),
+        DockerfileBase::Scratch => "scratch".to_owned(),
+        DockerfileBase::Image(image) if is_same_image(&image, base) => return Ok(None),
+        DockerfileBase::Image(image) => image.to_string(),
     };
-    Ok(Some(Refusal {
+    Ok(Some(UnsupportedInstruction {
         line,
-        what: format!("FROM {named}, which is not the base {base}"),
+        instruction: format!("FROM {named}, which is not the base image {base}"),
     }))
 }
 
-/// Returns whether `image` names `base`, as far as both say it: by digest, else by tag.
-fn names(image: &ImageReference, base: &ImageReference) -> bool {
+/// Returns true if `image` refers to `base`: by digest if both have one, otherwise by tag.
+fn is_same_image(image: &ImageReference, base: &ImageReference) -> bool {
     let is_same = match (&image.digest, &base.digest) {
         (Some(digest), Some(other)) => digest == other,
         (Some(_), None) => true,
@@ -77,32 +81,33 @@ fn names(image: &ImageReference, base: &ImageReference) -> bool {
     image.repository == base.repository && is_same
 }
 
-/// Returns the first of `steps` that the native engine does not build.
-pub(crate) fn refused(steps: &[Step]) -> Option<Refusal> {
+/// Returns the first of `steps` that the native engine does not support, or `None`.
+pub(crate) fn first_unsupported_step(steps: &[DockerfileStep]) -> Option<UnsupportedInstruction> {
     let mut stages = 0;
     steps.iter().find_map(|step| {
-        let what = match &step.action {
-            Action::From(stage) => {
+        let instruction = match &step.action {
+            DockerfileAction::From(stage) => {
                 stages += 1;
                 if stages > 1 {
                     Some("a second FROM".to_owned())
                 } else {
-                    refused_stage(stage)
+                    unsupported_stage(stage)
                 }
             }
-            Action::Run { .. } => Some("RUN".to_owned()),
-            Action::OnBuild => Some("ONBUILD".to_owned()),
-            Action::Copy(copying) => refused_copying(copying),
+            DockerfileAction::Run { .. } => Some("RUN".to_owned()),
+            DockerfileAction::OnBuild => Some("ONBUILD".to_owned()),
+            DockerfileAction::Copy(copying) => unsupported_copy(copying),
             _ => None,
         };
-        what.map(|what| Refusal {
+        instruction.map(|instruction| UnsupportedInstruction {
             line: step.line,
-            what,
+            instruction,
         })
     })
 }
 
-fn refused_stage(stage: &Stage) -> Option<String> {
+/// Returns the unsupported part of a `FROM`.
+fn unsupported_stage(stage: &Stage) -> Option<String> {
     let is_target = |platform: &str| {
         matches!(
             platform.trim_matches('"'),
@@ -116,7 +121,8 @@ fn refused_stage(stage: &Stage) -> Option<String> {
     }
 }
 
-fn refused_copying(copying: &Copying) -> Option<String> {
+/// Returns the unsupported part of a `COPY` or `ADD`.
+fn unsupported_copy(copying: &CopyInstruction) -> Option<String> {
     let verb = copying.verb.name();
     if copying.from.is_some() {
         return Some(format!("{verb} --from"));
@@ -124,8 +130,8 @@ fn refused_copying(copying: &Copying) -> Option<String> {
     if let Some(flag) = &copying.other_flag {
         return Some(format!("{verb} {flag}"));
     }
-    if copying.fetched().is_some() {
-        return Some(format!("{verb} of something to fetch"));
+    if copying.remote_source().is_some() {
+        return Some(format!("{verb} of a remote source"));
     }
     let is_octal = |mode: &String| {
         !mode.is_empty()
@@ -133,9 +139,9 @@ fn refused_copying(copying: &Copying) -> Option<String> {
             && mode.bytes().all(|byte| (b'0'..=b'7').contains(&byte))
     };
     if copying.chmod.as_ref().is_some_and(|mode| !is_octal(mode)) {
-        return Some(format!("{verb} --chmod with letters"));
+        return Some(format!("{verb} --chmod with a symbolic mode"));
     }
-    // What would replace the whole file system of a container that runs.
+    // Other engines mount file systems over these directories while they build.
     ["proc", "sys", "dev"]
         .contains(&clean(&copying.destination).as_str())
         .then(|| format!("{verb} to {}", copying.destination))
@@ -145,14 +151,14 @@ fn refused_copying(copying: &Copying) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn what(text: &str) -> Option<(usize, String)> {
-        refusal(text, &BTreeMap::new())
+    fn unsupported(text: &str) -> Option<(usize, String)> {
+        first_unsupported(text, &BTreeMap::new())
             .unwrap_or_else(|error| panic!("{text}: {error}"))
-            .map(|refusal| (refusal.line, refusal.what))
+            .map(|found| (found.line, found.instruction))
     }
 
     #[test]
-    fn a_from_of_another_image_than_the_base_is_named_with_its_line() {
+    fn different_base_compares_digest_or_tag() {
         let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
         let base: ImageReference = format!("r.example/mirrors/a:3.22.1@{}", digest("1"))
             .parse()
@@ -197,30 +203,30 @@ mod tests {
             ("FROM scratch".to_owned(), false, Some(1)),
         ] {
             let base = if by_tag_only { &by_tag } else { &base };
-            let found = other_base(&text, &BTreeMap::new(), base)
+            let found = different_base(&text, &BTreeMap::new(), base)
                 .unwrap_or_else(|error| panic!("{text}: {error}"));
-            assert_eq!(found.map(|refusal| refusal.line), expected, "{text}");
+            assert_eq!(found.map(|found| found.line), expected, "{text}");
         }
-        assert!(other_base("FROM r.example/mirrors/a@", &BTreeMap::new(), &base).is_err());
+        assert!(different_base("FROM r.example/mirrors/a@", &BTreeMap::new(), &base).is_err());
     }
 
     #[test]
-    fn what_needs_execution_is_named_with_its_line() {
+    fn first_unsupported_returns_the_line_of_the_instruction() {
         for (text, line, expected) in [
             ("FROM a\n\nRUN x", 3, "RUN"),
             ("FROM a AS b\nFROM c", 2, "a second FROM"),
             ("FROM a\nCOPY --from=b x /", 2, "COPY --from"),
-            ("FROM a\nADD https://x/y /", 2, "ADD of something to fetch"),
+            ("FROM a\nADD https://x/y /", 2, "ADD of a remote source"),
             (
                 "FROM a\nARG U=https://x\nADD $U/y /",
                 3,
-                "ADD of something to fetch",
+                "ADD of a remote source",
             ),
             ("FROM a\nCOPY --exclude=x . /", 2, "COPY --exclude"),
             (
                 "FROM a\nCOPY --chmod=u+x x /",
                 2,
-                "COPY --chmod with letters",
+                "COPY --chmod with a symbolic mode",
             ),
             ("FROM scratch", 1, "FROM scratch"),
             ("FROM --platform=$BUILDPLATFORM a", 1, "FROM --platform"),
@@ -232,18 +238,22 @@ mod tests {
             ),
             ("FROM a\nENV A=${B%x}", 2, "the reference `${B%x}`"),
         ] {
-            assert_eq!(what(text), Some((line, expected.to_owned())), "{text}");
+            assert_eq!(
+                unsupported(text),
+                Some((line, expected.to_owned())),
+                "{text}"
+            );
         }
     }
 
     #[test]
-    fn what_writes_files_and_settings_is_built() {
+    fn first_unsupported_accepts_files_and_settings() {
         for text in [
             "ARG X=1\nFROM --platform=$TARGETPLATFORM a:$X\nCOPY --link --chmod=0755 --chown=x:y a b /c/\nWORKDIR $HOME\n",
             "FROM a\nADD x.tar.gz /\nCMD x\nARG TARGETARCH\nCOPY $TARGETARCH/x /",
         ] {
-            assert_eq!(what(text), None, "{text}");
+            assert_eq!(unsupported(text), None, "{text}");
         }
-        assert!(refusal("FROM a\nFRUM", &BTreeMap::new()).is_err());
+        assert!(first_unsupported("FROM a\nFRUM", &BTreeMap::new()).is_err());
     }
 }

@@ -1,48 +1,52 @@
-//! Docker Hub's tag service, which tells when tags were pushed; its registry does not.
+//! Docker Hub's tag service, which reports push dates; its registry does not.
 //!
-//! Owns the service's paths, pages and errors. It is asked without a login and by its own name,
-//! wherever the traffic to the registry is sent. Whether dates are needed is known to who asks.
+//! Owns the paths, pages and errors of the service. Requests are anonymous and go to the service's
+//! own host, even if an endpoint is configured for the registry.
 
 use serde::Deserialize;
 
-use super::TagSeen;
-use super::listing::{LARGEST_PAGE, Listing, time};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::{
     self, AuthMode, Client, Method, Request, RequestAccess, RequestKind, RequestTarget,
 };
 use crate::model::{Host, RepositoryPath};
+use crate::registry::listing::{MAX_PAGE_BYTES, TagListing, time};
+use crate::registry::store::ListedTag;
 
-/// The service's host, and the key of its settings.
+/// Host of the service, and the key of its settings.
 const HOST: &str = "hub.docker.com";
 
-/// Tags asked for at once, the most that are given (Docker Hub's API reference, "List repository
-/// tags").
-const PAGE: usize = 100;
+/// Number of tags per page, the maximum (Docker Hub's API reference, "List repository tags").
+const PAGE_SIZE: usize = 100;
 
 const LISTING: RequestKind = RequestKind("tag service");
 
 /// A page of tags, as in Docker Hub's API reference, "List repository tags".
 #[derive(Deserialize)]
-struct Page {
+struct HubPage {
     next: Option<String>,
-    results: Vec<Entry>,
+    results: Vec<HubTag>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct HubTag {
     name: String,
     tag_last_pushed: Option<String>,
     last_updated: Option<String>,
-    /// Not in the reference, but there in practice; `null` for tags of old.
+    /// Not documented, but present in practice; `null` for old tags.
     digest: Option<String>,
 }
 
-/// Returns the tags of a repository on Docker Hub with the times they were pushed. What the service
-/// does not know is an error: it answers 404 for private repositories and at times for others.
-pub(super) async fn tags(http: &Client, path: &RepositoryPath) -> Result<Vec<TagSeen>, ItemError> {
-    let action = format!("list the tags of {path} with their dates");
-    let wrong = |detail: String| ItemError::new(HOST, &action, ItemErrorKind::Malformed, detail);
+/// Returns the tags of a repository on Docker Hub with their push dates.
+///
+/// Fails for repositories that the service does not report: it responds with 404 for private ones,
+/// and sometimes for others.
+pub(super) async fn tags(
+    http: &Client,
+    path: &RepositoryPath,
+) -> Result<Vec<ListedTag>, ItemError> {
+    let operation = format!("list the tags of {path} with their dates");
+    let wrong = |cause: String| ItemError::new(HOST, &operation, ItemErrorKind::Malformed, cause);
     let host: Host = HOST
         .parse()
         .map_err(|error| wrong(String::new()).caused_by(error))?;
@@ -51,11 +55,11 @@ pub(super) async fn tags(http: &Client, path: &RepositoryPath) -> Result<Vec<Tag
         .split_once('/')
         .unwrap_or(("library", path.as_str()));
     let name = name.replace('/', "%2F");
-    let mut listing = Listing::default();
+    let mut listing = TagListing::default();
     for number in 1_usize.. {
-        // The pages are counted, since `next` leads past an endpoint that is set.
+        // `next` is ignored, since it would bypass a configured endpoint.
         let target = RequestTarget::Path(format!(
-            "/v2/namespaces/{namespace}/repositories/{name}/tags?page_size={PAGE}&page={number}"
+            "/v2/namespaces/{namespace}/repositories/{name}/tags?page_size={PAGE_SIZE}&page={number}"
         ));
         let mut request = Request::new(
             Method::GET,
@@ -64,15 +68,16 @@ pub(super) async fn tags(http: &Client, path: &RepositoryPath) -> Result<Vec<Tag
             LISTING,
             RequestAccess::default(),
         );
-        request.limit = LARGEST_PAGE;
+        request.limit = MAX_PAGE_BYTES;
         request.auth_mode = AuthMode::Never;
-        let answer = http
+        let response = http
             .send(request)
             .await
-            .map_err(|error| failed(&action, error))?;
-        listing.begin_page(&answer).map_err(&wrong)?;
-        let page: Page = serde_json::from_slice(&answer.body)
-            .map_err(|error| wrong("the answer is no list of tags".to_owned()).caused_by(error))?;
+            .map_err(|error| failed(&operation, error))?;
+        listing.begin_page(&response).map_err(&wrong)?;
+        let page: HubPage = serde_json::from_slice(&response.body).map_err(|error| {
+            wrong("the response is not a list of tags".to_owned()).caused_by(error)
+        })?;
         let (length, more) = (
             page.results.len(),
             page.next.is_some_and(|next| !next.is_empty()),
@@ -97,21 +102,21 @@ fn failed(operation: &str, error: http::Error) -> ItemError {
     let failed = error.into_item(HOST, operation);
     let hint = match failed.kind {
         ItemErrorKind::Absent | ItemErrorKind::Unauthorized => {
-            "the tag service is asked without a login, so it tells dates of public repositories only"
+            "Docker Hub reports push dates of public repositories only"
         }
         ItemErrorKind::Forbidden if is_beyond_limit => {
-            "Docker Hub lists only the first 1,000 tags or fewer without a login, and its tag service is asked without one; for a \
-             repository with more tags use `sort: version` without `min_age`, and a `tag_regex` that matches versions"
+            "Docker Hub lists at most the first 1,000 tags for anonymous requests; for a repository with more tags use \
+             `sort: version` without `min_age`, and a `tag_regex` that matches versions"
         }
         ItemErrorKind::RateLimited => {
-            "Docker Hub limits how often its tag service is asked; run less often"
+            "Docker Hub limits requests to its tag service; run less often"
         }
         _ => return failed,
     };
     failed.with_hint(hint)
 }
 
-/// Returns whether a page was refused because it is further than those without a login may read.
+/// Returns true if anonymous requests may not read this page.
 fn is_beyond_limit(error: &http::Error) -> bool {
     matches!(error, http::Error::Refused(refusal) if refusal.excerpt.contains("pagination"))
 }
@@ -128,14 +133,14 @@ mod tests {
     use crate::http::testing::{Fake, ReceivedRequest, basic, client_with, quick, shown};
     use crate::http::{HostRules, Settings};
     use crate::model::Repository;
-    use crate::registry::ImageSource;
     use crate::registry::remote::RemoteRegistries;
+    use crate::registry::store::ImageSource;
 
     const ALPINE: &str = "/v2/namespaces/library/repositories/alpine/tags?page_size=100&page=";
 
-    /// Asks for the tags of `alpine` where Docker Hub's registry is sent to `cache` and its tag
-    /// service to `service`.
-    async fn ask(service: &Fake, cache: &Fake) -> Result<Vec<TagSeen>, ItemError> {
+    /// Lists the tags of `alpine`, with `cache` as the endpoint of Docker Hub's registry and
+    /// `service` as the endpoint of its tag service.
+    async fn list(service: &Fake, cache: &Fake) -> Result<Vec<ListedTag>, ItemError> {
         let rules = |fake: &Fake| {
             let endpoint = format!("http://{}", fake.address).parse().expect("a URL");
             HostRules {
@@ -157,18 +162,18 @@ mod tests {
         Ok(RemoteRegistries::new(Arc::new(client))
             .dated_tags(&alpine)
             .await?
-            .expect("the service knows it"))
+            .expect("a listing"))
     }
 
     async fn tags_by(
         answer: impl Fn(&ReceivedRequest) -> Response + Send + Sync + 'static,
-    ) -> (Result<Vec<TagSeen>, ItemError>, Fake) {
+    ) -> (Result<Vec<ListedTag>, ItemError>, Fake) {
         let (service, cache) = (
             Fake::start(answer).await,
             Fake::start(|_| StatusCode::IM_A_TEAPOT).await,
         );
-        let tags = ask(&service, &cache).await;
-        assert!(cache.seen().is_empty(), "the registry was asked too");
+        let tags = list(&service, &cache).await;
+        assert!(cache.seen().is_empty(), "the registry got a request");
         (tags, service)
     }
 
@@ -183,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pages_are_read_to_the_end_at_the_services_own_address() {
+    async fn all_pages_are_read_from_the_endpoint_of_the_service() {
         let digest = format!("sha256:{}", "a".repeat(64));
         let first = format!(
             r#"{{"name":"3.21","tag_last_pushed":"2026-10-01T02:03:04.567891Z","last_updated":"2026-10-09T00:00:00Z","digest":"{digest}",
@@ -192,7 +197,7 @@ mod tests {
         );
         let (tags, service) = tags_by(move |seen| match seen.path.strip_prefix(ALPINE) {
             Some("1") => page(&first, true),
-            // A tag that was pushed meanwhile shifts the pages.
+            // A tag that is pushed at the same time moves the others to later pages.
             Some("2") => page(
                 r#"{"name":"edge","last_updated":"2026-09-01T00:00:00Z"},{"name":"2.6","last_updated":null,"digest":""},{"name":"-"}"#,
                 false,
@@ -201,12 +206,12 @@ mod tests {
         })
         .await;
         let tags = tags.expect("tags");
-        let seen: Vec<_> = tags
+        let listed: Vec<_> = tags
             .iter()
-            .map(|seen| {
+            .map(|listed| {
                 (
-                    seen.tag.as_str(),
-                    seen.pushed_at.map(|time| time.to_rfc3339()),
+                    listed.tag.as_str(),
+                    listed.pushed_at.map(|time| time.to_rfc3339()),
                 )
             })
             .collect();
@@ -216,7 +221,7 @@ mod tests {
             ("edge", time("2026-09-01T00:00:00+00:00")),
             ("2.6", None),
         ];
-        assert_eq!(seen, expected);
+        assert_eq!(listed, expected);
         assert_eq!(
             tags[0].digest.as_ref().map(|digest| digest.as_str()),
             Some(digest.as_str())
@@ -226,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_password_is_ever_sent() {
+    async fn no_credentials_are_sent() {
         let challenge = || {
             (
                 StatusCode::UNAUTHORIZED,
@@ -235,13 +240,11 @@ mod tests {
                 .into_response()
         };
         let (tags, service) = tags_by(move |_| challenge()).await;
-        let error = tags.expect_err("it wants a login");
+        let error = tags.expect_err("it wants credentials");
         assert_eq!(error.kind, ItemErrorKind::Unauthorized);
         assert_eq!(
             error.hint().as_deref(),
-            Some(
-                "the tag service is asked without a login, so it tells dates of public repositories only"
-            )
+            Some("Docker Hub reports push dates of public repositories only")
         );
         assert_eq!(
             (service.seen().len(), service.seen()[0].authorization()),
@@ -250,8 +253,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_limit_is_waited_for_in_both_of_its_forms() {
-        // One second after the time of the tests' clock.
+    async fn both_retry_after_headers_are_honoured() {
+        // One second after the time of the test clock.
         for (header, value) in [("x-retry-after", "1793954978"), ("retry-after", "1")] {
             let began = Instant::now();
             let (tags, service) = tags_by(move |seen| match seen.index {
@@ -274,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_of_the_service_is_an_error_that_says_why() {
+    async fn errors_of_the_service_have_a_cause_and_a_hint() {
         let html = "<html><title>\u{1b}[31mSorry</title>";
         let offset = r#"{"message":"pagination offset too large for anonymous requests; sign in to page further","errinfo":{}}"#;
         for (status, body, kind, hint) in [
@@ -326,8 +329,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_without_end_is_not_read_to_it() {
-        let (tags, _) = tags_by(|_| " ".repeat(LARGEST_PAGE + 1).into_response()).await;
+    async fn a_page_that_is_too_large_is_not_read() {
+        let (tags, _) = tags_by(|_| " ".repeat(MAX_PAGE_BYTES + 1).into_response()).await;
         assert!(shown(&tags.expect_err("it is too large")).contains("more than 8388608 bytes"));
     }
 }

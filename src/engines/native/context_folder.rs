@@ -1,8 +1,7 @@
-//! The folder that `COPY` and `ADD` read from: what is in it, without what `.dockerignore` leaves
-//! out.
+//! The build context: its files, without those that `.dockerignore` excludes.
 //!
-//! Nothing outside of it is ever read: links are followed within it only, and never while files are
-//! listed or opened.
+//! Files outside of the context are never read. Symbolic links are only followed within it, and
+//! never by the operating system while files are listed or opened.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,21 +11,21 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::dockerfile::patterns::{Glob, Ignore, PatternError, clean};
+use crate::dockerfile::patterns::{DockerIgnore, Glob, PatternError, clean};
 use crate::model::text::excerpt;
 
-/// The most entries of a folder.
-const MOST_ENTRIES: usize = 500_000;
+/// Maximum number of entries in the build context.
+const MAX_ENTRIES: usize = 500_000;
 
-/// The longest `.dockerignore` that is read, in bytes.
-const LONGEST_IGNORE: u64 = 1024 * 1024;
+/// Maximum size of `.dockerignore`, in bytes.
+const MAX_IGNORE_BYTES: u64 = 1024 * 1024;
 
-/// How many links are followed on one way.
-const MOST_LINKS: usize = 40;
+/// Maximum number of symbolic links in the resolution of one path.
+const MAX_LINKS: usize = 40;
 
-/// What is in a folder.
+/// An entry in the build context.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum FolderEntry {
     Directory {
         mode: u32,
     },
@@ -37,35 +36,37 @@ pub(super) enum Found {
     Link {
         target: String,
     },
-    /// What no image can hold, and what it is.
-    Odd(&'static str),
+    /// An entry that cannot be added to an image, with the reason.
+    Unsupported(&'static str),
 }
 
+/// Error of the build context.
 #[derive(Debug, Error)]
 pub(super) enum FolderError {
-    #[error("`{}` cannot be read", excerpt(.0, 120))]
+    #[error("cannot read `{}`", excerpt(.0, 120))]
     Unreadable(String, #[source] io::Error),
     #[error("`.dockerignore`: {0}")]
     Ignore(PatternError),
-    #[error("there are more than {MOST_ENTRIES} files in the folder")]
+    #[error("the build context has more than {MAX_ENTRIES} files")]
     TooMany,
-    #[error("`{}` is not in the folder, or `.dockerignore` leaves it out", excerpt(.0, 120))]
-    Absent(String),
-    #[error("`{}` leads out of the folder through a link", excerpt(.0, 120))]
-    LeadsOut(String),
-    #[error("the links at `{}` lead in a circle", excerpt(.0, 120))]
-    Circle(String),
+    #[error("`{}` is not in the build context, or `.dockerignore` excludes it", excerpt(.0, 120))]
+    NotFound(String),
+    #[error("`{}` leads out of the build context through a symbolic link", excerpt(.0, 120))]
+    Outside(String),
+    #[error("the symbolic links at `{}` form a loop", excerpt(.0, 120))]
+    LinkLoop(String),
 }
 
-pub(super) struct Folder {
+/// The build context.
+pub(super) struct ContextFolder {
     root: PathBuf,
-    /// By their paths, parted by `/`.
-    entries: BTreeMap<String, Found>,
+    /// Entries by path, separated by `/`.
+    entries: BTreeMap<String, FolderEntry>,
 }
 
-impl Folder {
-    /// Reads what is in the folder `root`.
-    pub(super) fn read(root: &Path) -> Result<Folder, FolderError> {
+impl ContextFolder {
+    /// Lists the files in the directory `root`.
+    pub(super) fn read(root: &Path) -> Result<ContextFolder, FolderError> {
         let unreadable = |error| FolderError::Unreadable(root.display().to_string(), error);
         let root = root.canonicalize().map_err(unreadable)?;
         let ignore = ignore_rules(&root)?;
@@ -85,49 +86,53 @@ impl Folder {
                     "" => name.to_string_lossy().into_owned(),
                     directory => format!("{directory}/{}", name.to_string_lossy()),
                 };
-                let left_out = ignore.leaves_out(&path);
+                let is_excluded = ignore.excludes(&path);
                 let found = if name.to_str().is_none() {
-                    Found::Odd("it has a name that is no text in UTF-8")
+                    FolderEntry::Unsupported("its name is not UTF-8")
                 } else {
                     found(&entry).map_err(unreadable)?
                 };
-                if let Found::Directory { .. } = found
-                    && (!left_out || ignore.has_exceptions())
+                if let FolderEntry::Directory { .. } = found
+                    && (!is_excluded || ignore.has_exceptions())
                 {
                     directories.push(path.clone());
                 }
-                if all.len() == MOST_ENTRIES {
+                if all.len() == MAX_ENTRIES {
                     return Err(FolderError::TooMany);
                 }
-                all.insert(path, (found, left_out));
+                all.insert(path, (found, is_excluded));
             }
         }
-        Ok(Folder {
+        Ok(ContextFolder {
             root,
             entries: without_ignored(all),
         })
     }
 
-    /// Returns a folder for what reads none.
-    pub(super) fn empty() -> Folder {
-        Folder {
+    /// Returns an empty context, for Dockerfiles that copy no files.
+    pub(super) fn empty() -> ContextFolder {
+        ContextFolder {
             root: PathBuf::new(),
             entries: BTreeMap::new(),
         }
     }
 
-    pub(super) fn get(&self, path: &str) -> Option<&Found> {
-        const TOP: &Found = &Found::Directory { mode: 0o755 };
+    /// Returns the entry at a path, or `None` if there is none.
+    pub(super) fn get(&self, path: &str) -> Option<&FolderEntry> {
+        const ROOT: &FolderEntry = &FolderEntry::Directory { mode: 0o755 };
         if path.is_empty() {
-            Some(TOP)
+            Some(ROOT)
         } else {
             self.entries.get(path)
         }
     }
 
-    /// Returns what is in the directory `path` and below, in the order of their paths, which are
-    /// relative to it.
-    pub(super) fn below<'a>(&'a self, path: &str) -> impl Iterator<Item = (&'a str, &'a Found)> {
+    /// Returns all entries below the directory `path`, sorted by path. The paths are relative to
+    /// `path`.
+    pub(super) fn below<'a>(
+        &'a self,
+        path: &str,
+    ) -> impl Iterator<Item = (&'a str, &'a FolderEntry)> {
         let prefix = if path.is_empty() {
             String::new()
         } else {
@@ -141,7 +146,7 @@ impl Folder {
             .map(move |(path, found)| (&path[length..], found))
     }
 
-    /// Returns the paths that a pattern matches.
+    /// Returns the paths that match a pattern.
     pub(super) fn matching(&self, pattern: &Glob) -> Vec<&str> {
         self.entries
             .keys()
@@ -150,7 +155,7 @@ impl Folder {
             .collect()
     }
 
-    /// Returns where `path` leads once its links are followed, which must be within the folder.
+    /// Resolves the symbolic links in `path`. The result must be inside of the context.
     pub(super) fn resolve(&self, path: &str) -> Result<String, FolderError> {
         let cleaned = clean(path);
         let mut rest: Vec<&str> = cleaned.split('/').rev().collect();
@@ -159,7 +164,7 @@ impl Folder {
         while let Some(part) = rest.pop() {
             match part {
                 "" | "." => continue,
-                ".." if resolved.is_empty() => return Err(FolderError::LeadsOut(path.to_owned())),
+                ".." if resolved.is_empty() => return Err(FolderError::Outside(path.to_owned())),
                 ".." => {
                     resolved.truncate(resolved.rfind('/').unwrap_or(0));
                     continue;
@@ -172,14 +177,14 @@ impl Folder {
             }
             resolved.push_str(part);
             match self.entries.get(&resolved) {
-                None => return Err(FolderError::Absent(path.to_owned())),
-                Some(Found::Link { target }) => {
+                None => return Err(FolderError::NotFound(path.to_owned())),
+                Some(FolderEntry::Link { target }) => {
                     links += 1;
                     if target.starts_with('/') {
-                        return Err(FolderError::LeadsOut(path.to_owned()));
+                        return Err(FolderError::Outside(path.to_owned()));
                     }
-                    if links > MOST_LINKS {
-                        return Err(FolderError::Circle(path.to_owned()));
+                    if links > MAX_LINKS {
+                        return Err(FolderError::LinkLoop(path.to_owned()));
                     }
                     resolved.truncate(parent);
                     rest.extend(target.split('/').rev());
@@ -190,13 +195,13 @@ impl Folder {
         Ok(resolved)
     }
 
-    /// Returns where a file of the folder is.
+    /// Returns the path of a file on disk.
     pub(super) fn path(&self, path: &str) -> PathBuf {
         self.root.join(path)
     }
 }
 
-/// Opens a file that a link did not take the place of meanwhile.
+/// Opens a regular file. Fails if a symbolic link has replaced it in the meantime.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
     let file = File::options()
@@ -206,54 +211,56 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
-        Err(io::Error::other("it is no file any more"))
+        Err(io::Error::other("it is not a regular file any more"))
     }
 }
 
-fn found(entry: &fs::DirEntry) -> io::Result<Found> {
+/// Returns the type of a directory entry.
+fn found(entry: &fs::DirEntry) -> io::Result<FolderEntry> {
     let metadata = entry.metadata()?;
     let kind = metadata.file_type();
     let mode = metadata.mode() & 0o7777;
     Ok(if kind.is_dir() {
-        Found::Directory { mode }
+        FolderEntry::Directory { mode }
     } else if kind.is_file() {
-        Found::File {
+        FolderEntry::File {
             mode,
             size: metadata.len(),
         }
     } else if kind.is_symlink() {
         match fs::read_link(entry.path())?.into_os_string().into_string() {
-            Ok(target) => Found::Link { target },
-            Err(_) => Found::Odd("it is a link to a name that is no text in UTF-8"),
+            Ok(target) => FolderEntry::Link { target },
+            Err(_) => FolderEntry::Unsupported("it is a link to a name that is not UTF-8"),
         }
     } else {
-        Found::Odd("it is a socket, a pipe or a device")
+        FolderEntry::Unsupported("it is a socket, a pipe or a device")
     })
 }
 
-fn ignore_rules(root: &Path) -> Result<Ignore, FolderError> {
+/// Reads `.dockerignore`. No rules if the file does not exist.
+fn ignore_rules(root: &Path) -> Result<DockerIgnore, FolderError> {
     let unreadable = |error| FolderError::Unreadable(".dockerignore".to_owned(), error);
     let file = match open(&root.join(".dockerignore")) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ignore::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DockerIgnore::default()),
         Err(error) => return Err(unreadable(error)),
     };
     let mut text = String::new();
-    file.take(LONGEST_IGNORE)
+    file.take(MAX_IGNORE_BYTES)
         .read_to_string(&mut text)
         .map_err(unreadable)?;
-    Ignore::parse(&text).map_err(FolderError::Ignore)
+    DockerIgnore::parse(&text).map_err(FolderError::Ignore)
 }
 
-/// Leaves out what is to be, but for directories that something is in which is not.
-fn without_ignored(all: BTreeMap<String, (Found, bool)>) -> BTreeMap<String, Found> {
+/// Removes excluded entries, except for directories that contain an included entry.
+fn without_ignored(all: BTreeMap<String, (FolderEntry, bool)>) -> BTreeMap<String, FolderEntry> {
     let mut needed: std::collections::BTreeSet<&str> = std::collections::BTreeSet::new();
-    for (path, _) in all.iter().filter(|(_, (_, left_out))| !left_out) {
+    for (path, _) in all.iter().filter(|(_, (_, is_excluded))| !is_excluded) {
         needed.extend(path.match_indices('/').map(|(end, _)| &path[..end]));
     }
     let kept: std::collections::BTreeSet<String> = all
         .iter()
-        .filter(|(path, (_, left_out))| !left_out || needed.contains(path.as_str()))
+        .filter(|(path, (_, is_excluded))| !is_excluded || needed.contains(path.as_str()))
         .map(|(path, _)| path.clone())
         .collect();
     all.into_iter()
@@ -270,7 +277,7 @@ mod tests {
 
     use super::*;
 
-    fn folder(files: &[&str], ignore: &str) -> (tempfile::TempDir, Folder) {
+    fn folder(files: &[&str], ignore: &str) -> (tempfile::TempDir, ContextFolder) {
         let directory = tempfile::tempdir().expect("a directory");
         for file in files {
             let path = directory.path().join(file);
@@ -284,38 +291,38 @@ mod tests {
         symlink("../outside", directory.path().join("out")).expect("a link");
         symlink("/etc", directory.path().join("absolute")).expect("a link");
         symlink("self", directory.path().join("self")).expect("a link");
-        let folder = Folder::read(directory.path()).expect("a folder");
+        let folder = ContextFolder::read(directory.path()).expect("a folder");
         (directory, folder)
     }
 
     #[test]
-    fn links_are_followed_within_the_folder_only() {
+    fn resolve_stays_inside_of_the_context() {
         let (_directory, folder) = folder(&["d/e/f", "g"], "");
         assert_eq!(folder.resolve("in/f").expect("a way"), "d/e/f");
 
         for path in ["out", "out/x", "absolute", "absolute/passwd"] {
             assert!(
-                matches!(folder.resolve(path), Err(FolderError::LeadsOut(_))),
+                matches!(folder.resolve(path), Err(FolderError::Outside(_))),
                 "{path}"
             );
         }
         assert!(matches!(
             folder.resolve("self"),
-            Err(FolderError::Circle(_))
+            Err(FolderError::LinkLoop(_))
         ));
         assert!(matches!(
             folder.resolve("d/none"),
-            Err(FolderError::Absent(_))
+            Err(FolderError::NotFound(_))
         ));
         assert_eq!(folder.resolve("../../g").expect("a way"), "g");
     }
 
     #[test]
-    fn what_is_left_out_is_not_there_but_the_way_to_exceptions_is() {
+    fn read_removes_excluded_files_but_not_parents_of_exceptions() {
         let (_directory, folder) = folder(&["a", "d/e/f", "d/x", "k/l"], "*\n!d/e\n!in\n");
         let paths: Vec<&str> = folder.below("").map(|(path, _)| path).collect();
         assert_eq!(paths, ["d", "d/e", "d/e/f", "in"]);
-        assert!(matches!(folder.resolve("a"), Err(FolderError::Absent(_))));
+        assert!(matches!(folder.resolve("a"), Err(FolderError::NotFound(_))));
         assert_eq!(
             folder.below("d").map(|(path, _)| path).collect::<Vec<_>>(),
             ["e", "e/f"]
@@ -323,29 +330,29 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_no_text_and_pipes_are_told_apart() {
+    fn read_marks_unsupported_files() {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join(OsStr::from_bytes(b"a\xff")), "x").expect("a file");
         fs::write(directory.path().join("a\nb"), "x").expect("a file");
         let _socket = std::os::unix::net::UnixListener::bind(directory.path().join("socket"))
             .expect("a socket");
-        let folder = Folder::read(directory.path()).expect("a folder");
+        let folder = ContextFolder::read(directory.path()).expect("a folder");
         assert!(
-            matches!(folder.get("a\u{fffd}"), Some(Found::Odd(_)))
-                && matches!(folder.get("socket"), Some(Found::Odd(_)))
+            matches!(folder.get("a\u{fffd}"), Some(FolderEntry::Unsupported(_)))
+                && matches!(folder.get("socket"), Some(FolderEntry::Unsupported(_)))
         );
         assert!(matches!(
             folder.get("a\nb"),
-            Some(Found::File { size: 1, .. })
+            Some(FolderEntry::File { size: 1, .. })
         ));
     }
 
     #[test]
-    fn a_dockerignore_that_is_a_link_is_not_read() {
+    fn read_rejects_a_dockerignore_that_is_a_link() {
         let directory = tempfile::tempdir().expect("a directory");
         symlink("/etc/passwd", directory.path().join(".dockerignore")).expect("a link");
         assert!(matches!(
-            Folder::read(directory.path()),
+            ContextFolder::read(directory.path()),
             Err(FolderError::Unreadable(..))
         ));
     }

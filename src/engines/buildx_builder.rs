@@ -1,4 +1,4 @@
-//! A buildx builder that is made where docker's own is all there is.
+//! A buildx builder that imglife creates if docker has only its built-in builder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -7,40 +7,40 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::EngineError;
-use super::program::Session;
-use crate::model::env;
-use crate::model::{Host, Platform};
+use super::engine::EngineError;
+use super::program::EngineSession;
+use crate::model::{Host, Platform, env};
 
-/// The name of a builder that stays.
-const KEPT: &str = "imglife";
-/// The driver whose builders are containers of a docker engine.
-const CONTAINER: &str = "docker-container";
-/// The context that leads to the engine of the environment, where that needs certificates. No
-/// builder may be named like one.
+/// Name of a builder that is kept for later runs.
+const KEPT_BUILDER: &str = "imglife";
+
+/// Driver whose builders run as containers in a docker engine.
+const CONTAINER_DRIVER: &str = "docker-container";
+
+/// Docker context for an engine that requires client certificates. Its name must differ from those
+/// of builders.
 const CONTEXT: &str = "imglife-engine";
 
-/// How a builder is made.
+/// Settings of a builder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnBuilder {
-    /// The image of BuildKit, instead of buildx's own choice.
+pub struct BuildxBuilder {
+    /// Image of BuildKit; `None` for the default of buildx.
     pub image: Option<String>,
-    /// Machines that build some of the platforms.
-    pub nodes: Vec<Node>,
-    /// The image that registers emulators for other platforms; none are when `None`.
+    /// Additional machines, each for some of the platforms.
+    pub nodes: Vec<BuilderNode>,
+    /// Image that installs emulators for other platforms; `None` to install none.
     pub emulators: Option<String>,
-    /// Whether it stays for the next run.
+    /// If true, the builder is kept for later runs.
     pub keep: bool,
-    /// Certificate authorities that hosts are known by, besides those that everybody knows.
+    /// PEM files of additional certificate authorities by host.
     pub authorities: BTreeMap<Host, PathBuf>,
 }
 
-impl OwnBuilder {
-    /// Makes the builder among those of the user, or takes the one that an earlier run left there,
-    /// and returns its name.
-    pub(super) async fn make(
+impl BuildxBuilder {
+    /// Creates the builder and returns its name. A kept builder of an earlier run is used again.
+    pub(super) async fn create(
         &self,
-        session: &Session<'_>,
+        session: &EngineSession<'_>,
         insecure: &BTreeSet<Host>,
     ) -> Result<String, EngineError> {
         if let Some(image) = &self.emulators {
@@ -51,25 +51,25 @@ impl OwnBuilder {
                 )
                 .await?;
         }
-        self.connect(session).await?;
+        self.create_context(session).await?;
         let name = if self.keep {
-            KEPT.to_owned()
+            KEPT_BUILDER.to_owned()
         } else {
-            format!("{KEPT}-{}", random())
+            format!("{KEPT_BUILDER}-{}", random_suffix())
         };
         if self.keep
             && session
-                .ask("docker", &["buildx", "inspect", "--bootstrap", &name])
+                .query("docker", &["buildx", "inspect", "--bootstrap", &name])
                 .await
                 .is_ok()
         {
             return Ok(name);
         }
-        let rules = session.write("buildkitd.toml", &self.rules(insecure))?;
-        // It finds registries where the docker engine does.
+        let config = session.write("buildkitd.toml", &self.buildkitd_config(insecure))?;
+        // With the host network, the builder reaches the same registries as the docker engine.
         let mut options = vec![
             "--driver-opt=network=host".to_owned(),
-            format!("--config={}", session.argument(&rules)?),
+            format!("--config={}", session.argument(&config)?),
         ];
         options.extend(
             self.image
@@ -81,46 +81,53 @@ impl OwnBuilder {
             "create",
             "--bootstrap",
             "--driver",
-            CONTAINER,
+            CONTAINER_DRIVER,
             "--name",
             &name,
         ]
         .map(str::to_owned)
         .to_vec();
         arguments.extend(options.iter().cloned());
-        arguments.extend(certificates(session).map(|_| CONTEXT.to_owned()));
-        let made = async {
+        arguments.extend(client_certificates(session).map(|_| CONTEXT.to_owned()));
+        let created = async {
             session.run("docker", &arguments).await?;
             for node in &self.nodes {
                 session
-                    .run("docker", &node.appended(&name, CONTAINER, &options))
+                    .run(
+                        "docker",
+                        &node.create_arguments(&name, CONTAINER_DRIVER, &options),
+                    )
                     .await?;
             }
             Ok(())
         };
-        match made.await {
+        match created.await {
             Ok(()) => Ok(name),
             Err(error) => {
-                // What was made of it is of no use.
-                let _gone = session
-                    .ask("docker", &["buildx", "rm", "--force", &name])
+                // Remove the incomplete builder.
+                let _removed = session
+                    .query("docker", &["buildx", "rm", "--force", &name])
                     .await;
                 let error: EngineError = error;
                 Err(match error.hint {
                     Some(_) => error,
                     None => error.hint(
-                        "a builder of the driver `docker-container` is made of an image of BuildKit: see that the docker engine can pull \
-                         `moby/buildkit:buildx-stable-1`, or name another by `--builder-image`, or a builder by IMGLIFE_BUILDER",
+                        "check that the docker engine can pull the BuildKit image `moby/buildkit:buildx-stable-1`, set another image \
+                         with `--builder-image`, or set an existing builder with IMGLIFE_BUILDER",
                     ),
                 })
             }
         }
     }
 
-    /// Makes the context that the builder is reached by, in the session's own configuration. Buildx
-    /// takes no certificates from the environment.
-    pub(super) async fn connect(&self, session: &Session<'_>) -> Result<(), EngineError> {
-        let Some((host, directory)) = certificates(session) else {
+    /// Creates the docker context for the builder in the configuration of the session.
+    ///
+    /// Needed because buildx does not use client certificates from the environment.
+    pub(super) async fn create_context(
+        &self,
+        session: &EngineSession<'_>,
+    ) -> Result<(), EngineError> {
+        let Some((host, directory)) = client_certificates(session) else {
             return Ok(());
         };
         let file = |name: &str| session.argument(&Path::new(directory).join(name));
@@ -131,14 +138,14 @@ impl OwnBuilder {
             file("key.pem")?
         );
         if session
-            .ask("docker", &["context", "inspect", CONTEXT])
+            .query("docker", &["context", "inspect", CONTEXT])
             .await
             .is_ok()
         {
             return Ok(());
         }
         session
-            .ask(
+            .query(
                 "docker",
                 &["context", "create", CONTEXT, "--docker", &endpoint],
             )
@@ -146,61 +153,68 @@ impl OwnBuilder {
             .map(drop)
     }
 
-    /// Returns what BuildKit is to know of registries (its `buildkitd.toml`).
-    fn rules(&self, insecure: &BTreeSet<Host>) -> String {
-        let mut rules = String::new();
+    /// Returns the `buildkitd.toml` with the settings of registries.
+    fn buildkitd_config(&self, insecure: &BTreeSet<Host>) -> String {
+        let mut config = String::new();
         for host in insecure
             .iter()
             .chain(self.authorities.keys())
             .collect::<BTreeSet<&Host>>()
         {
-            // Writing to a string does not fail.
-            let _done = writeln!(rules, "[registry.\"{host}\"]");
+            // Writing to a `String` cannot fail.
+            let _done = writeln!(config, "[registry.\"{host}\"]");
             if insecure.contains(host) {
-                rules += "  http = true\n";
+                config += "  http = true\n";
             }
             if let Some(file) = self.authorities.get(host) {
                 let _done = writeln!(
-                    rules,
+                    config,
                     "  ca = [{}]",
                     serde_json::Value::from(file.to_string_lossy())
                 );
             }
         }
-        rules
+        config
     }
 }
 
-/// Returns the address of the docker engine and the directory of the certificates that it asks for,
-/// where it does.
-fn certificates<'a>(session: &'a Session<'_>) -> Option<(&'a str, &'a str)> {
+/// Returns the address of the docker engine and the directory of the client certificates, or `None`
+/// if the engine requires none.
+fn client_certificates<'a>(session: &'a EngineSession<'_>) -> Option<(&'a str, &'a str)> {
     let get = |name| session.environment.get_filled(name);
     get(env::DOCKER_TLS_VERIFY).and(get(env::DOCKER_HOST).zip(get(env::DOCKER_CERT_PATH)))
 }
 
-fn random() -> String {
+/// Returns 12 random letters.
+fn random_suffix() -> String {
     std::iter::repeat_with(fastrand::lowercase)
         .take(12)
         .collect()
 }
 
-/// Another machine of a builder.
+/// An additional machine of a builder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct BuilderNode {
+    /// Platforms that the machine builds.
     pub platforms: Vec<Platform>,
-    /// A docker context, or the address of a docker engine or BuildKit.
+    /// Docker context, or address of a docker engine or of BuildKit.
     pub endpoint: String,
 }
 
-impl Node {
-    /// Returns the arguments that add the machine to a builder.
-    pub(super) fn appended(&self, builder: &str, driver: &str, options: &[String]) -> Vec<String> {
+impl BuilderNode {
+    /// Returns the arguments of docker that add the machine to a builder.
+    pub(super) fn create_arguments(
+        &self,
+        builder: &str,
+        driver: &str,
+        options: &[String],
+    ) -> Vec<String> {
         let mut arguments = [
             "buildx", "create", "--append", "--name", builder, "--driver", driver,
         ]
         .map(str::to_owned)
         .to_vec();
-        if driver == CONTAINER {
+        if driver == CONTAINER_DRIVER {
             arguments.push("--bootstrap".to_owned());
         }
         arguments.extend(options.iter().cloned());
@@ -213,30 +227,31 @@ impl Node {
     }
 }
 
+/// Error for text that is not a builder node.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("write it as `linux/arm64=ssh://user@host`, with commas between platforms")]
-pub struct NodeError;
+pub struct BuilderNodeError;
 
-impl FromStr for Node {
-    type Err = NodeError;
+impl FromStr for BuilderNode {
+    type Err = BuilderNodeError;
 
-    fn from_str(text: &str) -> Result<Node, NodeError> {
-        let (platforms, endpoint) = text.split_once('=').ok_or(NodeError)?;
+    fn from_str(text: &str) -> Result<BuilderNode, BuilderNodeError> {
+        let (platforms, endpoint) = text.split_once('=').ok_or(BuilderNodeError)?;
         let platforms = platforms
             .split(',')
             .map(str::parse)
             .collect::<Result<Vec<Platform>, _>>()
-            .map_err(|_| NodeError)?;
-        // What begins with a dash would be taken for an option.
+            .map_err(|_| BuilderNodeError)?;
+        // An endpoint that starts with a dash would be read as an option.
         if endpoint.is_empty()
             || endpoint.starts_with('-')
             || endpoint
                 .chars()
                 .any(|character| character.is_whitespace() || character.is_control())
         {
-            return Err(NodeError);
+            return Err(BuilderNodeError);
         }
-        Ok(Node {
+        Ok(BuilderNode {
             platforms,
             endpoint: endpoint.to_owned(),
         })
@@ -248,8 +263,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_is_platforms_and_an_endpoint() {
-        let node: Node = "linux/arm64,linux/arm/v7=tcp://10.0.0.7:2376?a=b"
+    fn builder_node_has_platforms_and_an_endpoint() {
+        let node: BuilderNode = "linux/arm64,linux/arm/v7=tcp://10.0.0.7:2376?a=b"
             .parse()
             .expect("a node");
         assert_eq!(
@@ -269,23 +284,23 @@ mod tests {
             "linux/arm64=a b",
             "nonsense=tcp://a",
         ] {
-            assert_eq!(text.parse::<Node>(), Err(NodeError), "{text}");
+            assert_eq!(text.parse::<BuilderNode>(), Err(BuilderNodeError), "{text}");
         }
     }
 
     #[test]
-    fn fuzzing_nodes() {
+    fn fuzzing_builder_nodes() {
         crate::model::fuzz_tests::fuzz(
-            "nodes",
+            "builder nodes",
             &[
                 "linux/arm64,linux/arm/v7=ssh://user@host",
                 "linux/s390x=tcp://10.0.0.7:2376?a=b",
             ],
             |input| {
-                let node = crate::model::fuzz_tests::text(input).parse::<Node>();
+                let node = crate::model::fuzz_tests::text(input).parse::<BuilderNode>();
                 assert!(
                     !node.is_ok_and(|node| node.endpoint.starts_with('-')),
-                    "it would be an option"
+                    "the endpoint would be read as an option"
                 );
             },
         );

@@ -1,4 +1,4 @@
-//! `COPY`, `ADD` and `WORKDIR`: from the folder to the plan of a layer.
+//! Planning of the layers of `COPY`, `ADD` and `WORKDIR`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -6,20 +6,23 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::archive::{Archive, unpack};
-use super::folder::{Folder, FolderError, Found, open};
-use super::plan::{Content, Drafting, Entry, Kind, Owner, Plan, PlanError};
-use super::tree::{Last, Node, Tree, TreeError, join, parent};
+use super::archive::{UnpackedArchive, unpack};
+use super::context_folder::{ContextFolder, FolderEntry, FolderError, open};
+use super::file_tree::{FileTree, LinkHandling, TreeError, TreeNode, join, parent};
+use super::layer_plan::{
+    EntryKind, LayerDraft, LayerEntry, LayerFileContent, LayerPlan, Owner, PlanError,
+};
 use super::users::{UsersError, owner};
-use crate::dockerfile::instructions::{Copying, Source, Verb};
+use crate::dockerfile::instructions::{CopyInstruction, CopySource, CopyVerb};
 use crate::dockerfile::patterns::{Glob, PatternError, clean, has_wildcard};
 use crate::model::text::excerpt;
 
-/// The longest file of users that is read out of the folder, in bytes.
-const LONGEST_USERS: u64 = 1024 * 1024;
+/// Maximum size of a copied `/etc/passwd` or `/etc/group` that is read, in bytes.
+const MAX_USERS_BYTES: u64 = 1024 * 1024;
 
+/// Error of an instruction that copies files.
 #[derive(Debug, Error)]
-pub(super) enum CopyingError {
+pub(super) enum LayerCopyError {
     #[error(transparent)]
     Folder(#[from] FolderError),
     #[error(transparent)]
@@ -28,48 +31,49 @@ pub(super) enum CopyingError {
     Users(#[from] UsersError),
     #[error(transparent)]
     Pattern(#[from] PatternError),
-    #[error("no source matches a file of the folder that `.dockerignore` does not leave out")]
-    Nothing,
-    #[error("there are several sources, so the destination must end with `/`")]
-    SeveralToOne,
-    #[error("`{}` cannot be put into an image: {problem}", excerpt(.path, 120))]
-    Odd { path: String, problem: &'static str },
-    #[error("`{}` cannot be read", excerpt(.path, 120))]
+    #[error("no source matches a file in the build context that `.dockerignore` does not exclude")]
+    NoMatch,
+    #[error("with several sources, the destination must end with `/`")]
+    DestinationNotADirectory,
+    #[error("cannot copy `{}`: {problem}", excerpt(.path, 120))]
+    Unsupported { path: String, problem: &'static str },
+    #[error("cannot read `{}`", excerpt(.path, 120))]
     Unreadable {
         path: String,
         #[source]
         error: std::io::Error,
     },
-    #[error("`{}` cannot be unpacked: {error}", excerpt(.path, 120))]
+    #[error("cannot unpack `{}`: {error}", excerpt(.path, 120))]
     Archive { path: String, error: std::io::Error },
-    #[error("`--chmod={}` is not understood", excerpt(.0, 40))]
+    #[error("`--chmod={}` is not a valid mode", excerpt(.0, 40))]
     Mode(String),
 }
 
-impl From<TreeError> for CopyingError {
-    fn from(error: TreeError) -> CopyingError {
-        CopyingError::Plan(error.into())
+impl From<TreeError> for LayerCopyError {
+    fn from(error: TreeError) -> LayerCopyError {
+        LayerCopyError::Plan(error.into())
     }
 }
 
-/// What all copies of a build share.
+/// State that all instructions of a build share.
 pub(super) struct Copier {
-    folder: Folder,
-    /// The archives that were unpacked; `None` for files that are none.
-    archives: HashMap<String, Option<Arc<Archive>>>,
-    /// The time that files are of, in seconds since 1970.
+    folder: ContextFolder,
+    /// Unpacked archives by path; `None` for files that are not archives.
+    archives: HashMap<String, Option<Arc<UnpackedArchive>>>,
+    /// Modification time of all files, in seconds since 1970.
     modified: u64,
 }
 
-/// How files arrive.
+/// Attributes of copied files.
 #[derive(Clone, Copy)]
-struct Look {
+struct CopyAttributes {
     owner: Owner,
+    /// Mode of `--chmod`; `None` to keep the mode of the source.
     mode: Option<u32>,
 }
 
-/// A source that was found.
-enum Item {
+/// A source of a copy.
+enum CopyItem {
     Directory {
         path: String,
         mode: u32,
@@ -87,7 +91,8 @@ enum Item {
 }
 
 impl Copier {
-    pub(super) fn new(folder: Folder, modified: u64) -> Copier {
+    /// Returns a copier for a build context.
+    pub(super) fn new(folder: ContextFolder, modified: u64) -> Copier {
         Copier {
             folder,
             archives: HashMap::new(),
@@ -95,39 +100,39 @@ impl Copier {
         }
     }
 
-    /// Returns the layer that makes `directory`, which has a link followed, for the user of the
-    /// image; `None` when it is there.
+    /// Plans the layer that creates the working directory `directory`, owned by `user`. `None` if
+    /// the directory exists.
     pub(super) fn directory(
         &self,
-        tree: &mut Tree,
+        tree: &mut FileTree,
         directory: &str,
         user: Option<&str>,
-    ) -> Result<Option<Plan>, CopyingError> {
-        let path = tree.resolve(directory, Last::Followed)?;
-        if path.is_empty() || matches!(tree.get(&path), Some(Node::Directory(_))) {
+    ) -> Result<Option<LayerPlan>, LayerCopyError> {
+        let path = tree.resolve(directory, LinkHandling::Follow)?;
+        if path.is_empty() || matches!(tree.get(&path), Some(TreeNode::Directory(_))) {
             return Ok(None);
         }
         let owner = user
             .map(|user| owner(user, tree))
             .transpose()?
             .unwrap_or_default();
-        let mut drafting = Drafting {
+        let mut draft = LayerDraft {
             tree,
-            plan: Plan::default(),
+            plan: LayerPlan::default(),
             modified: self.modified,
         };
-        drafting.ensure_directory(&path, owner)?;
-        Ok(Some(drafting.plan))
+        draft.ensure_directory(&path, owner)?;
+        Ok(Some(draft.plan))
     }
 
-    /// Returns the layer of `copying`, whose destination is relative to `working_directory`.
+    /// Plans the layer of a `COPY` or `ADD`. Its destination is relative to `working_directory`.
     pub(super) fn copy(
         &mut self,
-        tree: &mut Tree,
-        copying: &Copying,
+        tree: &mut FileTree,
+        copying: &CopyInstruction,
         working_directory: &str,
-    ) -> Result<Plan, CopyingError> {
-        let given = copying
+    ) -> Result<LayerPlan, LayerCopyError> {
+        let explicit_owner = copying
             .chown
             .as_deref()
             .map(|text| owner(text, tree))
@@ -136,10 +141,10 @@ impl Copier {
             u32::from_str_radix(text, 8)
                 .ok()
                 .filter(|mode| *mode <= 0o7777)
-                .ok_or_else(|| CopyingError::Mode(text.clone()))
+                .ok_or_else(|| LayerCopyError::Mode(text.clone()))
         };
-        let look = Look {
-            owner: given.unwrap_or_default(),
+        let attributes = CopyAttributes {
+            owner: explicit_owner.unwrap_or_default(),
             mode: copying.chmod.as_ref().map(mode).transpose()?,
         };
         let items = self.items(copying)?;
@@ -149,189 +154,203 @@ impl Copier {
         } else {
             format!("{working_directory}/{written}")
         };
-        let says_directory =
+        let ends_like_directory =
             written.ends_with('/') || matches!(written.rsplit('/').next(), Some("." | ".."));
-        let destination = tree.resolve(&destination, Last::Followed)?;
+        let destination = tree.resolve(&destination, LinkHandling::Follow)?;
         let is_directory =
-            says_directory || matches!(tree.get(&destination), Some(Node::Directory(_)));
+            ends_like_directory || matches!(tree.get(&destination), Some(TreeNode::Directory(_)));
         if !is_directory && (items.len() > 1 || copying.sources.len() > 1) {
-            return Err(CopyingError::SeveralToOne);
+            return Err(LayerCopyError::DestinationNotADirectory);
         }
-        let mut drafting = Drafting {
+        let mut draft = LayerDraft {
             tree,
-            plan: Plan::default(),
+            plan: LayerPlan::default(),
             modified: self.modified,
         };
         for item in &items {
-            if let (Verb::Add, Item::File { path, .. }) = (copying.verb, item)
+            if let (CopyVerb::Add, CopyItem::File { path, .. }) = (copying.verb, item)
                 && let Some(archive) = self.archive(path)?
             {
-                drafting.ensure_directory(&destination, look.owner)?;
-                archive.place(&mut drafting, &destination, given)?;
+                draft.ensure_directory(&destination, attributes.owner)?;
+                archive.add_to(&mut draft, &destination, explicit_owner)?;
                 continue;
             }
-            self.copy_item(&mut drafting, item, &destination, is_directory, look)?;
+            self.copy_item(&mut draft, item, &destination, is_directory, attributes)?;
         }
-        note_users(&mut drafting)?;
-        Ok(drafting.plan)
+        update_users(&mut draft)?;
+        Ok(draft.plan)
     }
 
+    /// Adds one source to the plan.
     fn copy_item(
         &self,
-        drafting: &mut Drafting<'_>,
-        item: &Item,
+        draft: &mut LayerDraft<'_>,
+        item: &CopyItem,
         destination: &str,
         is_directory: bool,
-        look: Look,
-    ) -> Result<(), CopyingError> {
+        attributes: CopyAttributes,
+    ) -> Result<(), LayerCopyError> {
         let (name, content, mode) = match item {
-            Item::Directory { path, mode } => {
-                return self.copy_directory(drafting, path, *mode, destination, look);
+            CopyItem::Directory { path, mode } => {
+                return self.copy_directory(draft, path, *mode, destination, attributes);
             }
-            Item::File {
+            CopyItem::File {
                 path,
                 name,
                 mode,
                 size,
             } => (
                 name,
-                Content::Disk {
+                LayerFileContent::Disk {
                     path: self.folder.path(path),
                     size: *size,
                 },
                 *mode,
             ),
-            Item::Text { name, text } => (name, Content::Text(text.clone()), 0o644),
+            CopyItem::Text { name, text } => (name, LayerFileContent::Text(text.clone()), 0o644),
         };
         let path = if is_directory {
             join(destination, name)
         } else {
             destination.to_owned()
         };
-        drafting.ensure_directory(parent(&path), look.owner)?;
-        drafting.place(&path, self.entry(Kind::File(content), mode, look))?;
+        draft.ensure_directory(parent(&path), attributes.owner)?;
+        draft.add(
+            &path,
+            self.entry(EntryKind::File(content), mode, attributes),
+        )?;
         Ok(())
     }
 
-    /// Copies what is in the directory `source` into `destination`.
+    /// Adds the content of the directory `source` to `destination`.
     fn copy_directory(
         &self,
-        drafting: &mut Drafting<'_>,
+        draft: &mut LayerDraft<'_>,
         source: &str,
         mode: u32,
         destination: &str,
-        look: Look,
-    ) -> Result<(), CopyingError> {
-        if drafting.tree.get(destination).is_none() {
-            drafting.ensure_directory(parent(destination), look.owner)?;
-            drafting.place(destination, self.entry(Kind::Directory, mode, look))?;
+        attributes: CopyAttributes,
+    ) -> Result<(), LayerCopyError> {
+        if draft.tree.get(destination).is_none() {
+            draft.ensure_directory(parent(destination), attributes.owner)?;
+            draft.add(
+                destination,
+                self.entry(EntryKind::Directory, mode, attributes),
+            )?;
         } else {
-            drafting.ensure_directory(destination, look.owner)?;
+            draft.ensure_directory(destination, attributes.owner)?;
         }
-        // Where each directory came to be, which a link of the image can have a part in.
-        let mut places = BTreeMap::from([("", destination.to_owned())]);
+        // Final path of each directory, which depends on links in the image.
+        let mut final_paths = BTreeMap::from([("", destination.to_owned())]);
         for (path, found) in self.folder.below(source) {
             let (kind, mode) = match found {
-                Found::Directory { mode } => (Kind::Directory, *mode),
-                Found::File { mode, size } => (
-                    Kind::File(Content::Disk {
+                FolderEntry::Directory { mode } => (EntryKind::Directory, *mode),
+                FolderEntry::File { mode, size } => (
+                    EntryKind::File(LayerFileContent::Disk {
                         path: self.folder.path(&join(source, path)),
                         size: *size,
                     }),
                     *mode,
                 ),
-                Found::Link { target } => (Kind::Link(target.clone()), 0o777),
-                Found::Odd(problem) => {
-                    return Err(CopyingError::Odd {
+                FolderEntry::Link { target } => (EntryKind::Link(target.clone()), 0o777),
+                FolderEntry::Unsupported(problem) => {
+                    return Err(LayerCopyError::Unsupported {
                         path: join(source, path),
                         problem,
                     });
                 }
             };
-            let Some(place) = places.get(parent(path)) else {
+            let Some(directory) = final_paths.get(parent(path)) else {
                 continue;
             };
             let name = path.rsplit('/').next().unwrap_or(path);
-            let is_directory = kind == Kind::Directory;
-            let arrived = drafting.place(&join(place, name), self.entry(kind, mode, look))?;
+            let is_directory = kind == EntryKind::Directory;
+            let final_path =
+                draft.add(&join(directory, name), self.entry(kind, mode, attributes))?;
             if is_directory {
-                places.insert(path, arrived);
+                final_paths.insert(path, final_path);
             }
         }
         Ok(())
     }
 
-    fn entry(&self, kind: Kind, mode: u32, look: Look) -> Entry {
-        let mode = if matches!(kind, Kind::Link(_)) {
+    /// Returns an entry with the attributes of the instruction.
+    fn entry(&self, kind: EntryKind, mode: u32, attributes: CopyAttributes) -> LayerEntry {
+        let mode = if matches!(kind, EntryKind::Link(_)) {
             0o777
         } else {
-            look.mode.unwrap_or(mode)
+            attributes.mode.unwrap_or(mode)
         };
-        Entry {
+        LayerEntry {
             kind,
             mode,
-            uid: look.owner.uid,
-            gid: look.owner.gid,
+            uid: attributes.owner.uid,
+            gid: attributes.owner.gid,
             modified: self.modified,
         }
     }
 
-    fn items(&self, copying: &Copying) -> Result<Vec<Item>, CopyingError> {
+    /// Returns the sources of an instruction.
+    fn items(&self, copying: &CopyInstruction) -> Result<Vec<CopyItem>, LayerCopyError> {
         let mut items = Vec::new();
         for source in &copying.sources {
             match source {
-                Source::Text { name, text } => items.push(Item::Text {
+                CopySource::HereDocument { name, text } => items.push(CopyItem::Text {
                     name: name.clone(),
                     text: text.as_str().into(),
                 }),
-                Source::Path(path) if has_wildcard(path) => {
+                CopySource::Path(path) if has_wildcard(path) => {
                     for path in self.folder.matching(&Glob::new(path)?) {
                         items.push(self.item(path)?);
                     }
                 }
-                Source::Path(path) => items.push(self.item(path)?),
-                Source::Untold => {}
+                CopySource::Path(path) => items.push(self.item(path)?),
+                CopySource::Unknown => {}
             }
         }
         if items.is_empty() {
-            Err(CopyingError::Nothing)
+            Err(LayerCopyError::NoMatch)
         } else {
             Ok(items)
         }
     }
 
-    fn item(&self, named: &str) -> Result<Item, CopyingError> {
+    /// Returns the source at a path.
+    fn item(&self, named: &str) -> Result<CopyItem, LayerCopyError> {
         let path = self.folder.resolve(named)?;
         match self.folder.get(&path) {
-            Some(Found::Directory { mode }) => Ok(Item::Directory { mode: *mode, path }),
-            Some(Found::File { mode, size }) => {
+            Some(FolderEntry::Directory { mode }) => Ok(CopyItem::Directory { mode: *mode, path }),
+            Some(FolderEntry::File { mode, size }) => {
                 let name = clean(named)
                     .rsplit('/')
                     .next()
                     .unwrap_or_default()
                     .to_owned();
-                Ok(Item::File {
+                Ok(CopyItem::File {
                     name,
                     mode: *mode,
                     size: *size,
                     path,
                 })
             }
-            Some(Found::Odd(problem)) => Err(CopyingError::Odd { path, problem }),
-            Some(Found::Link { .. }) | None => Err(FolderError::Absent(path).into()),
+            Some(FolderEntry::Unsupported(problem)) => {
+                Err(LayerCopyError::Unsupported { path, problem })
+            }
+            Some(FolderEntry::Link { .. }) | None => Err(FolderError::NotFound(path).into()),
         }
     }
 
-    fn archive(&mut self, path: &str) -> Result<Option<Arc<Archive>>, CopyingError> {
+    /// Returns the unpacked archive at a path, or `None` if the file is not an archive.
+    fn archive(&mut self, path: &str) -> Result<Option<Arc<UnpackedArchive>>, LayerCopyError> {
         if let Some(archive) = self.archives.get(path) {
             return Ok(archive.clone());
         }
-        let file = open(&self.folder.path(path)).map_err(|error| CopyingError::Unreadable {
+        let file = open(&self.folder.path(path)).map_err(|error| LayerCopyError::Unreadable {
             path: path.to_owned(),
             error,
         })?;
         let archive = unpack(file, self.modified)
-            .map_err(|error| CopyingError::Archive {
+            .map_err(|error| LayerCopyError::Archive {
                 path: path.to_owned(),
                 error,
             })?
@@ -341,29 +360,29 @@ impl Copier {
     }
 }
 
-/// Takes in the users and groups that a layer brings, for the names in what follows.
-fn note_users(drafting: &mut Drafting<'_>) -> Result<(), CopyingError> {
+/// Updates the users and groups of the tree from the plan, for names in later instructions.
+fn update_users(draft: &mut LayerDraft<'_>) -> Result<(), LayerCopyError> {
     for path in ["etc/passwd", "etc/group"] {
-        let text = match drafting.plan.entries.get(path).map(|entry| &entry.kind) {
-            Some(Kind::File(Content::Text(text))) => Some(text.to_string()),
-            Some(Kind::File(Content::Disk { path: file, .. })) => {
+        let text = match draft.plan.entries.get(path).map(|entry| &entry.kind) {
+            Some(EntryKind::File(LayerFileContent::Text(text))) => Some(text.to_string()),
+            Some(EntryKind::File(LayerFileContent::Disk { path: file, .. })) => {
                 let mut bytes = Vec::new();
                 let read =
-                    open(file).and_then(|file| file.take(LONGEST_USERS).read_to_end(&mut bytes));
-                read.map_err(|error| CopyingError::Unreadable {
+                    open(file).and_then(|file| file.take(MAX_USERS_BYTES).read_to_end(&mut bytes));
+                read.map_err(|error| LayerCopyError::Unreadable {
                     path: path.to_owned(),
                     error,
                 })?;
                 Some(String::from_utf8_lossy(&bytes).into_owned())
             }
-            // Names out of an archive are not known; numbers are.
+            // Files of an archive are not read, so their names are unknown; numbers still work.
             Some(_) => None,
             None => continue,
         };
         if path == "etc/passwd" {
-            drafting.tree.passwd = text;
+            draft.tree.passwd = text;
         } else {
-            drafting.tree.group = text;
+            draft.tree.group = text;
         }
     }
     Ok(())
@@ -374,12 +393,12 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
-    use crate::engines::native::tree::Attributes;
+    use crate::engines::native::file_tree::Attributes;
 
     struct Case {
         _directory: tempfile::TempDir,
         copier: Copier,
-        tree: Tree,
+        tree: FileTree,
     }
 
     fn case() -> Case {
@@ -405,9 +424,9 @@ mod tests {
         .expect("a mode");
         symlink("/usr/share/x", directory.path().join("d/link")).expect("a link");
         symlink("a.txt", directory.path().join("alias")).expect("a link");
-        let mut tree = Tree::default();
+        let mut tree = FileTree::default();
         let directory_node = |mode| {
-            Node::Directory(Attributes {
+            TreeNode::Directory(Attributes {
                 mode,
                 uid: 1,
                 gid: 1,
@@ -416,15 +435,15 @@ mod tests {
         for (path, node) in [
             ("usr", directory_node(0o755)),
             ("usr/bin", directory_node(0o700)),
-            ("bin", Node::Link("usr/bin".to_owned())),
+            ("bin", TreeNode::Link("usr/bin".to_owned())),
             ("etc", directory_node(0o711)),
-            ("etc/conf", Node::File),
-            ("etc/alias", Node::Link("conf".to_owned())),
+            ("etc/conf", TreeNode::File),
+            ("etc/alias", TreeNode::Link("conf".to_owned())),
         ] {
             tree.put(path, node);
         }
         tree.passwd = Some("root:x:0:0:::\napp:x:100:101:::\n".to_owned());
-        let copier = Copier::new(Folder::read(directory.path()).expect("a folder"), 7);
+        let copier = Copier::new(ContextFolder::read(directory.path()).expect("a folder"), 7);
         Case {
             _directory: directory,
             copier,
@@ -432,12 +451,12 @@ mod tests {
         }
     }
 
-    fn copying(sources: &[&str], destination: &str) -> Copying {
-        Copying {
-            verb: Verb::Copy,
+    fn copying(sources: &[&str], destination: &str) -> CopyInstruction {
+        CopyInstruction {
+            verb: CopyVerb::Copy,
             sources: sources
                 .iter()
-                .map(|path| Source::Path((*path).to_owned()))
+                .map(|path| CopySource::Path((*path).to_owned()))
                 .collect(),
             destination: destination.to_owned(),
             chown: None,
@@ -447,17 +466,17 @@ mod tests {
         }
     }
 
-    /// Returns the paths of a layer with a letter for their kind and their modes.
+    /// Returns the paths of a layer with a letter for their type and with their modes.
     fn copied(sources: &[&str], destination: &str) -> Result<Vec<String>, String> {
         let mut case = case();
         let plan = case
             .copier
             .copy(&mut case.tree, &copying(sources, destination), "/job")
             .map_err(|error| error.to_string())?;
-        let letter = |kind: &Kind| match kind {
-            Kind::Directory => 'd',
-            Kind::File(_) => 'f',
-            Kind::Link(_) => 'l',
+        let letter = |kind: &EntryKind| match kind {
+            EntryKind::Directory => 'd',
+            EntryKind::File(_) => 'f',
+            EntryKind::Link(_) => 'l',
         };
         Ok(plan
             .entries
@@ -467,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn files_and_directories_come_to_where_docker_puts_them() {
+    fn copy_uses_the_destinations_of_docker() {
         for (sources, destination, expected) in [
             (&["a.txt"][..], "/x", &["f640 x"][..]),
             (
@@ -524,42 +543,42 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn copy_rejects_invalid_sources_and_destinations() {
         for (sources, destination, message) in [
             (
                 &["none"][..],
                 "/x",
-                "`none` is not in the folder, or `.dockerignore` leaves it out",
+                "`none` is not in the build context, or `.dockerignore` excludes it",
             ),
             (
                 &["*.none"],
                 "/x/",
-                "no source matches a file of the folder that `.dockerignore` does not leave out",
+                "no source matches a file in the build context that `.dockerignore` does not exclude",
             ),
             (
                 &["a.txt", "b.txt"],
                 "/x",
-                "there are several sources, so the destination must end with `/`",
+                "with several sources, the destination must end with `/`",
             ),
             (
                 &["*.txt"],
                 "/x",
-                "there are several sources, so the destination must end with `/`",
+                "with several sources, the destination must end with `/`",
             ),
             (
                 &["d"],
                 "/etc/conf",
-                "`/etc/conf` is no directory in the image",
+                "`/etc/conf` is not a directory in the image",
             ),
             (
                 &["a.txt"],
                 "/etc/conf/x",
-                "`/etc/conf` is no directory in the image",
+                "`/etc/conf` is not a directory in the image",
             ),
             (
                 &["d/link"],
                 "/x",
-                "`d/link` leads out of the folder through a link",
+                "`d/link` leads out of the build context through a symbolic link",
             ),
         ] {
             assert_eq!(copied(sources, destination).expect_err(message), message);
@@ -567,30 +586,30 @@ mod tests {
     }
 
     #[test]
-    fn owners_and_modes_are_those_that_are_asked_for() {
+    fn copy_applies_chown_and_chmod() {
         let mut case = case();
-        let asked = Copying {
+        let instruction = CopyInstruction {
             chown: Some("app".to_owned()),
             chmod: Some("4711".to_owned()),
             ..copying(&["d"], "/new/x")
         };
         let plan = case
             .copier
-            .copy(&mut case.tree, &asked, "/")
+            .copy(&mut case.tree, &instruction, "/")
             .expect("a plan");
-        let looks: Vec<_> = plan
+        let attributes: Vec<_> = plan
             .entries
             .iter()
             .map(|(path, entry)| (path.as_str(), entry.mode, entry.uid, entry.gid))
             .collect();
-        assert_eq!(looks[0], ("new", 0o755, 100, 101));
-        assert_eq!(looks[1], ("new/x", 0o4711, 100, 101));
-        assert_eq!(looks[5], ("new/x/link", 0o777, 100, 101));
+        assert_eq!(attributes[0], ("new", 0o755, 100, 101));
+        assert_eq!(attributes[1], ("new/x", 0o4711, 100, 101));
+        assert_eq!(attributes[5], ("new/x/link", 0o777, 100, 101));
         assert!(plan.entries.values().all(|entry| entry.modified == 7));
     }
 
     #[test]
-    fn a_working_directory_is_made_where_it_is_missing() {
+    fn directory_creates_a_missing_working_directory() {
         let mut case = case();
         assert_eq!(
             case.copier
@@ -607,7 +626,7 @@ mod tests {
             plan.entries.keys().map(String::as_str).collect::<Vec<_>>(),
             ["usr", "usr/bin", "usr/bin/x", "usr/bin/x/y"]
         );
-        // What was there keeps its owner.
+        // Existing directories keep their owner.
         assert_eq!(
             plan.entries
                 .values()

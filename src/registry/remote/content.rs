@@ -1,4 +1,4 @@
-//! Content on its way into requests.
+//! Content that is sent in upload requests.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -10,35 +10,37 @@ use futures_util::stream::{self, BoxStream};
 
 use crate::error::ItemError;
 use crate::model::lock::lock;
-use crate::registry::BlobStream;
+use crate::registry::blob::BlobStream;
 
-/// Content that is sent in one request or in parts, one after the other. Dropped, it is closed,
-/// also when a request that was given up still holds a part: the download behind it ends with it.
-pub(super) struct Source(Arc<Mutex<State>>);
+/// Content that is sent in one request, or in parts one after the other.
+///
+/// Dropping it closes the content and ends the download behind it, even if an aborted request still
+/// holds a part.
+pub(super) struct UploadContent(Arc<Mutex<ContentState>>);
 
-struct State {
-    /// `None` once the content failed or was closed.
+struct ContentState {
+    /// `None` after an error, or once the content was closed.
     stream: Option<BlobStream>,
-    /// What was read beyond the end of a part.
+    /// Bytes that were read beyond the end of a part.
     rest: Bytes,
-    taken: u64,
+    sent: u64,
     failure: Option<ItemError>,
     reader: Option<Waker>,
 }
 
-impl Source {
-    pub(super) fn new(stream: BlobStream) -> Source {
-        let state = State {
+impl UploadContent {
+    pub(super) fn new(stream: BlobStream) -> UploadContent {
+        let state = ContentState {
             stream: Some(stream),
             rest: Bytes::new(),
-            taken: 0,
+            sent: 0,
             failure: None,
             reader: None,
         };
-        Source(Arc::new(Mutex::new(state)))
+        UploadContent(Arc::new(Mutex::new(state)))
     }
 
-    /// Returns the next `length` bytes. The part before must have been read to its end.
+    /// Returns the next `length` bytes. The previous part must have been read to its end.
     pub(super) fn part(&self, length: u64) -> BoxStream<'static, Result<Bytes, io::Error>> {
         let state = Arc::clone(&self.0);
         let mut left = length;
@@ -55,18 +57,18 @@ impl Source {
         .boxed()
     }
 
-    /// Returns how many bytes were read out of all parts.
-    pub(super) fn taken(&self) -> u64 {
-        lock(&self.0).taken
+    /// Returns the number of bytes that were read from all parts.
+    pub(super) fn sent(&self) -> u64 {
+        lock(&self.0).sent
     }
 
-    /// Returns why reading the content failed, when it was that.
+    /// Returns the error of reading the content, if that is why the upload failed.
     pub(super) fn failure(&self) -> Option<ItemError> {
         lock(&self.0).failure.take()
     }
 }
 
-impl Drop for Source {
+impl Drop for UploadContent {
     fn drop(&mut self) {
         let mut state = lock(&self.0);
         state.stream = None;
@@ -77,26 +79,24 @@ impl Drop for Source {
     }
 }
 
-impl State {
+impl ContentState {
     fn poll(
         &mut self,
         context: &mut Context<'_>,
-        most: u64,
+        max: u64,
     ) -> Poll<Option<Result<Bytes, io::Error>>> {
         if self.rest.is_empty() {
             let Some(stream) = &mut self.stream else {
-                return Poll::Ready(Some(Err(io::Error::other(
-                    "the content is no longer there",
-                ))));
+                return Poll::Ready(Some(Err(io::Error::other("the content was closed"))));
             };
             self.reader = Some(context.waker().clone());
             match ready!(stream.poll_next_unpin(context)) {
                 Some(Ok(chunk)) => self.rest = chunk,
                 Some(Err(error)) => {
-                    let told = io::Error::other(error.cause.clone());
+                    let reported = io::Error::other(error.cause.clone());
                     self.failure = Some(error);
                     self.stream = None;
-                    return Poll::Ready(Some(Err(told)));
+                    return Poll::Ready(Some(Err(reported)));
                 }
                 None => return Poll::Ready(None),
             }
@@ -104,8 +104,8 @@ impl State {
         let length = self
             .rest
             .len()
-            .min(usize::try_from(most).unwrap_or(usize::MAX));
-        self.taken += length as u64;
+            .min(usize::try_from(max).unwrap_or(usize::MAX));
+        self.sent += length as u64;
         Poll::Ready(Some(Ok(self.rest.split_to(length))))
     }
 }
@@ -128,20 +128,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn parts_follow_one_another_however_the_content_comes() {
-        let source = Source::new(
+    async fn parts_are_consecutive_for_any_chunks() {
+        let source = UploadContent::new(
             stream::iter(["abc", "", "defgh", "i"].map(|text| Ok(text.into()))).boxed(),
         );
         for (length, expected) in [(2, "ab"), (1, "c"), (0, ""), (4, "defg"), (2, "hi")] {
             assert_eq!(read(source.part(length)).await, Ok(expected.into()));
         }
-        assert_eq!(source.taken(), 9);
+        assert_eq!(source.sent(), 9);
     }
 
     #[tokio::test]
-    async fn a_failure_is_told_to_the_request_and_kept_for_the_error() {
+    async fn an_error_fails_the_request_and_is_kept() {
         let error = ItemError::new("there", "read", ItemErrorKind::Corrupt, "it is wrong");
-        let source = Source::new(stream::iter([Ok("abc".into()), Err(error)]).boxed());
+        let source = UploadContent::new(stream::iter([Ok("abc".into()), Err(error)]).boxed());
         assert_eq!(read(source.part(5)).await, Err("it is wrong".to_owned()));
         assert_eq!(
             source.failure().map(|error| error.kind),
@@ -150,8 +150,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_that_waits_ends_when_the_source_is_dropped() {
-        let source = Source::new(stream::pending().boxed());
+    async fn a_waiting_part_ends_when_the_content_is_dropped() {
+        let source = UploadContent::new(stream::pending().boxed());
         let waiting = tokio::spawn(read(source.part(5)));
         tokio::time::sleep(Duration::from_millis(20)).await;
         drop(source);
