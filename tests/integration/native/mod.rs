@@ -399,7 +399,7 @@ async fn what_cannot_be_built_is_refused_by_line_before_anything_is_written() {
             "COPY a /etc/passwd/x",
             "`/etc/passwd` is not a directory in the image",
         ),
-        ("EXPOSE http", "`http` is no port"),
+        ("EXPOSE http", "`http` is not a port"),
         (&deep, "is not a supported reference to an argument"),
         (&long, "longer than"),
     ] {
@@ -442,7 +442,7 @@ async fn what_cannot_be_built_is_refused_by_line_before_anything_is_written() {
         .expect_err("refused");
     assert!(
         error.problem.contains(
-            "has no linux/riscv64; it has linux/amd64, linux/arm64, linux/arm/v7, linux/s390x"
+            "is not available for linux/riscv64, only for linux/amd64, linux/arm64, linux/arm/v7, linux/s390x"
         ),
         "{}",
         error.problem
