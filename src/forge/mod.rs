@@ -20,7 +20,7 @@ pub use gitlab::GitLab;
 pub use server::Server;
 
 /// The largest file that is read, in bytes.
-pub const LARGEST_FILE: usize = 8 * 1024 * 1024;
+pub const MAX_FILE_SIZE: usize = 8 * 1024 * 1024;
 
 /// A repository at a forge.
 #[async_trait]

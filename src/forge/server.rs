@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::LARGEST_FILE;
+use super::MAX_FILE_SIZE;
 use crate::error::ItemError;
 use crate::http::header::{CONTENT_TYPE, HeaderValue};
 use crate::http::{
@@ -74,7 +74,7 @@ impl Server {
         ));
         let mut request = Request::new(method, &self.host, target, KIND, RequestAccess::default());
         request.auth_mode = AuthMode::Header;
-        request.limit = LARGEST_FILE;
+        request.limit = MAX_FILE_SIZE;
         request
     }
 }

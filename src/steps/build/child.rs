@@ -10,11 +10,11 @@ use crate::config::BuildConfig;
 use crate::model::env;
 
 /// The most jobs that a pipeline may have here; GitLab's own limits are above it on most instances.
-const MOST_JOBS: usize = 500;
+const MAX_JOBS: usize = 500;
 
 /// The most jobs that a job may name as those it needs (GitLab's `ci_needs_size_limit`, by
 /// default).
-const MOST_NEEDS: usize = 50;
+const MAX_NEEDS: usize = 50;
 
 /// The stage of most jobs.
 const STAGE: &str = "build";
@@ -111,7 +111,7 @@ pub fn child_pipeline(build: &BuildConfig, child: &ChildPipeline<'_>) -> String 
             .max()
             .copied()
             .unwrap_or_default();
-        let waits = needs.len() > MOST_NEEDS;
+        let waits = needs.len() > MAX_NEEDS;
         let stage = if waits { after + 1 } else { after };
         stages.insert(&image.name, stage);
         let needs: Vec<String> = needs.into_iter().map(job_name).collect();
@@ -125,17 +125,17 @@ pub fn child_pipeline(build: &BuildConfig, child: &ChildPipeline<'_>) -> String 
         }
         jobs.insert(job_name(&image.name), job);
     }
-    if jobs.len() > MOST_JOBS {
+    if jobs.len() > MAX_JOBS {
         let only: Vec<String> = child
             .scope
             .only
             .patterns()
             .flat_map(|pattern| ["--only".to_owned(), pattern.to_owned()])
             .collect();
-        let part = |index: usize| format!("{index}/{MOST_JOBS}");
+        let part = |index: usize| format!("{index}/{MAX_JOBS}");
         let options = |index| [&["--shard".to_owned(), part(index)][..], &only].concat();
         stages.clear();
-        jobs = (1..=MOST_JOBS)
+        jobs = (1..=MAX_JOBS)
             .map(|index| (job_name(&part(index)), child.job(&[], &options(index))))
             .collect();
     }

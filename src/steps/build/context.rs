@@ -13,7 +13,7 @@ use crate::model::{Algorithm, Digest, Hasher};
 use crate::template::MAX_TEXT_SIZE;
 
 /// The most files that a folder may have.
-const MOST_FILES: usize = 100_000;
+const MAX_FILES: usize = 100_000;
 
 /// Why a folder cannot be built from.
 #[derive(Debug, Error)]
@@ -24,7 +24,7 @@ pub(super) enum FolderError {
     NotText(PathBuf),
     #[error("{} is longer than {} KiB", .0.display(), MAX_TEXT_SIZE / 1024)]
     TooLong(PathBuf),
-    #[error("{} has more than {MOST_FILES} files", .0.display())]
+    #[error("{} has more than {MAX_FILES} files", .0.display())]
     TooMany(PathBuf),
 }
 
@@ -86,7 +86,7 @@ pub(super) struct Folder {
 /// Returns what is below `folder` without directories, special files and what `.dockerignore`
 /// leaves out.
 pub(super) fn list(folder: &Path) -> Result<Folder, FolderError> {
-    list_up_to(folder, MOST_FILES)
+    list_up_to(folder, MAX_FILES)
 }
 
 fn list_up_to(folder: &Path, most: usize) -> Result<Folder, FolderError> {

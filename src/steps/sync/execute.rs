@@ -27,7 +27,7 @@ use crate::transfer::{
 };
 
 /// How many images that one tag had on one day are kept.
-const MOST_REPLACED_A_DAY: usize = 50;
+const MAX_REPLACED_PER_DAY: usize = 50;
 
 /// How and with what a plan is carried out.
 pub struct Execution {
@@ -340,7 +340,7 @@ impl Run<'_> {
         replaces: &Digest,
     ) -> Result<(), ItemError> {
         let day = self.execution.now.format("%Y%m%d");
-        for number in 1..=MOST_REPLACED_A_DAY {
+        for number in 1..=MAX_REPLACED_PER_DAY {
             let suffix = if number == 1 {
                 String::new()
             } else {
@@ -368,7 +368,7 @@ impl Run<'_> {
             }
         }
         let cause = format!(
-            "{target}:{tag} moved more than {MOST_REPLACED_A_DAY} times today; its old image would be lost"
+            "{target}:{tag} moved more than {MAX_REPLACED_PER_DAY} times today; its old image would be lost"
         );
         Err(ItemError::other(cause)
             .with_hint("run sync less often, or without `keep_replaced`")

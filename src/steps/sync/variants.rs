@@ -11,7 +11,7 @@ use crate::transfer::absent;
 
 /// Version tags that are compared with one variant's, the newest first. An older variant rests on
 /// the newest version that was made with it, so the first is almost always the right one.
-const MOST_CANDIDATES: usize = 50;
+const MAX_CANDIDATES: usize = 50;
 
 /// What a tag that only names an OS variant is stored under.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Upstream<'_> {
             let reference = Reference::Tag(variant.clone());
             absent(Side::Source, self.repository, &reference)
         })?;
-        for &candidate in candidates.iter().take(MOST_CANDIDATES) {
+        for &candidate in candidates.iter().take(MAX_CANDIDATES) {
             if self.digest(candidate).await?.as_ref() == Some(&digest) {
                 return Ok(Naming::Version {
                     tag: candidate.clone(),
@@ -97,8 +97,8 @@ impl Upstream<'_> {
             }
         }
         let looked_at = match candidates.len() {
-            count if count > MOST_CANDIDATES => {
-                format!("none of the newest {MOST_CANDIDATES} of {count} version tags that end in")
+            count if count > MAX_CANDIDATES => {
+                format!("none of the newest {MAX_CANDIDATES} of {count} version tags that end in")
             }
             _ => "no version tag that ends in".to_owned(),
         };

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The most memory of a run that is lied to, in KiB. A debug build with little to do takes about a
 /// third.
-const MOST_MEMORY: u64 = 96 * 1024;
+const MAX_MEMORY: u64 = 96 * 1024;
 
 /// How a run ended and how much memory it took at the most, in KiB.
 struct Measured {
@@ -93,7 +93,7 @@ fn fails(measured: Measured, cause: &str) {
         "{cause:?} is not in {}",
         outcome.stdout
     );
-    assert!(peak < MOST_MEMORY, "{cause}: {peak} KiB");
+    assert!(peak < MAX_MEMORY, "{cause}: {peak} KiB");
 }
 
 fn with_header(response: Response, name: HeaderName, value: &str) -> Response {
