@@ -52,6 +52,11 @@ fn sync(host: &str, text: &str) -> Measured {
     let mut peak = 0;
     // The high-water mark is gone with the process, so it is read while that runs.
     while let Ok(text) = std::fs::read_to_string(&status) {
+        // Until it has replaced its image, the process still has the memory and name of this one.
+        if !text.starts_with("Name:\timglife\n") {
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
         let Some(line) = text.lines().find(|line| line.starts_with("VmHWM:")) else {
             break;
         };
