@@ -1,6 +1,7 @@
-//! Images that are the same in every run. Owns what they hold, and how they get into the storage of
-//! a registry: contents are made once below a directory, the pool, and become part of a storage by
-//! hard links. Knows nothing of tools and measurements.
+//! Test images, identical in every run.
+//!
+//! Contents are created once in a directory, the pool, and hard-linked from there into the storage
+//! of a registry. This module does not depend on tools or measurements.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
@@ -15,31 +16,31 @@ use imglife::model::media_type;
 use imglife::model::{Algorithm, Digest, Hasher};
 use serde_json::{Value, json};
 
-use crate::Outcome;
+use crate::BenchResult;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-/// The files within a layer, in bytes; the last is smaller.
-const FILE: u64 = MIB;
+/// Size of each file in a layer, in bytes; the last one may be smaller.
+const FILE_SIZE: u64 = MIB;
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
-/// What a corpus is like. Sizes are in bytes; each layer is one for each platform.
+/// Dimensions of a corpus. Sizes are in bytes. Each platform has its own layers.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
-    /// The first part of the repositories' names, also of what makes layers differ from those of
-    /// other corpora.
+    /// First part of the repositories' names. It also seeds the layers, so that corpora of
+    /// different names have different layers.
     pub(crate) name: &'static str,
     pub(crate) repositories: usize,
     pub(crate) tags: usize,
     pub(crate) platforms: &'static [&'static str],
-    /// Layers that all images share.
+    /// Sizes of the layers that all images share.
     pub(crate) shared: &'static [u64],
-    /// A layer that the tags of a repository share.
+    /// Size of a layer that the tags of one repository share.
     pub(crate) common: Option<u64>,
-    /// A layer of each tag.
+    /// Size of the layer that is unique to each tag.
     pub(crate) own: u64,
 }
 
@@ -56,7 +57,7 @@ impl Shape {
         common: Some(20 * MIB),
         own: 54 * MIB / 10,
     };
-    /// The same number of everything, a twentieth of the bytes.
+    /// Same counts as [`Shape::MIRROR`] with a twentieth of the bytes.
     pub(crate) const SMALL_MIRROR: Shape = Shape {
         shared: &[2 * MIB],
         common: Some(MIB),
@@ -64,7 +65,7 @@ impl Shape {
         name: "small-mirror",
         ..Shape::MIRROR
     };
-    /// Images of a few files that share most of their layers.
+    /// Many small images that share most of their layers.
     pub(crate) const MANY: Shape = Shape {
         name: "many",
         repositories: 100,
@@ -74,6 +75,7 @@ impl Shape {
         common: None,
         own: 8 * KIB,
     };
+    /// [`Shape::MANY`] with fewer repositories.
     pub(crate) const FEWER: Shape = Shape {
         name: "fewer",
         repositories: 20,
@@ -89,7 +91,7 @@ impl Shape {
         common: None,
         own: 1024 * MIB,
     };
-    /// Tags that are images of their own, as small as can be.
+    /// Many tags, each a different and very small image.
     pub(crate) const TAGS: Shape = Shape {
         name: "tags",
         repositories: 1,
@@ -99,7 +101,7 @@ impl Shape {
         common: None,
         own: KIB,
     };
-    /// A base of four platforms to build on.
+    /// Base image for four platforms.
     pub(crate) const BASE: Shape = Shape {
         name: "base",
         repositories: 1,
@@ -111,14 +113,14 @@ impl Shape {
     };
 }
 
-/// Content with its digest and its size in bytes.
+/// Descriptor of a blob or manifest; the size is in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Content {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
 }
 
-/// A manifest of one platform.
+/// Image of one platform.
 #[derive(Clone)]
 pub(crate) struct Part {
     pub(crate) manifest: Content,
@@ -129,13 +131,13 @@ pub(crate) struct Part {
 #[derive(Clone)]
 pub(crate) struct Image {
     pub(crate) tag: String,
-    /// `None` for an image of one platform, which has its manifest under the tag.
+    /// `None` for an image of one platform: the tag then refers to its manifest.
     index: Option<Content>,
     pub(crate) parts: Vec<Part>,
 }
 
 impl Image {
-    /// Returns what the tag names.
+    /// Returns the manifest or index that the tag refers to.
     pub(crate) fn top(&self) -> &Content {
         self.index.as_ref().unwrap_or(&self.parts[0].manifest)
     }
@@ -171,17 +173,17 @@ pub(crate) struct Corpus {
     pub(crate) repositories: Vec<Repository>,
 }
 
-/// A layer as it is noted in the pool.
+/// Layer in the pool.
 struct Layer {
     content: Content,
-    /// The digest of the archive before it was packed.
+    /// Digest of the uncompressed archive.
     unpacked: String,
 }
 
 impl Corpus {
-    /// Makes the images of a shape, or finds them in the pool. The first tag of the first `changed`
-    /// repositories is another image than without.
-    pub(crate) fn make(pool: &Path, shape: &Shape, changed: usize) -> Outcome<Corpus> {
+    /// Returns the images of a shape; those missing from the pool are created. In the first
+    /// `changed` repositories the first tag refers to a different image.
+    pub(crate) fn make(pool: &Path, shape: &Shape, changed: usize) -> BenchResult<Corpus> {
         fs::create_dir_all(pool)?;
         let images: Vec<(usize, usize, u32)> = (0..shape.repositories)
             .flat_map(|repository| {
@@ -219,8 +221,14 @@ impl Corpus {
         Ok(corpus)
     }
 
-    fn image(&self, shape: &Shape, repository: usize, tag: usize, revision: u32) -> Outcome<Image> {
-        // Days of the past, so that their ages are those of a mirror that is some years old.
+    fn image(
+        &self,
+        shape: &Shape,
+        repository: usize,
+        tag: usize,
+        revision: u32,
+    ) -> BenchResult<Image> {
+        // Dates in the past, like those of a mirror that is some years old.
         let created = format!(
             "20{:02}-{:02}-{:02}T06:00:{revision:02}Z",
             15 + tag % 8,
@@ -238,8 +246,8 @@ impl Corpus {
             let layers = layers(shape, platform, repository, tag, revision);
             let layers: Vec<Layer> = layers
                 .iter()
-                .map(|(key, size)| find_layer(&self.pool, key, *size))
-                .collect::<Outcome<_>>()?;
+                .map(|(key, size)| find_or_create_layer(&self.pool, key, *size))
+                .collect::<BenchResult<_>>()?;
             let mut config = named.clone();
             config["created"] = json!(created);
             config["config"] = json!({ "Cmd": ["/bin/sh"], "Labels": { "org.opencontainers.image.created": created } });
@@ -248,7 +256,7 @@ impl Corpus {
                 .iter()
                 .map(|_| json!({ "created": created, "created_by": "RUN true" }))
                 .collect();
-            let config = self.keep(config.to_string().as_bytes())?;
+            let config = self.add_to_pool(config.to_string().as_bytes())?;
             let described: Vec<Value> = layers
                 .iter()
                 .map(|layer| descriptor(LAYER, &layer.content))
@@ -256,7 +264,7 @@ impl Corpus {
             let manifest = json!({
                 "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": descriptor(CONFIG, &config), "layers": described,
             });
-            let manifest = self.keep(manifest.to_string().as_bytes())?;
+            let manifest = self.add_to_pool(manifest.to_string().as_bytes())?;
             let mut entry = descriptor(media_type::OCI_MANIFEST, &manifest);
             entry["platform"] = named;
             entries.push(entry);
@@ -268,7 +276,7 @@ impl Corpus {
         let index =
             json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries });
         let index = if parts.len() > 1 {
-            Some(self.keep(index.to_string().as_bytes())?)
+            Some(self.add_to_pool(index.to_string().as_bytes())?)
         } else {
             None
         };
@@ -279,7 +287,7 @@ impl Corpus {
         })
     }
 
-    /// Returns how many tags there are.
+    /// Returns the number of tags in all repositories.
     pub(crate) fn tags(&self) -> usize {
         self.repositories
             .iter()
@@ -287,23 +295,23 @@ impl Corpus {
             .sum()
     }
 
-    /// Puts the corpus into the storage of a registry, which then has exactly its tags for the
-    /// repositories of it.
-    pub(crate) fn publish(&self, storage: &Path) -> Outcome<()> {
+    /// Writes the corpus into the storage of a registry. Each of its repositories must be empty or
+    /// have the same tags.
+    pub(crate) fn publish(&self, storage: &Path) -> BenchResult<()> {
         let root = storage.join("docker/registry/v2");
         let mut linked = HashSet::new();
         for repository in &self.repositories {
-            let place = root.join("repositories").join(&repository.path);
+            let directory = root.join("repositories").join(&repository.path);
             for content in repository.blobs() {
                 self.store(&root, &mut linked, content)?;
-                write_link(&place.join("_layers"), content)?;
+                write_link(&directory.join("_layers"), content)?;
             }
             for content in repository.manifests() {
                 self.store(&root, &mut linked, content)?;
-                write_link(&place.join("_manifests/revisions"), content)?;
+                write_link(&directory.join("_manifests/revisions"), content)?;
             }
             for image in &repository.images {
-                let tag = place.join("_manifests/tags").join(&image.tag);
+                let tag = directory.join("_manifests/tags").join(&image.tag);
                 write_link(&tag.join("index"), image.top())?;
                 let current = tag.join("current");
                 fs::create_dir_all(&current)?;
@@ -318,8 +326,8 @@ impl Corpus {
         root: &Path,
         linked: &mut HashSet<&'a Digest>,
         content: &'a Content,
-    ) -> Outcome<()> {
-        let stored = stored(root, &content.digest);
+    ) -> BenchResult<()> {
+        let stored = stored_path(root, &content.digest);
         if linked.insert(&content.digest) && !stored.exists() {
             fs::create_dir_all(stored.parent().ok_or("a file has a directory")?)?;
             fs::hard_link(self.pool.join(content.digest.hex()), stored)?;
@@ -327,7 +335,7 @@ impl Corpus {
         Ok(())
     }
 
-    /// Returns how many bytes it has, each content counted once.
+    /// Returns the total size in bytes; content that is shared counts once.
     pub(crate) fn bytes(&self) -> u64 {
         let all: BTreeSet<&Content> = self
             .repositories
@@ -337,7 +345,8 @@ impl Corpus {
         all.into_iter().map(|content| content.size).sum()
     }
 
-    /// Returns the sizes of what can be written, by digest and, for tags, by `<repository>:<tag>`.
+    /// Returns the sizes in bytes of all blobs and manifests by digest, and of tagged manifests
+    /// also by `<repository>:<tag>`.
     pub(crate) fn sizes(&self) -> BTreeMap<String, u64> {
         let mut sizes = BTreeMap::new();
         for repository in &self.repositories {
@@ -354,8 +363,8 @@ impl Corpus {
         sizes
     }
 
-    /// Keeps content in the pool.
-    fn keep(&self, bytes: &[u8]) -> Outcome<Content> {
+    /// Adds content to the pool.
+    fn add_to_pool(&self, bytes: &[u8]) -> BenchResult<Content> {
         let content = Content {
             digest: Digest::sha256(bytes),
             size: bytes.len() as u64,
@@ -368,15 +377,15 @@ impl Corpus {
     }
 }
 
-/// Returns the file that holds a content in the storage of a registry.
-pub(crate) fn stored(root: &Path, digest: &Digest) -> PathBuf {
+/// Returns the path of a blob's or manifest's file in the storage of a registry.
+pub(crate) fn stored_path(root: &Path, digest: &Digest) -> PathBuf {
     root.join("blobs/sha256")
         .join(&digest.hex()[..2])
         .join(digest.hex())
         .join("data")
 }
 
-fn write_link(directory: &Path, content: &Content) -> Outcome<()> {
+fn write_link(directory: &Path, content: &Content) -> BenchResult<()> {
     let directory = directory.join("sha256").join(content.digest.hex());
     fs::create_dir_all(&directory)?;
     fs::write(directory.join("link"), content.digest.as_str())?;
@@ -387,7 +396,7 @@ fn descriptor(media_type: &str, content: &Content) -> Value {
     json!({ "mediaType": media_type, "digest": content.digest.as_str(), "size": content.size })
 }
 
-/// Returns the names and sizes of an image's layers.
+/// Returns the pool keys and sizes of an image's layers.
 fn layers(
     shape: &Shape,
     platform: &str,
@@ -411,12 +420,12 @@ fn layers(
     shared.chain(common).chain([own]).collect()
 }
 
-/// Makes layers that the pool lacks, on all cores.
-fn make_layers(pool: &Path, wanted: &[(String, u64)]) -> Outcome<()> {
+/// Creates the layers that are missing from the pool, on all cores.
+fn make_layers(pool: &Path, wanted: &[(String, u64)]) -> BenchResult<()> {
     let next = AtomicUsize::new(0);
-    let work = || -> Outcome<()> {
+    let work = || -> BenchResult<()> {
         while let Some((key, size)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-            find_layer(pool, key, *size)?;
+            find_or_create_layer(pool, key, *size)?;
         }
         Ok(())
     };
@@ -426,13 +435,13 @@ fn make_layers(pool: &Path, wanted: &[(String, u64)]) -> Outcome<()> {
         workers.into_iter().try_for_each(|worker| {
             worker
                 .join()
-                .map_err(|_| "a thread that makes layers ended")?
+                .map_err(|_| "a thread that creates layers panicked")?
         })
     })
 }
 
-/// Returns a layer out of the pool; one that is not there is made.
-fn find_layer(pool: &Path, key: &str, size: u64) -> Outcome<Layer> {
+/// Returns a layer from the pool; creates it if it is missing.
+fn find_or_create_layer(pool: &Path, key: &str, size: u64) -> BenchResult<Layer> {
     let name = Digest::sha256(format!("{key} {size}").as_bytes());
     let note = pool.join(format!("{}.layer", name.hex()));
     if let Ok(text) = fs::read_to_string(&note)
@@ -447,18 +456,18 @@ fn find_layer(pool: &Path, key: &str, size: u64) -> Outcome<Layer> {
         });
     }
     let path = pool.join(format!("{}.new", name.hex()));
-    let packed = Hashing::new(BufWriter::with_capacity(1 << 20, File::create(&path)?));
-    let unpacked = Hashing::new(GzEncoder::new(packed, Compression::none()));
+    let packed = HashingWriter::new(BufWriter::with_capacity(1 << 20, File::create(&path)?));
+    let unpacked = HashingWriter::new(GzEncoder::new(packed, Compression::none()));
     let mut archive = tar::Builder::new(unpacked);
     let seed = u64::from_str_radix(&name.hex()[..16], 16)?;
     let mut random = fastrand::Rng::with_seed(seed);
     let mut left = size;
     while left > 0 {
-        let length = left.min(FILE);
+        let length = left.min(FILE_SIZE);
         let mut header = tar::Header::new_gnu();
         header.set_size(length);
         header.set_mode(0o644);
-        let file = Random {
+        let file = RandomBytes {
             left: length,
             random: random.fork(),
         };
@@ -483,13 +492,13 @@ fn find_layer(pool: &Path, key: &str, size: u64) -> Outcome<Layer> {
     })
 }
 
-/// Bytes that no packer makes smaller.
-struct Random {
+/// Reader of random, incompressible bytes.
+struct RandomBytes {
     left: u64,
     random: fastrand::Rng,
 }
 
-impl Read for Random {
+impl Read for RandomBytes {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = buffer
             .len()
@@ -500,16 +509,16 @@ impl Read for Random {
     }
 }
 
-/// Hands on what is written, and hashes and counts it.
-struct Hashing<W> {
+/// Writer that passes bytes on and computes their digest and length.
+struct HashingWriter<W> {
     inner: W,
     hasher: Hasher,
     length: u64,
 }
 
-impl<W> Hashing<W> {
-    fn new(inner: W) -> Hashing<W> {
-        Hashing {
+impl<W> HashingWriter<W> {
+    fn new(inner: W) -> HashingWriter<W> {
+        HashingWriter {
             inner,
             hasher: Hasher::new(Algorithm::Sha256),
             length: 0,
@@ -521,7 +530,7 @@ impl<W> Hashing<W> {
     }
 }
 
-impl<W: Write> Write for Hashing<W> {
+impl<W: Write> Write for HashingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(bytes)?;
         self.hasher.update(&bytes[..written]);

@@ -1,5 +1,5 @@
-//! A network that is far away: what passes between client and registry arrives later. Nothing is
-//! lost and nothing is slowed down otherwise.
+//! Proxy that adds latency between client and registry. It loses no data and does not limit the
+//! bandwidth.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,25 +14,25 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use crate::Outcome;
+use crate::BenchResult;
 
-/// The most bytes under way in one direction of a connection: what Linux lets a receiver's window
-/// grow to, about.
-const WINDOW: u32 = 6 * 1024 * 1024;
+/// Largest number of bytes in flight in one direction of a connection, about the maximum TCP
+/// receive window of Linux.
+const MAX_IN_FLIGHT: u32 = 6 * 1024 * 1024;
 
-/// How much is moved at a time, in bytes.
-const PIECE: usize = 256 * 1024;
+/// Size of a read, in bytes.
+const BUFFER_SIZE: usize = 256 * 1024;
 
-/// The way to a far registry. It ends when it is dropped.
-pub(crate) struct Distance {
+/// Running proxy in front of a registry. Dropping it stops the proxy.
+pub(crate) struct DelayProxy {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Distance {
-    /// Returns a way to `registry` that takes `round_trip` for there and back.
-    pub(crate) fn to(registry: SocketAddr, round_trip: Duration) -> Outcome<Distance> {
+impl DelayProxy {
+    /// Starts a proxy to `registry` that adds a latency of `round_trip`.
+    pub(crate) fn to(registry: SocketAddr, round_trip: Duration) -> BenchResult<DelayProxy> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -45,7 +45,7 @@ impl Distance {
                 tokio::select! { _ = accept(listener, registry, round_trip) => {}, _ = stopped => {} }
             });
         });
-        Ok(Distance {
+        Ok(DelayProxy {
             address,
             stop: Some(stop),
             thread: Some(thread),
@@ -57,7 +57,7 @@ impl Distance {
     }
 }
 
-impl Drop for Distance {
+impl Drop for DelayProxy {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -75,7 +75,7 @@ async fn accept(
     loop {
         let (client, _) = listener.accept().await?;
         tokio::spawn(async move {
-            // What a client sends first waits until its connection is there: one round trip.
+            // Opening a connection costs the client one round trip.
             let connected = Instant::now() + round_trip;
             let server = TcpStream::connect(registry).await?;
             client.set_nodelay(true)?;
@@ -84,34 +84,36 @@ async fn accept(
                 (client.into_split(), server.into_split());
             let one_way = round_trip / 2;
             tokio::join!(
-                carry(from_client, to_server, one_way, connected),
-                carry(from_server, to_client, one_way, connected)
+                forward(from_client, to_server, one_way, connected),
+                forward(from_server, to_client, one_way, connected)
             );
             io::Result::Ok(())
         });
     }
 }
 
-/// Carries bytes in one direction. None is sent before `earliest`.
-async fn carry(
+/// Forwards bytes in one direction, delayed by `delay`. No byte counts as sent before `earliest`.
+async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     delay: Duration,
     earliest: Instant,
 ) {
     let (sender, mut receiver) = mpsc::unbounded_channel::<(Instant, Bytes)>();
-    let window = Arc::new(Semaphore::new(WINDOW as usize));
+    let window = Arc::new(Semaphore::new(MAX_IN_FLIGHT as usize));
     let filled = Arc::clone(&window);
     let read = async move {
         let mut buffer = BytesMut::new();
         loop {
-            buffer.reserve(PIECE);
+            buffer.reserve(BUFFER_SIZE);
             match from.read_buf(&mut buffer).await {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }
             let piece = buffer.split().freeze();
-            let size = u32::try_from(piece.len()).unwrap_or(WINDOW).min(WINDOW);
+            let size = u32::try_from(piece.len())
+                .unwrap_or(MAX_IN_FLIGHT)
+                .min(MAX_IN_FLIGHT);
             let Ok(permit) = filled.acquire_many(size).await else {
                 return;
             };
@@ -130,7 +132,7 @@ async fn carry(
             }
             window.add_permits(piece.len());
         }
-        // The other side may go on after the end of this one.
+        // The opposite direction may continue.
         drop(to.shutdown().await);
     };
     tokio::join!(read, write);

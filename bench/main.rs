@@ -1,4 +1,4 @@
-//! Measures imglife and its peers at the same work, on real registries. See `bench/README.md`.
+//! Benchmark of imglife and similar tools on real registries. See `bench/README.md`.
 
 use std::fmt;
 use std::io::Write as _;
@@ -15,25 +15,25 @@ mod registries;
 mod table;
 mod workloads;
 
-use peers::{Found, Tool};
+use peers::{InstalledTool, Tool};
 use workloads::{Bench, Workload};
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type BenchResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const USAGE: &str = "\
 options:
-  --short              a minute's worth: small corpora, one round, no distance
-  --only NAME[,NAME]   some workloads: start, cold, unchanged, changed, many, large, listing, cleanup, native, layout, far
-  --rounds N           how often each tool does each work (3; with --short 1)
-  --peers NAME[,NAME]  some peers: skopeo, crane, oras, regsync
-  --imglife PROGRAM    the program that is measured (a debug build; make says the release)
-  --against PROGRAM    another imglife that takes part, such as the one before a change
-  --large-gib N        the size of the large layer (1)
-  --tls                cold and unchanged with registries that speak TLS
-  --directory DIR      where registries store (a directory for temporary files)
+  --short              run for about a minute: small corpora, one round, no network delay
+  --only NAME[,NAME]   run only these workloads: start, cold, unchanged, changed, many, large, listing, cleanup, native, layout, far
+  --rounds N           run each tool N times per workload (default 3; with --short 1)
+  --peers NAME[,NAME]  compare with these peers only: skopeo, crane, oras, regsync
+  --imglife PROGRAM    measure this imglife (default: a debug build; make passes the release)
+  --against PROGRAM    also measure this imglife, for example the build before a change
+  --large-gib N        set the size of the large layer in GiB (default 1)
+  --tls                run cold and unchanged with registries that use TLS
+  --directory DIR      store the registries' data here (default: the directory for temporary files)
 ";
 
-/// What was asked for.
+/// Command line options.
 struct Options {
     is_short: bool,
     is_tls: bool,
@@ -42,13 +42,13 @@ struct Options {
     peers: Vec<Tool>,
     imglife: PathBuf,
     against: Option<PathBuf>,
-    /// `None` for a layer that is small.
+    /// Size of the large layer in GiB; `None` for a small layer.
     large_gib: Option<u64>,
     directory: Option<PathBuf>,
 }
 
 impl Options {
-    fn read(arguments: impl Iterator<Item = String>) -> Outcome<Options> {
+    fn read(arguments: impl Iterator<Item = String>) -> BenchResult<Options> {
         let mut options = Options {
             is_short: false,
             is_tls: false,
@@ -69,7 +69,7 @@ impl Options {
                     .ok_or_else(|| format!("{argument} needs a value\n{USAGE}"))
             };
             match argument.as_str() {
-                // What cargo says to every benchmark.
+                // Cargo passes this to every benchmark.
                 "--bench" => {}
                 "--short" => options.is_short = true,
                 "--tls" => options.is_tls = true,
@@ -85,7 +85,7 @@ impl Options {
                         named(&value()?, &Workload::ALL, |workload| workload.name())?;
                 }
                 "--help" => return Err(USAGE.into()),
-                _ => return Err(format!("unknown: {argument}\n{USAGE}").into()),
+                _ => return Err(format!("unknown option: {argument}\n{USAGE}").into()),
             }
         }
         if options.is_short && !is_some {
@@ -103,17 +103,18 @@ impl Options {
     }
 }
 
-/// Returns a program's path from everywhere: tools run in directories of their own.
-fn program(path: &str) -> Outcome<PathBuf> {
+/// Returns the absolute path of a program. Each tool runs in its own directory, where a relative
+/// path would not be found.
+fn program(path: &str) -> BenchResult<PathBuf> {
     Ok(std::fs::canonicalize(path).map_err(|error| format!("{path}: {error}"))?)
 }
 
-fn named<T: Copy>(list: &str, all: &[T], name: impl Fn(T) -> &'static str) -> Outcome<Vec<T>> {
+fn named<T: Copy>(list: &str, all: &[T], name: impl Fn(T) -> &'static str) -> BenchResult<Vec<T>> {
     let find = |word: &str| {
         all.iter()
             .copied()
             .find(|&one| name(one) == word)
-            .ok_or_else(|| format!("unknown: {word}\n{USAGE}").into())
+            .ok_or_else(|| format!("unknown name: {word}\n{USAGE}").into())
     };
     list.split(',')
         .filter(|word| !word.is_empty())
@@ -121,18 +122,18 @@ fn named<T: Copy>(list: &str, all: &[T], name: impl Fn(T) -> &'static str) -> Ou
         .collect()
 }
 
-/// Prints what was found so far: a run takes minutes.
-fn say(text: fmt::Arguments<'_>) -> Outcome<()> {
+/// Prints text at once, because a run lasts minutes.
+fn print_now(text: fmt::Arguments<'_>) -> BenchResult<()> {
     let mut out = std::io::stdout().lock();
     out.write_fmt(text)?;
     out.flush()?;
     Ok(())
 }
 
-/// Returns where `tests/setup.sh` puts programs that no package has.
+/// Returns the directory where `tests/setup.sh` installs programs that are not in a package.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the benchmark finds what was installed for it as the script that did it"
+    reason = "uses the same variables as the script that installs the tools"
 )]
 fn installed() -> PathBuf {
     let set = |variable| {
@@ -146,21 +147,21 @@ fn installed() -> PathBuf {
     cache.join("imglife/bin")
 }
 
-/// Returns the tools that are there, imglife first, and says which those are.
-fn find_tools(options: &Options) -> Outcome<Vec<Found>> {
+/// Returns the installed tools, imglife first, and prints their versions.
+fn find_tools(options: &Options) -> BenchResult<Vec<InstalledTool>> {
     let imglife = |program: &Path| {
-        Found::at(Tool::Imglife, program)
+        InstalledTool::at(Tool::Imglife, program)
             .ok_or_else(|| format!("{} does not run", program.display()))
     };
     let (mut found, mut missing) = (vec![imglife(&options.imglife)?], Vec::new());
     if let Some(program) = &options.against {
-        found.push(Found {
+        found.push(InstalledTool {
             label: "imglife (other)",
             ..imglife(program)?
         });
     }
     for tool in options.peers.iter().copied() {
-        match Found::find(tool, &installed()) {
+        match InstalledTool::find(tool, &installed()) {
             Some(peer) => found.push(peer),
             None => missing.push(tool.name()),
         }
@@ -172,13 +173,10 @@ fn find_tools(options: &Options) -> Outcome<Vec<Found>> {
     let missing = if missing.is_empty() {
         String::new()
     } else {
-        format!(
-            "; skipped, since they are not there: {}",
-            missing.join(", ")
-        )
+        format!("; skipped because not installed: {}", missing.join(", "))
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    say(format_args!(
+    print_now(format_args!(
         "{}{missing}; {cores} cores, load {}\n",
         names.join(", "),
         measure::load()
@@ -186,8 +184,8 @@ fn find_tools(options: &Options) -> Outcome<Vec<Found>> {
     Ok(found)
 }
 
-/// Returns whether everything was as it must be, whatever the times are.
-fn run() -> Outcome<bool> {
+/// Runs the benchmark. Returns true if there were no failures; slow times are not failures.
+fn run() -> BenchResult<bool> {
     let options = Options::read(std::env::args().skip(1))?;
     let tools = find_tools(&options)?;
     let mut builder = tempfile::Builder::new();
@@ -201,10 +199,10 @@ fn run() -> Outcome<bool> {
         bench.run(*workload)?;
     }
     if !options.is_short {
-        say(format_args!("\n{}", table::of_goals(&bench.goals)))?;
+        print_now(format_args!("\n{}", table::of_goals(&bench.goals)))?;
     }
     for failure in &bench.failures {
-        say(format_args!("\nFAILED {failure}\n"))?;
+        print_now(format_args!("\nFAILED {failure}\n"))?;
     }
     Ok(bench.failures.is_empty())
 }
@@ -214,8 +212,8 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            // There is nobody left to tell when that fails.
-            let _told = writeln!(std::io::stderr(), "error: {error}");
+            // An error that cannot be printed cannot be reported at all.
+            let _printed = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::from(2)
         }
     }

@@ -1,4 +1,4 @@
-//! Running a program and measuring it: wall time, processor time, memory. Knows nothing of
+//! Runs programs and measures them: wall time, CPU time, memory. This module does not depend on
 //! registries.
 
 use std::collections::BTreeMap;
@@ -12,25 +12,24 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-use crate::Outcome;
+use crate::BenchResult;
 
-/// How often memory is looked at: looking takes time from what is looked at.
-const LOOK: Duration = Duration::from_millis(3);
+/// Interval at which memory is read. Reading more often would slow down the measured program.
+const MEMORY_POLL_INTERVAL: Duration = Duration::from_millis(3);
 
-/// What the parts of processor times in `/proc/<pid>/stat` are (proc(5)); Linux shows hundredths of
-/// seconds on every machine.
+/// Unit of the CPU times in `/proc/<pid>/stat` (proc(5)): hundredths of a second on every Linux.
 const TICKS_PER_SECOND: u32 = 100;
 
-/// A directory and an environment that a tool has for itself.
+/// Working directory and environment of a tool, isolated from the user's.
 pub(crate) struct Home {
     pub(crate) directory: PathBuf,
     pub(crate) variables: BTreeMap<OsString, OsString>,
 }
 
 impl Home {
-    /// Returns an empty home for a tool. Of the environment that the benchmark runs in, nothing
-    /// gets through.
-    pub(crate) fn make(directory: PathBuf) -> Outcome<Home> {
+    /// Creates an empty home for a tool. The tool inherits no variables of the benchmark's own
+    /// environment.
+    pub(crate) fn make(directory: PathBuf) -> BenchResult<Home> {
         fs::create_dir_all(directory.join("tmp"))?;
         let mut variables = BTreeMap::new();
         for (name, value) in [
@@ -46,15 +45,15 @@ impl Home {
         })
     }
 
-    /// Empties it.
-    pub(crate) fn clear(&self) -> Outcome<()> {
+    /// Deletes everything in the directory.
+    pub(crate) fn clear(&self) -> BenchResult<()> {
         fs::remove_dir_all(&self.directory)?;
         fs::create_dir_all(self.directory.join("tmp"))?;
         Ok(())
     }
 }
 
-/// A program with its arguments.
+/// Program with its arguments.
 #[derive(Clone, Debug)]
 pub(crate) struct Invocation {
     pub(crate) program: PathBuf,
@@ -70,18 +69,21 @@ impl Invocation {
     }
 }
 
-/// What a run took.
+/// Resources used by a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     pub(crate) wall: Duration,
-    /// User and system time of the process and of those it waited for.
+    /// User and system CPU time of the process and of the children it waited for.
     pub(crate) processor: Duration,
-    /// The most memory that was resident at once, in bytes.
+    /// Peak resident memory, in bytes.
     pub(crate) peak: u64,
 }
 
-/// Runs programs one after the other. Fails when one of them does.
-pub(crate) fn run(home: &Home, invocations: &[Invocation]) -> Outcome<Cost> {
+/// Runs programs one after another and returns their total cost.
+///
+/// # Errors
+/// Returns an error if one of them cannot be started or fails.
+pub(crate) fn run(home: &Home, invocations: &[Invocation]) -> BenchResult<Cost> {
     let mut total = Cost::default();
     for invocation in invocations {
         let cost = run_one(home, invocation)?;
@@ -92,7 +94,7 @@ pub(crate) fn run(home: &Home, invocations: &[Invocation]) -> Outcome<Cost> {
     Ok(total)
 }
 
-fn run_one(home: &Home, invocation: &Invocation) -> Outcome<Cost> {
+fn run_one(home: &Home, invocation: &Invocation) -> BenchResult<Cost> {
     let Invocation { program, arguments } = invocation;
     let output = home.directory.join("tmp/output");
     let file = File::create(&output)?;
@@ -108,12 +110,12 @@ fn run_one(home: &Home, invocation: &Invocation) -> Outcome<Cost> {
         .spawn()
         .map_err(|error| format!("`{}` cannot be started: {error}", program.display()))?;
     let result = observe(&child, began);
-    // Only now it is gone for good, with the numbers that were looked at.
+    // Reaps the process; `observe` read its numbers from `/proc` before.
     let status = child.wait()?;
     if !status.success() {
-        let said = fs::read(&output)?;
-        let said = String::from_utf8_lossy(&said);
-        let end: Vec<&str> = said.lines().rev().take(15).collect();
+        let printed = fs::read(&output)?;
+        let printed = String::from_utf8_lossy(&printed);
+        let end: Vec<&str> = printed.lines().rev().take(15).collect();
         let end: Vec<&str> = end.into_iter().rev().collect();
         return Err(format!(
             "`{} {}`: {status}\n{}",
@@ -126,12 +128,12 @@ fn run_one(home: &Home, invocation: &Invocation) -> Outcome<Cost> {
     result
 }
 
-/// Returns the processor time that all threads of a process took so far, by the first field of
+/// Returns the CPU time that all threads of a process have used so far, from the first field of
 /// `schedstat` (nanoseconds).
-pub(crate) fn processor_time_of(process: u32) -> Outcome<Duration> {
+pub(crate) fn processor_time_of(process: u32) -> BenchResult<Duration> {
     let mut total = 0;
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-        // A thread may end meanwhile.
+        // A thread may end before its file is read.
         let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
         total += text
             .split(' ')
@@ -142,8 +144,8 @@ pub(crate) fn processor_time_of(process: u32) -> Outcome<Duration> {
     Ok(Duration::from_nanos(total))
 }
 
-/// Waits until a process has ended, and leaves it for others to wait for.
-fn observe(child: &Child, began: Instant) -> Outcome<Cost> {
+/// Waits until a process has ended and returns its cost. The process is not reaped.
+fn observe(child: &Child, began: Instant) -> BenchResult<Cost> {
     let ended = AtomicBool::new(false);
     let (wall, peak) = thread::scope(|scope| {
         let memory = scope.spawn(|| watch_memory(child.id(), &ended));
@@ -159,15 +161,15 @@ fn observe(child: &Child, began: Instant) -> Outcome<Cost> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
     Ok(Cost {
         wall,
-        processor: processor_time(&stat).ok_or("/proc/<pid>/stat has another form")?,
+        processor: processor_time(&stat).ok_or("/proc/<pid>/stat has an unexpected format")?,
         peak,
     })
 }
 
-/// Returns user and system time, of the process and its children, by the fields 14 to 17 of
+/// Returns the user and system CPU time of a process and its children, from the fields 14 to 17 of
 /// `/proc/<pid>/stat`.
 fn processor_time(stat: &str) -> Option<Duration> {
-    // The second field, the name, may hold anything.
+    // The second field, the name, may contain spaces and parentheses.
     let (_, rest) = stat.rsplit_once(')')?;
     let ticks = rest
         .split_whitespace()
@@ -178,9 +180,10 @@ fn processor_time(stat: &str) -> Option<Duration> {
     Some(Duration::from_secs(1) * ticks / TICKS_PER_SECOND)
 }
 
-/// Returns the peak of a process's resident memory, in bytes. Looked at while it runs, since it is
-/// gone with the process; what `wait4` tells instead includes the memory of the one that started
-/// it.
+/// Returns the peak resident memory of a process, in bytes.
+///
+/// It is polled while the process runs, because it is not available afterwards. The number that
+/// `wait4` returns includes the memory of the parent process.
 fn watch_memory(id: u32, ended: &AtomicBool) -> u64 {
     let path = format!("/proc/{id}/status");
     let mut peak = 0;
@@ -189,19 +192,18 @@ fn watch_memory(id: u32, ended: &AtomicBool) -> u64 {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         peak = peak.max(kib.unwrap_or(0) * 1024);
-        thread::sleep(LOOK);
+        thread::sleep(MEMORY_POLL_INTERVAL);
     }
     peak
 }
 
-/// Returns how busy the machine was in the last minute: the mean number of processes that ran or
-/// wanted to.
+/// Returns the load average of the last minute.
 pub(crate) fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or("?").to_owned()
 }
 
-/// Returns the middle of values, the upper one of two.
+/// Returns the median; of an even number of values the upper of the two in the middle.
 pub(crate) fn median<T: Copy + Ord>(values: impl Iterator<Item = T>) -> Option<T> {
     let mut values: Vec<T> = values.collect();
     values.sort_unstable();

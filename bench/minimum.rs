@@ -1,36 +1,37 @@
-//! The fewest requests that a mirror can do with, by the distribution specification and for
-//! registries as they are compared here: without a login, without a list of referrers, with uploads
-//! that take a POST and a PUT.
+//! MinimumRequests number of requests that a mirror needs.
+//!
+//! The numbers follow the distribution specification, for the registries of this benchmark: no
+//! credentials, no referrers API, and uploads that consist of a POST and a PUT.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::corpus::{Content, Corpus};
 
-/// Requests by what they are for.
+/// MinimumRequests number of requests by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Minimum {
-    /// One for each repository and side.
+pub(crate) struct MinimumRequests {
+    /// Tag listings: one for each repository and side.
     listings: usize,
-    /// Whether the source lists what is attached to images: one where it does not.
-    questions: usize,
-    /// HEADs of tags, and of manifests and blobs that may be there.
-    looks: usize,
+    /// Requests that find out if the source has the referrers API: one if it has not.
+    referrers_checks: usize,
+    /// HEADs of tags, and of manifests and blobs that the target may have.
+    heads: usize,
     manifests_read: usize,
     manifests_written: usize,
     blobs_read: usize,
-    /// Of two requests each.
+    /// Blob uploads: two requests each.
     uploads: usize,
-    /// Blobs that another repository of the target shares: one request each.
+    /// Blobs mounted from another repository of the target: one request each.
     mounts: usize,
 }
 
-impl Minimum {
+impl MinimumRequests {
     pub(crate) fn total(&self) -> usize {
-        let Minimum {
+        let MinimumRequests {
             listings,
-            questions,
-            looks,
+            referrers_checks,
+            heads,
             manifests_read,
             manifests_written,
             blobs_read,
@@ -38,8 +39,8 @@ impl Minimum {
             mounts,
         } = self;
         listings
-            + questions
-            + looks
+            + referrers_checks
+            + heads
             + manifests_read
             + manifests_written
             + blobs_read
@@ -47,48 +48,51 @@ impl Minimum {
             + mounts
     }
 
-    /// Returns what a mirror of `corpus` at an empty target takes: each manifest is read and
-    /// written once, an index by its tag; each blob is read and sent once, and shared with every
-    /// other repository that needs it.
-    pub(crate) fn cold(corpus: &Corpus) -> Minimum {
-        let mut minimum = Minimum {
+    /// Returns the minimum for a mirror of `corpus` at an empty target.
+    ///
+    /// Each manifest is read and written once, an index by its tag. Each blob is read and uploaded
+    /// once, and mounted in every other repository that needs it.
+    pub(crate) fn cold(corpus: &Corpus) -> MinimumRequests {
+        let mut minimum = MinimumRequests {
             listings: 2 * corpus.repositories.len(),
-            questions: 1,
-            ..Minimum::default()
+            referrers_checks: 1,
+            ..MinimumRequests::default()
         };
-        let mut there = BTreeSet::new();
+        let mut at_target = BTreeSet::new();
         for repository in &corpus.repositories {
             minimum.add_manifests(repository.manifests().len());
             for blob in repository.blobs() {
-                minimum.add_blob(there.insert(blob));
+                minimum.add_blob(at_target.insert(blob));
             }
         }
         minimum
     }
 
-    /// Returns what it takes to see that a target is up to date: by its listings, or by a HEAD for
-    /// each tag and side besides.
-    pub(crate) fn unchanged(corpus: &Corpus, check_digest: bool) -> Minimum {
+    /// Returns the minimum for a target that is up to date: the listings, and with `check_digest`
+    /// also a HEAD for each tag and side.
+    pub(crate) fn unchanged(corpus: &Corpus, check_digest: bool) -> MinimumRequests {
         let tags = corpus
             .repositories
             .iter()
             .map(|repository| repository.images.len())
             .sum::<usize>();
-        let looks = if check_digest { 2 * tags } else { 0 };
-        Minimum {
+        let heads = if check_digest { 2 * tags } else { 0 };
+        MinimumRequests {
             listings: 2 * corpus.repositories.len(),
-            questions: usize::from(check_digest),
-            looks,
-            ..Minimum::default()
+            referrers_checks: usize::from(check_digest),
+            heads,
+            ..MinimumRequests::default()
         }
     }
 
-    /// Returns what it takes to bring a target from `before` to `after` when tags were given other
-    /// images. A mirror remembers nothing of earlier runs, so it asks by a HEAD for each manifest
-    /// and blob of a new image whether the target has it.
-    pub(crate) fn changed(before: &Corpus, after: &Corpus) -> Minimum {
-        let mut minimum = Minimum::unchanged(after, true);
-        let mut there: BTreeSet<&Content> = before
+    /// Returns the minimum to update a target from `before` to `after`, where some tags refer to
+    /// different images.
+    ///
+    /// A mirror has no state from earlier runs, so it sends a HEAD for each manifest and blob of a
+    /// new image to find out if the target has it.
+    pub(crate) fn changed(before: &Corpus, after: &Corpus) -> MinimumRequests {
+        let mut minimum = MinimumRequests::unchanged(after, true);
+        let mut at_target: BTreeSet<&Content> = before
             .repositories
             .iter()
             .flat_map(|repository| repository.blobs())
@@ -101,16 +105,16 @@ impl Minimum {
                 .filter(|image| !manifests.contains(image.top()));
             let images: Vec<_> = images.collect();
             let needed: BTreeSet<_> = images.iter().flat_map(|image| image.manifests()).collect();
-            minimum.looks += needed.len();
+            minimum.heads += needed.len();
             minimum.add_manifests(needed.len());
             for blob in images
                 .iter()
                 .flat_map(|image| image.blobs())
                 .collect::<BTreeSet<_>>()
             {
-                minimum.looks += 1;
+                minimum.heads += 1;
                 if !blobs.contains(blob) {
-                    minimum.add_blob(there.insert(blob));
+                    minimum.add_blob(at_target.insert(blob));
                 }
             }
         }
@@ -132,12 +136,12 @@ impl Minimum {
     }
 }
 
-impl fmt::Display for Minimum {
+impl fmt::Display for MinimumRequests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Minimum {
+        let MinimumRequests {
             listings,
-            questions,
-            looks,
+            referrers_checks,
+            heads,
             manifests_read,
             manifests_written,
             blobs_read,
@@ -146,17 +150,17 @@ impl fmt::Display for Minimum {
         } = self;
         write!(f, "{}: {listings} listings", self.total())?;
         let parts = [
-            (*questions, "whether attachments are listed"),
-            (*looks, "HEADs"),
+            (*referrers_checks, "referrers API checks"),
+            (*heads, "HEADs"),
             (*manifests_read, "manifests read"),
             (*manifests_written, "manifests written"),
             (*blobs_read, "blobs read"),
-            (2 * uploads, "requests to send blobs"),
+            (2 * uploads, "requests to upload blobs"),
             (*mounts, "mounts"),
         ];
         parts
             .iter()
             .filter(|(count, _)| *count > 0)
-            .try_for_each(|(count, what)| write!(f, ", {count} {what}"))
+            .try_for_each(|(count, purpose)| write!(f, ", {count} {purpose}"))
     }
 }

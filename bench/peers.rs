@@ -1,5 +1,5 @@
-//! The tools that are compared: where they are, and how each is told to mirror a corpus. Knows
-//! nothing of measurements.
+//! Tools that are compared: how to find them, and how to make each mirror a corpus. This module
+//! does not depend on measurements.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::Outcome;
+use crate::BenchResult;
 use crate::corpus::Corpus;
 use crate::measure::{Home, Invocation};
 
@@ -41,19 +41,19 @@ impl Tool {
     }
 }
 
-/// A tool that is there.
+/// Installed tool.
 #[derive(Clone, Debug)]
-pub(crate) struct Found {
+pub(crate) struct InstalledTool {
     pub(crate) tool: Tool,
     pub(crate) program: PathBuf,
     pub(crate) version: String,
-    /// How its rows are called.
+    /// Name of its rows in the tables.
     pub(crate) label: &'static str,
 }
 
-impl Found {
-    /// Returns a tool at a place, or `None` when it does not run there.
-    pub(crate) fn at(tool: Tool, program: &Path) -> Option<Found> {
+impl InstalledTool {
+    /// Returns the tool at the path `program`, or `None` if it does not run.
+    pub(crate) fn at(tool: Tool, program: &Path) -> Option<InstalledTool> {
         let output = Command::new(program)
             .args(tool.version_arguments())
             .output()
@@ -64,36 +64,42 @@ impl Found {
             .lines()
             .flat_map(str::split_whitespace)
             .find(|word| word.contains('.') && word.contains(|c: char| c.is_ascii_digit()));
-        Some(Found {
+        Some(InstalledTool {
             tool,
             program: program.to_owned(),
-            version: version.unwrap_or("of an unknown version").to_owned(),
+            version: version.unwrap_or("(version unknown)").to_owned(),
             label: tool.name(),
         })
     }
 
-    /// Returns a peer that `tests/setup.sh` put into `installed`, or that is on the path.
-    pub(crate) fn find(tool: Tool, installed: &Path) -> Option<Found> {
-        Found::at(tool, &installed.join(tool.name()))
-            .or_else(|| Found::at(tool, Path::new(tool.name())))
+    /// Returns a peer from the directory `installed`, where `tests/setup.sh` installs them, or else
+    /// from `PATH`.
+    pub(crate) fn find(tool: Tool, installed: &Path) -> Option<InstalledTool> {
+        InstalledTool::at(tool, &installed.join(tool.name()))
+            .or_else(|| InstalledTool::at(tool, Path::new(tool.name())))
     }
 }
 
-/// A corpus that is to be mirrored from one registry to another under the same names.
+/// Task to mirror a corpus from one registry to another, with the same repository names.
 pub(crate) struct Job<'a> {
     pub(crate) corpus: &'a Corpus,
-    /// Hosts with ports.
+    /// Host and port.
     pub(crate) source: String,
     pub(crate) target: String,
-    /// The certificate that the registries' are signed with; plain HTTP without.
+    /// CA certificate of the registries; `None` for plain HTTP.
     pub(crate) authority: Option<PathBuf>,
-    /// Whether imglife compares the digests of tags that are there. Its peers always do.
+    /// True if imglife compares the digests of tags that exist at the target. Its peers always do.
     pub(crate) check_digest: bool,
 }
 
 impl Job<'_> {
-    /// Returns what to run for this job, having written the files that it reads.
-    pub(crate) fn invocations(&self, found: &Found, home: &Home) -> Outcome<Vec<Invocation>> {
+    /// Writes the configuration files that a tool needs for this job and returns the programs to
+    /// run.
+    pub(crate) fn invocations(
+        &self,
+        found: &InstalledTool,
+        home: &Home,
+    ) -> BenchResult<Vec<Invocation>> {
         let repositories = &self.corpus.repositories;
         let pairs = repositories.iter().map(|repository| {
             [&self.source, &self.target].map(|host| format!("{host}/{}", repository.path))
@@ -120,7 +126,7 @@ impl Job<'_> {
                 let list =
                     json!({ self.source.as_str(): { "tls-verify": !insecure, "images": images } });
                 fs::write(home.directory.join("list.yaml"), list.to_string())?;
-                // It puts the last part of a repository's name below the target.
+                // Skopeo appends the last part of a repository's name to the target.
                 let parent = repositories
                     .first()
                     .and_then(|repository| repository.path.rsplit_once('/'))
@@ -177,7 +183,7 @@ impl Job<'_> {
                     .collect();
                 let entries: Vec<_> =
                     pairs.map(|[source, target]| json!({ "source": source, "target": target, "type": "repository" })).collect();
-                // As many at once as imglife has.
+                // Same concurrency as imglife.
                 let configuration = json!({ "version": 1, "creds": hosts, "defaults": { "parallel": 4 }, "sync": entries });
                 fs::write(
                     home.directory.join("regsync.yaml"),
@@ -188,7 +194,7 @@ impl Job<'_> {
         })
     }
 
-    /// Returns a configuration of imglife, with these entries of `sync`.
+    /// Returns a configuration of imglife with the given `sync` entries.
     pub(crate) fn imglife_configuration(&self, entries: &[serde_json::Value]) -> serde_json::Value {
         let hosts = [&self.source, &self.target];
         let mut configuration = json!({ "registry": { "provider": "file" } });

@@ -1,4 +1,4 @@
-//! Requests without any client in between, over plain HTTP: what a registry itself takes.
+//! Direct requests over plain HTTP, to measure the time that a registry itself needs.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -8,49 +8,49 @@ use std::time::{Duration, Instant};
 
 use imglife::model::{Algorithm, Digest, Hasher};
 
-use crate::Outcome;
+use crate::BenchResult;
 
-/// How much of a body is moved at a time, in bytes.
-const PIECE: usize = 256 * 1024;
+/// Size of a read, in bytes.
+const BUFFER_SIZE: usize = 256 * 1024;
 
-/// Reads `path` and returns how long that took.
-pub(crate) fn get(registry: SocketAddr, path: &str) -> Outcome<Duration> {
+/// Sends a GET for `path`, reads the response and returns the duration.
+pub(crate) fn get(registry: SocketAddr, path: &str) -> BenchResult<Duration> {
     let began = Instant::now();
     let mut connection = TcpStream::connect(registry)?;
     write!(
         connection,
         "GET {path} HTTP/1.1\r\nHost: {registry}\r\nConnection: close\r\n\r\n"
     )?;
-    let mut answer = BufReader::with_capacity(PIECE, connection);
+    let mut response = BufReader::with_capacity(BUFFER_SIZE, connection);
     let mut status = String::new();
-    answer.read_line(&mut status)?;
+    response.read_line(&mut status)?;
     if !status.starts_with("HTTP/1.1 200 ") {
         return Err(format!("GET {path}: {status}").into());
     }
-    let mut piece = vec![0; PIECE];
-    while answer.read(&mut piece)? > 0 {}
+    let mut piece = vec![0; BUFFER_SIZE];
+    while response.read(&mut piece)? > 0 {}
     Ok(began.elapsed())
 }
 
-/// Sends the content of `file` to a repository and returns how long that took.
+/// Uploads `file` as a blob to a repository and returns the duration.
 pub(crate) fn put(
     registry: SocketAddr,
     repository: &str,
     file: &Path,
     digest: &Digest,
-) -> Outcome<Duration> {
+) -> BenchResult<Duration> {
     let began = Instant::now();
     let mut connection = TcpStream::connect(registry)?;
     write!(
         connection,
         "POST /v2/{repository}/blobs/uploads/ HTTP/1.1\r\nHost: {registry}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )?;
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer)?;
-    let upload = answer
+    let mut response = String::new();
+    connection.read_to_string(&mut response)?;
+    let upload = response
         .lines()
         .find_map(|line| line.strip_prefix("Location: ")?.split_once("/v2/"));
-    let (_, upload) = upload.ok_or("the registry says no place for an upload")?;
+    let (_, upload) = upload.ok_or("the response to the POST has no Location header")?;
     let mut file = File::open(file)?;
     let mut connection = TcpStream::connect(registry)?;
     let length = file.metadata()?.len();
@@ -59,23 +59,23 @@ pub(crate) fn put(
         "PUT /v2/{upload}&digest={digest} HTTP/1.1\r\nHost: {registry}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     )?;
     io::copy(&mut file, &mut connection)?;
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer)?;
-    if !answer.starts_with("HTTP/1.1 201 ") {
-        return Err(format!("PUT: {answer}").into());
+    let mut response = String::new();
+    connection.read_to_string(&mut response)?;
+    if !response.starts_with("HTTP/1.1 201 ") {
+        return Err(format!("PUT: {response}").into());
     }
     Ok(began.elapsed())
 }
 
-/// Returns how long one core takes to hash so many bytes.
+/// Returns the time in which one core computes the SHA-256 of `length` bytes.
 pub(crate) fn hash(length: u64) -> Duration {
-    let piece = vec![7; PIECE];
+    let piece = vec![7; BUFFER_SIZE];
     let began = Instant::now();
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    for _ in 0..length / PIECE as u64 {
+    for _ in 0..length / BUFFER_SIZE as u64 {
         hasher.update(&piece);
     }
-    // What nobody asks for need not be done.
+    // Keeps the compiler from removing the computation as unused.
     std::hint::black_box(hasher.finish());
     began.elapsed()
 }

@@ -1,8 +1,7 @@
-//! The registries that tools copy between, and what their access logs tell: requests, bytes, and
-//! what was stored in the end.
+//! Registries that the tools copy between, and the traffic that their access logs show.
 //!
-//! They are Debian's `docker-registry`, on a free port of the loopback interface, with their
-//! storage below a directory of the run.
+//! Each is Debian's `docker-registry` on a free port of the loopback interface, with its storage in
+//! a directory of the run.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,26 +14,27 @@ use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-use crate::Outcome;
-use crate::corpus::{Corpus, stored};
+use crate::BenchResult;
+use crate::corpus::{Corpus, stored_path};
 use crate::measure::processor_time_of;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Time that a registry may need to start.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long an access log must not have grown to be taken for complete.
-const QUIET: Duration = Duration::from_millis(60);
+/// Time without growth after which an access log is considered complete.
+const LOG_QUIET_TIME: Duration = Duration::from_millis(60);
 
-/// Certificates for registries that speak TLS, below a directory.
+/// CA and server certificates for registries with TLS, stored in a directory.
 pub(crate) struct Certificates {
     directory: PathBuf,
 }
 
 impl Certificates {
-    pub(crate) fn make(directory: &Path) -> Outcome<Certificates> {
+    pub(crate) fn make(directory: &Path) -> BenchResult<Certificates> {
         let mut parameters = CertificateParams::default();
         parameters
             .distinguished_name
-            .push(DnType::CommonName, "authority of the benchmark");
+            .push(DnType::CommonName, "benchmark CA");
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate()?;
         let authority = parameters.self_signed(&key)?;
@@ -55,7 +55,7 @@ impl Certificates {
         Ok(certificates)
     }
 
-    /// Returns the file that clients trust.
+    /// Returns the path of the CA certificate.
     pub(crate) fn authority(&self) -> PathBuf {
         self.directory.join("authority.pem")
     }
@@ -69,7 +69,7 @@ impl Certificates {
     }
 }
 
-/// A registry at work. It ends, and what it stored goes, when it is dropped.
+/// Running registry. Dropping it ends the process and deletes its storage.
 pub(crate) struct Registry {
     address: SocketAddr,
     directory: tempfile::TempDir,
@@ -77,11 +77,11 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Starts a registry that stores below `directory`.
+    /// Starts a registry with its storage in a new directory below `directory`.
     pub(crate) fn start(
         directory: &Path,
         certificates: Option<&Certificates>,
-    ) -> Outcome<Registry> {
+    ) -> BenchResult<Registry> {
         let directory = tempfile::Builder::new()
             .prefix("registry-")
             .tempdir_in(directory)?;
@@ -121,9 +121,9 @@ impl Registry {
         };
         let since = Instant::now();
         while TcpStream::connect(address).is_err() {
-            if registry.process.try_wait()?.is_some() || since.elapsed() > PATIENCE {
-                let said = fs::read_to_string(registry.directory.path().join("registry.log"))?;
-                return Err(format!("docker-registry did not start:\n{said}").into());
+            if registry.process.try_wait()?.is_some() || since.elapsed() > START_TIMEOUT {
+                let log = fs::read_to_string(registry.directory.path().join("registry.log"))?;
+                return Err(format!("docker-registry did not start:\n{log}").into());
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -142,32 +142,32 @@ impl Registry {
         self.storage().join("docker/registry/v2")
     }
 
-    /// Forgets a repository, or everything for an empty path. Contents stay in the former case, as
-    /// links of nobody.
-    pub(crate) fn forget(&self, path: &str) -> Outcome<()> {
-        let place = if path.is_empty() {
+    /// Deletes a repository, or all content if `path` is empty. Blobs of a single repository stay
+    /// in the storage without references.
+    pub(crate) fn forget(&self, path: &str) -> BenchResult<()> {
+        let directory = if path.is_empty() {
             self.root()
         } else {
             self.root().join("repositories").join(path)
         };
-        match fs::remove_dir_all(place) {
+        match fs::remove_dir_all(directory) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }
     }
 
-    /// Returns the processor time that it took so far.
-    pub(crate) fn processor(&self) -> Outcome<Duration> {
+    /// Returns the CPU time that the registry has used so far.
+    pub(crate) fn processor(&self) -> BenchResult<Duration> {
         processor_time_of(self.process.id())
     }
 
-    /// Returns a point in the access log, for [`Registry::requests_since`].
-    pub(crate) fn mark(&self) -> Outcome<u64> {
+    /// Returns the current end of the access log, for [`Registry::requests_since`].
+    pub(crate) fn mark(&self) -> BenchResult<u64> {
         let path = self.directory.path().join("access.log");
         let mut length = fs::metadata(&path)?.len();
         loop {
-            // An answer can arrive before its line is written.
-            thread::sleep(QUIET);
+            // A response can arrive before its line is written.
+            thread::sleep(LOG_QUIET_TIME);
             let now = fs::metadata(&path)?.len();
             if now == length {
                 return Ok(now);
@@ -176,8 +176,8 @@ impl Registry {
         }
     }
 
-    /// Returns the requests that were answered since `mark`.
-    pub(crate) fn requests_since(&self, mark: u64) -> Outcome<Vec<Request>> {
+    /// Returns the requests that the registry answered since `mark`.
+    pub(crate) fn requests_since(&self, mark: u64) -> BenchResult<Vec<Request>> {
         self.mark()?;
         let mut file = File::open(self.directory.path().join("access.log"))?;
         file.seek(SeekFrom::Start(mark))?;
@@ -186,12 +186,13 @@ impl Registry {
         Ok(text.lines().filter_map(Request::parse).collect())
     }
 
-    /// Fails unless the registry has exactly the tags of `corpus`, and what they name whole.
-    pub(crate) fn check(&self, corpus: &Corpus) -> Outcome<()> {
+    /// Checks that the registry has exactly the tags of `corpus`, with all manifests and blobs in
+    /// full length.
+    pub(crate) fn check(&self, corpus: &Corpus) -> BenchResult<()> {
         let root = self.root();
         for repository in &corpus.repositories {
-            let place = root.join("repositories").join(&repository.path);
-            let tags = place.join("_manifests/tags");
+            let directory = root.join("repositories").join(&repository.path);
+            let tags = directory.join("_manifests/tags");
             for image in &repository.images {
                 let name = format!("{}:{}", repository.path, image.tag);
                 let link = fs::read_to_string(tags.join(&image.tag).join("current/link"))
@@ -201,10 +202,10 @@ impl Registry {
                 }
             }
             if fs::read_dir(&tags)?.count() != repository.images.len() {
-                return Err(format!("{} has other tags too", repository.path).into());
+                return Err(format!("{} has unexpected tags", repository.path).into());
             }
             let linked = |kind: &str, digest: &imglife::model::Digest| {
-                place
+                directory
                     .join(kind)
                     .join("sha256")
                     .join(digest.hex())
@@ -216,7 +217,7 @@ impl Registry {
                 ("_manifests/revisions", repository.manifests()),
             ] {
                 for content in contents {
-                    let file = fs::metadata(stored(&root, &content.digest));
+                    let file = fs::metadata(stored_path(&root, &content.digest));
                     if !linked(kind, &content.digest)
                         || !file.is_ok_and(|file| file.len() == content.size)
                     {
@@ -231,26 +232,27 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Fails if the process has already exited.
         drop(self.process.kill());
         drop(self.process.wait());
     }
 }
 
-/// A request as the access log tells it.
+/// Request from the access log.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) method: String,
-    /// Path and query.
+    /// Path with the query.
     path: String,
     status: u16,
-    /// The bytes of the answer's body.
+    /// Length of the response body, in bytes.
     bytes: u64,
 }
 
 impl Request {
-    /// Reads a line in Apache's combined form: `127.0.0.1 - - [time] "GET /v2/ HTTP/1.1" 200 2
-    /// "referrer" "agent"`. The registry writes a second line for each request, in another form.
+    /// Parses a line in Apache's combined format: `127.0.0.1 - - [time] "GET /v2/ HTTP/1.1" 200 2
+    /// "referrer" "agent"`. The registry writes a second line for each request in another
+    /// format; for that one the result is `None`.
     fn parse(line: &str) -> Option<Request> {
         let (_, rest) = line.split_once("] \"")?;
         let (request, rest) = rest.split_once("\" ")?;
@@ -264,7 +266,7 @@ impl Request {
         })
     }
 
-    /// Returns what kind of request it is: its method, what it is about, and its status.
+    /// Returns a label for the kind of request: method, kind of resource, status.
     pub(crate) fn kind(&self) -> String {
         let path = self.path.split('?').next().unwrap_or_default();
         let about = ["tags/list", "manifests", "uploads", "blobs", "referrers"]
@@ -283,13 +285,13 @@ impl Request {
         )
     }
 
-    /// Returns how many bytes it stored, by the sizes of what there is to store.
+    /// Returns the number of bytes that the request stored, looked up in `sizes` by digest or tag.
     fn stored(&self, sizes: &BTreeMap<String, u64>) -> u64 {
         if self.method != "PUT" || self.status != 201 {
             return 0;
         }
         let path = self.path.replace("%3A", ":").replace("%3a", ":");
-        let what = if let Some((repository, reference)) = path
+        let key = if let Some((repository, reference)) = path
             .strip_prefix("/v2/")
             .and_then(|path| path.split_once("/manifests/"))
         {
@@ -304,23 +306,23 @@ impl Request {
                 .unwrap_or_default()
                 .to_owned()
         };
-        sizes.get(&what).copied().unwrap_or(0)
+        sizes.get(&key).copied().unwrap_or(0)
     }
 }
 
-/// What went over the wire, as the registries tell it.
+/// Traffic according to the access logs of the registries.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Traffic {
     pub(crate) requests: usize,
-    /// Bytes of the bodies that were read.
+    /// Bytes of the response bodies that were read.
     pub(crate) read: u64,
-    /// Bytes of what was stored. What was sent and not kept is not told.
+    /// Bytes that were stored. Uploads that were not stored are not included.
     pub(crate) written: u64,
     pub(crate) kinds: BTreeMap<String, usize>,
 }
 
 impl Traffic {
-    /// Returns what requests come to; `sizes` are those of [`Corpus::sizes`].
+    /// Returns the traffic of the given requests; `sizes` comes from [`Corpus::sizes`].
     pub(crate) fn of<'a>(
         requests: impl Iterator<Item = &'a Request>,
         sizes: &BTreeMap<String, u64>,

@@ -1,26 +1,26 @@
-//! What was measured, as text.
+//! Text tables of the results.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::measure::Cost;
-use crate::minimum::Minimum;
+use crate::minimum::MinimumRequests;
 use crate::peers::Tool;
 use crate::registries::Traffic;
 
-/// What one tool took for one workload: middle values, and the largest of the peaks.
-pub(crate) struct Row {
+/// Results of one tool for one workload: medians, and the largest of the memory peaks.
+pub(crate) struct ResultRow {
     pub(crate) tool: Tool,
     pub(crate) label: &'static str,
     pub(crate) cost: Cost,
-    /// The processor time that the registries took for it.
+    /// CPU time of the registries during the runs.
     pub(crate) registries: Duration,
-    /// From the fastest to the slowest run.
+    /// Wall times of the fastest and the slowest run.
     pub(crate) spread: (Duration, Duration),
     pub(crate) traffic: Traffic,
 }
 
-/// What is wanted of a workload, and what came of it.
+/// Goal for a workload, and the result.
 pub(crate) struct Goal {
     pub(crate) workload: String,
     pub(crate) wanted: String,
@@ -35,7 +35,7 @@ impl Goal {
         found: impl Into<String>,
         is_met: bool,
     ) -> Goal {
-        let verdict = if is_met { "met" } else { "NOT MET" };
+        let verdict = if is_met { "reached" } else { "MISSED" };
         Goal {
             workload: workload.to_owned(),
             wanted: wanted.into(),
@@ -44,7 +44,7 @@ impl Goal {
         }
     }
 
-    /// Returns a goal that is not met and that no client can meet on this machine.
+    /// Returns a goal that was missed and that no client could reach on this machine.
     pub(crate) fn limited(
         workload: &str,
         wanted: impl Into<String>,
@@ -57,15 +57,15 @@ impl Goal {
     }
 }
 
-/// Returns the rows of a workload as a table, each with its wall time beside that of the fastest
-/// peer.
-pub(crate) fn of_rows(rows: &[Row], minimum: Option<&Minimum>) -> String {
+/// Returns the rows of a workload as a table; a column has the ratio of the wall time to that of
+/// the fastest peer.
+pub(crate) fn of_rows(rows: &[ResultRow], minimum: Option<&MinimumRequests>) -> String {
     let mut lines = vec![
         [
             "tool",
             "wall",
             "from - to",
-            "to the fastest peer",
+            "vs. fastest peer",
             "CPU",
             "registries' CPU",
             "peak",
@@ -96,13 +96,13 @@ pub(crate) fn of_rows(rows: &[Row], minimum: Option<&Minimum>) -> String {
     }
     let mut text = aligned(&lines);
     if let Some(minimum) = minimum {
-        // Writing to a string does not fail.
-        let _written = writeln!(text, "the fewest requests: {minimum}");
+        // Writing to a string cannot fail.
+        let _written = writeln!(text, "minimum requests: {minimum}");
     }
     text
 }
 
-/// Returns each goal beside what was found.
+/// Returns a table of the goals and results.
 pub(crate) fn of_goals(goals: &[Goal]) -> String {
     let mut lines = vec![
         ["workload", "goal", "found", ""]
@@ -127,14 +127,14 @@ pub(crate) fn of_goals(goals: &[Goal]) -> String {
 }
 
 /// Returns the wall time of the fastest peer.
-pub(crate) fn fastest_peer(rows: &[Row]) -> Option<Duration> {
+pub(crate) fn fastest_peer(rows: &[ResultRow]) -> Option<Duration> {
     rows.iter()
         .filter(|row| row.tool != Tool::Imglife)
         .map(|row| row.cost.wall)
         .min()
 }
 
-/// Returns a time with three digits or so.
+/// Formats a duration with about three significant digits.
 pub(crate) fn time(time: Duration) -> String {
     match time.as_secs_f64() {
         seconds if seconds < 0.9995 => format!("{:.0} ms", seconds * 1000.0),

@@ -1,5 +1,4 @@
-//! What is measured: each workload with its corpus, the runs of the tools, and what is wanted of
-//! it.
+//! Workloads: for each, the corpus, the runs of the tools, and the goals.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,29 +7,30 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::corpus::{Corpus, Shape, stored};
-use crate::delay::Distance;
+use crate::corpus::{Corpus, Shape, stored_path};
+use crate::delay::DelayProxy;
 use crate::measure::{Cost, Home, Invocation, load, median, run};
-use crate::minimum::Minimum;
-use crate::peers::{Found, Job, Tool};
+use crate::minimum::MinimumRequests;
+use crate::peers::{InstalledTool, Job, Tool};
 use crate::registries::{Certificates, Registry, Traffic};
-use crate::table::{self, Goal, Row, fastest_peer};
-use crate::{Options, Outcome, raw};
+use crate::table::{self, Goal, ResultRow, fastest_peer};
+use crate::{BenchResult, Options, raw};
 
 const MIB: u64 = 1024 * 1024;
 
-/// What may be asked beyond the fewest requests.
-const ROOM: f64 = 1.05;
+/// Largest acceptable ratio of actual requests to the minimum.
+const MAX_REQUEST_RATIO: f64 = 1.05;
 
-/// After how long imglife looks at a tag once more before it writes it.
-const LONG_COPY: Duration = Duration::from_secs(5);
+/// Duration of a copy after which imglife sends another HEAD for a tag before it writes it.
+const TAG_RECHECK_AFTER: Duration = Duration::from_secs(5);
 
+/// Round-trip time to the registries of the workload `far`.
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 
-/// Tags that are moved at the source, one in each of so many repositories.
-const CHANGED: usize = 5;
+/// Number of tags that change at the source, each in a different repository.
+const CHANGED_TAGS: usize = 5;
 
-/// A workload by its name on the command line.
+/// Workload, as named on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Workload {
     Start,
@@ -77,58 +77,58 @@ impl Workload {
         }
     }
 
-    /// Returns whether it is of use with registries that speak TLS: what else is measured has
-    /// nothing to do with it.
-    fn is_for_tls(self) -> bool {
+    /// Returns true if the workload is also measured over TLS. TLS makes no difference to the
+    /// others.
+    fn runs_over_tls(self) -> bool {
         matches!(self, Workload::Cold | Workload::Unchanged)
     }
 }
 
-/// A tool in a comparison.
+/// Tool in a comparison, with its settings and its home directory.
 struct Contestant {
-    found: Found,
+    found: InstalledTool,
     check_digest: bool,
     home: Home,
 }
 
-/// What a run of a tool took.
-struct Run {
+/// Result of one run of a tool.
+struct ToolRun {
     cost: Cost,
-    /// The processor time of both registries.
+    /// CPU time of both registries.
     registries: Duration,
     traffic: Traffic,
 }
 
-/// What tools are compared by.
+/// Task that all tools of a comparison are given.
 struct Comparison<'a> {
     title: &'a str,
     source: &'a Corpus,
-    /// What the target has before each run; nothing, and a new registry for each, without.
+    /// Content of the target before each run; `None` for a new, empty registry for each run.
     target: Option<&'a Corpus>,
     round_trip: Option<Duration>,
-    /// The modes of imglife that take part.
+    /// Values of `check_digest` to run imglife with.
     check_digest: &'a [bool],
-    minimum: Minimum,
+    minimum: MinimumRequests,
 }
 
-/// A run of the benchmark.
+/// State of one run of the benchmark.
 pub(crate) struct Bench<'a> {
     options: &'a Options,
-    tools: &'a [Found],
+    tools: &'a [InstalledTool],
     directory: PathBuf,
     certificates: Option<Certificates>,
     cores: u32,
     pub(crate) goals: Vec<Goal>,
-    /// What is wrong whatever the times are.
+    /// Failed checks, independent of times.
     pub(crate) failures: Vec<String>,
 }
 
 impl<'a> Bench<'a> {
     pub(crate) fn new(
         options: &'a Options,
-        tools: &'a [Found],
+        tools: &'a [InstalledTool],
         directory: PathBuf,
-    ) -> Outcome<Bench<'a>> {
+    ) -> BenchResult<Bench<'a>> {
         let certificates = if options.is_tls {
             Some(Certificates::make(&directory)?)
         } else {
@@ -147,8 +147,8 @@ impl<'a> Bench<'a> {
         })
     }
 
-    pub(crate) fn run(&mut self, workload: Workload) -> Outcome<()> {
-        if self.options.is_tls && !workload.is_for_tls() {
+    pub(crate) fn run(&mut self, workload: Workload) -> BenchResult<()> {
+        if self.options.is_tls && !workload.runs_over_tls() {
             return Ok(());
         }
         match workload {
@@ -166,7 +166,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn corpus(&self, shape: &Shape, changed: usize) -> Outcome<Corpus> {
+    fn corpus(&self, shape: &Shape, changed: usize) -> BenchResult<Corpus> {
         Corpus::make(&self.directory.join("pool"), shape, changed)
     }
 
@@ -178,11 +178,11 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn registry(&self) -> Outcome<Registry> {
+    fn registry(&self) -> BenchResult<Registry> {
         Registry::start(&self.directory, self.certificates.as_ref())
     }
 
-    fn home(&self, name: &str) -> Outcome<Home> {
+    fn home(&self, name: &str) -> BenchResult<Home> {
         let mut home = Home::make(self.directory.join(format!("home-{name}")))?;
         home.clear()?;
         if let Some(certificates) = &self.certificates {
@@ -192,12 +192,12 @@ impl<'a> Bench<'a> {
         Ok(home)
     }
 
-    fn imglife(&self) -> Outcome<&Found> {
+    fn imglife(&self) -> BenchResult<&InstalledTool> {
         Ok(self
             .tools
             .iter()
             .find(|found| found.tool == Tool::Imglife)
-            .ok_or("imglife is always one")?)
+            .ok_or("imglife is missing from the list of tools")?)
     }
 
     fn goal(
@@ -210,9 +210,9 @@ impl<'a> Bench<'a> {
         self.goals.push(Goal::new(workload, wanted, found, is_met));
     }
 
-    fn cold(&mut self, round_trip: Option<Duration>) -> Outcome<()> {
+    fn cold(&mut self, round_trip: Option<Duration>) -> BenchResult<()> {
         let corpus = self.corpus(self.mirror(), 0)?;
-        let minimum = Minimum::cold(&corpus);
+        let minimum = MinimumRequests::cold(&corpus);
         let title = match (round_trip, self.options.is_tls) {
             (None, false) => "cold",
             (None, true) => "cold, over TLS",
@@ -234,31 +234,31 @@ impl<'a> Bench<'a> {
         let Some(own) = rows.first() else {
             return Ok(());
         };
-        let leanest = rows
+        let lowest = rows
             .iter()
             .filter(|row| row.tool != Tool::Imglife)
             .map(|row| row.cost.processor)
             .min();
-        if let Some(leanest) = leanest {
+        if let Some(lowest) = lowest {
             let found = format!(
                 "{} to {}",
                 table::time(own.cost.processor),
-                table::time(leanest)
+                table::time(lowest)
             );
             self.goal(
                 title,
-                "CPU at most that of the leanest peer",
+                "no more CPU time than the peer that uses the least",
                 found,
-                own.cost.processor <= leanest,
+                own.cost.processor <= lowest,
             );
         }
         let (read, written, bytes) = (own.traffic.read, own.traffic.written, corpus.bytes());
-        // Listings are read besides.
+        // Reads include the listings.
         let is_once = (bytes..bytes + bytes / 100).contains(&read) && written == bytes;
         let found = format!("{} and {}", table::bytes(read), table::bytes(written));
         self.goal(
             title,
-            format!("{} read and written once", table::bytes(bytes)),
+            format!("each byte of {} read and written once", table::bytes(bytes)),
             found,
             is_once,
         );
@@ -266,13 +266,13 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    fn unchanged(&mut self) -> Outcome<()> {
+    fn unchanged(&mut self) -> BenchResult<()> {
         let corpus = self.corpus(self.mirror(), 0)?;
         for (title, check_digest, share) in [
             ("unchanged", false, 0.2),
             ("unchanged, check_digest", true, 0.5),
         ] {
-            let minimum = Minimum::unchanged(&corpus, check_digest);
+            let minimum = MinimumRequests::unchanged(&corpus, check_digest);
             let rows = self.compare(&Comparison {
                 title,
                 source: &corpus,
@@ -286,12 +286,12 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    fn changed(&mut self) -> Outcome<()> {
+    fn changed(&mut self) -> BenchResult<()> {
         let (before, after) = (
             self.corpus(self.mirror(), 0)?,
-            self.corpus(self.mirror(), CHANGED)?,
+            self.corpus(self.mirror(), CHANGED_TAGS)?,
         );
-        let minimum = Minimum::changed(&before, &after);
+        let minimum = MinimumRequests::changed(&before, &after);
         let title = "5 of 50 tags changed";
         let comparison = Comparison {
             title,
@@ -306,7 +306,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    fn many(&mut self) -> Outcome<()> {
+    fn many(&mut self) -> BenchResult<()> {
         let corpus = self.corpus(
             if self.options.is_short {
                 &Shape::FEWER
@@ -315,7 +315,7 @@ impl<'a> Bench<'a> {
             },
             0,
         )?;
-        let minimum = Minimum::cold(&corpus);
+        let minimum = MinimumRequests::cold(&corpus);
         let title = "many small images";
         self.compare(&Comparison {
             title,
@@ -328,7 +328,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    fn large(&mut self) -> Outcome<()> {
+    fn large(&mut self) -> BenchResult<()> {
         let own = self
             .options
             .large_gib
@@ -340,7 +340,7 @@ impl<'a> Bench<'a> {
             },
             0,
         )?;
-        let minimum = Minimum::cold(&corpus);
+        let minimum = MinimumRequests::cold(&corpus);
         let title = "one large layer";
         let rows = self.compare(&Comparison {
             title,
@@ -358,7 +358,7 @@ impl<'a> Bench<'a> {
             .into_iter()
             .max_by_key(|blob| blob.size)
             .ok_or("an image has blobs")?;
-        let file = stored(&source.storage().join("docker/registry/v2"), &layer.digest);
+        let file = stored_path(&source.storage().join("docker/registry/v2"), &layer.digest);
         let mut alone = Vec::new();
         for _ in 0..self.options.rounds {
             let get = raw::get(
@@ -372,8 +372,8 @@ impl<'a> Bench<'a> {
         let [get, put, hash] =
             [0, 1, 2].map(|at| median(alone.iter().map(|times| times[at])).unwrap_or_default());
         let slowest = get.max(put).max(hash);
-        crate::say(format_args!(
-            "  the registries alone: {} to read, {} to write; one core's SHA-256: {}\n",
+        crate::print_now(format_args!(
+            "  without a client: {} to read, {} to write; SHA-256 on one core: {}\n",
             table::time(get),
             table::time(put),
             table::time(hash)
@@ -385,7 +385,7 @@ impl<'a> Bench<'a> {
         let found = format!("{ratio:.2} x {}", table::time(slowest));
         self.goal(
             title,
-            "1.3 x of the slowest of registries and SHA-256",
+            "at most 1.3 x the slowest of reading, writing and SHA-256",
             found,
             ratio <= 1.3,
         );
@@ -393,7 +393,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    fn judge_wall(&mut self, title: &str, rows: &[Row], share: f64) {
+    fn judge_wall(&mut self, title: &str, rows: &[ResultRow], share: f64) {
         if let (Some(own), Some(fastest)) = (rows.first(), fastest_peer(rows)) {
             let of_fastest = |time: Duration| time.as_secs_f64() / fastest.as_secs_f64();
             let ratio = of_fastest(own.cost.wall);
@@ -405,14 +405,14 @@ impl<'a> Bench<'a> {
                 self.goal(title, wanted, found, true);
                 return;
             }
-            // No client is faster than the registries, with all cores for themselves, answer the
-            // fewest requests.
+            // Lower bound for every client: the registries' work for these requests, spread over
+            // all cores.
             let (registries, all) = (
                 of_fastest(own.registries / self.cores),
                 of_fastest((own.registries + own.cost.processor) / self.cores),
             );
             let found = format!(
-                "{found}; on {} cores that never rest the registries take {registries:.2} x, with imglife {all:.2} x",
+                "{found}; with {} cores fully used the registries alone need {registries:.2} x, with imglife {all:.2} x",
                 self.cores
             );
             if registries > share {
@@ -423,19 +423,19 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn judge_peak(&mut self, title: &str, row: &Row, most: u64) {
+    fn judge_peak(&mut self, title: &str, row: &ResultRow, limit: u64) {
         let found = format!("{:.1} MiB", row.cost.peak as f64 / MIB as f64);
         self.goal(
             title,
-            format!("at most {most} MiB of memory"),
+            format!("at most {limit} MiB of memory"),
             found,
-            row.cost.peak <= most * MIB,
+            row.cost.peak <= limit * MIB,
         );
     }
 
-    /// Runs all tools in turn, several times, and prints what they took. The rows of imglife come
-    /// first.
-    fn compare(&mut self, comparison: &Comparison<'_>) -> Outcome<Vec<Row>> {
+    /// Runs the tools alternately for several rounds and prints the results. The rows of imglife
+    /// come first.
+    fn compare(&mut self, comparison: &Comparison<'_>) -> BenchResult<Vec<ResultRow>> {
         let Comparison {
             title,
             source,
@@ -443,7 +443,7 @@ impl<'a> Bench<'a> {
             minimum,
             ..
         } = comparison;
-        crate::say(format_args!(
+        crate::print_now(format_args!(
             "\n{title}: {}, load {}\n",
             table::bytes(source.bytes()),
             load()
@@ -466,39 +466,39 @@ impl<'a> Bench<'a> {
             }
         }
         let mut broken = vec![false; contestants.len()];
-        let standing = match target {
+        let existing = match target {
             None => None,
             Some(before) => {
-                let standing = self.registry()?;
-                before.publish(&standing.storage())?;
+                let existing = self.registry()?;
+                before.publish(&existing.storage())?;
                 before.publish(&upstream.storage())?;
-                // Tools may keep what they learnt in an earlier run.
+                // A run before the first lets tools fill their caches.
                 for (at, contestant) in contestants.iter().enumerate() {
-                    let (job, _ways) = self.job(comparison, contestant, &upstream, &standing)?;
+                    let (job, _proxies) = self.job(comparison, contestant, &upstream, &existing)?;
                     let warmed = run(
                         &contestant.home,
                         &job.invocations(&contestant.found, &contestant.home)?,
                     );
-                    broken[at] = !self.is_well(
+                    broken[at] = !self.check_result(
                         title,
                         contestant.found.label,
-                        warmed.and_then(|_| standing.check(before)),
+                        warmed.and_then(|_| existing.check(before)),
                     );
                 }
-                Some(standing)
+                Some(existing)
             }
         };
         source.publish(&upstream.storage())?;
-        let mut runs: Vec<Vec<Run>> = contestants.iter().map(|_| Vec::new()).collect();
-        // Who comes first finds the machine's caches cold: nobody's time is taken then. What goes
-        // wrong does so again.
+        let mut runs: Vec<Vec<ToolRun>> = contestants.iter().map(|_| Vec::new()).collect();
+        // The first run finds the machine's caches cold, so it is not measured. An error would
+        // appear again in the measured runs, so it is ignored.
         if let Some(first) = contestants
             .first()
             .filter(|_| target.is_none() && !self.options.is_short)
         {
             drop(self.one_run(comparison, first, &upstream, None));
         }
-        // Far away everything takes minutes, and varies little.
+        // With the network delay a run lasts minutes and varies little.
         let rounds = if comparison.round_trip.is_some() {
             1
         } else {
@@ -511,17 +511,18 @@ impl<'a> Bench<'a> {
                 .filter(|(at, _)| !broken[*at])
                 .collect::<Vec<_>>()
             {
-                let run = self.one_run(comparison, contestant, &upstream, standing.as_ref());
+                let run = self.one_run(comparison, contestant, &upstream, existing.as_ref());
                 let result = run.map(|run| runs[at].push(run));
-                broken[at] = !self.is_well(title, contestant.found.label, result);
+                broken[at] = !self.check_result(title, contestant.found.label, result);
             }
         }
         let mut rows = Vec::new();
         for (contestant, runs) in contestants.iter().zip(runs) {
-            let middle = |of: fn(&Run) -> Duration| median(runs.iter().map(of)).unwrap_or_default();
+            let middle =
+                |of: fn(&ToolRun) -> Duration| median(runs.iter().map(of)).unwrap_or_default();
             let Some(last) = runs.last() else { continue };
             let walls = || runs.iter().map(|run| run.cost.wall);
-            rows.push(Row {
+            rows.push(ResultRow {
                 tool: contestant.found.tool,
                 label: contestant.found.label,
                 cost: Cost {
@@ -537,25 +538,25 @@ impl<'a> Bench<'a> {
                 traffic: last.traffic.clone(),
             });
         }
-        crate::say(format_args!("{}", table::of_rows(&rows, Some(minimum))))?;
+        crate::print_now(format_args!("{}", table::of_rows(&rows, Some(minimum))))?;
         if let Some(own) = rows.iter().find(|row| row.tool == Tool::Imglife) {
             let (requests, least) = (own.traffic.requests, minimum.total());
-            // After a copy that took so long it is looked whether the tag moved meanwhile.
-            let looks = if own.cost.wall >= LONG_COPY {
+            // After a long copy imglife sends another HEAD to see if the tag has moved.
+            let rechecks = if own.cost.wall >= TAG_RECHECK_AFTER {
                 source.tags()
             } else {
                 0
             };
-            let is_met = requests as f64 <= least as f64 * ROOM + looks as f64;
+            let is_met = requests as f64 <= least as f64 * MAX_REQUEST_RATIO + rechecks as f64;
             if !is_met {
                 self.failures.push(format!(
-                    "{title}: imglife made {requests} requests, 5 % more than {least}: {:?}",
+                    "{title}: imglife sent {requests} requests, over 5 % more than the minimum of {least}: {:?}",
                     own.traffic.kinds
                 ));
             }
             self.goal(
                 title,
-                format!("at most 5 % over {least} requests"),
+                format!("at most 5 % more than {least} requests"),
                 requests.to_string(),
                 is_met,
             );
@@ -563,13 +564,13 @@ impl<'a> Bench<'a> {
         Ok(rows)
     }
 
-    fn is_well(&mut self, title: &str, label: &str, result: Outcome<()>) -> bool {
+    fn check_result(&mut self, title: &str, label: &str, result: BenchResult<()>) -> bool {
         let failure = result
             .err()
             .map(|error| format!("{title}: {label}: {error}"));
-        let is_well = failure.is_none();
+        let check_result = failure.is_none();
         self.failures.extend(failure);
-        is_well
+        check_result
     }
 
     fn one_run(
@@ -577,11 +578,11 @@ impl<'a> Bench<'a> {
         comparison: &Comparison<'_>,
         contestant: &Contestant,
         upstream: &Registry,
-        standing: Option<&Registry>,
-    ) -> Outcome<Run> {
+        existing: Option<&Registry>,
+    ) -> BenchResult<ToolRun> {
         let fresh;
-        let target = if let Some(standing) = standing {
-            standing
+        let target = if let Some(existing) = existing {
+            existing
         } else {
             fresh = self.registry()?;
             contestant.home.clear()?;
@@ -594,7 +595,7 @@ impl<'a> Bench<'a> {
             target.forget("")?;
             before.publish(&target.storage())?;
         }
-        let (job, _ways) = self.job(comparison, contestant, upstream, target)?;
+        let (job, _proxies) = self.job(comparison, contestant, upstream, target)?;
         let invocations = job.invocations(&contestant.found, &contestant.home)?;
         let (source_mark, target_mark) = (upstream.mark()?, target.mark()?);
         let before = upstream.processor()? + target.processor()?;
@@ -603,31 +604,31 @@ impl<'a> Bench<'a> {
         target.check(comparison.source)?;
         let mut requests = upstream.requests_since(source_mark)?;
         requests.extend(target.requests_since(target_mark)?);
-        Ok(Run {
+        Ok(ToolRun {
             cost,
             registries,
             traffic: Traffic::of(requests.iter(), &comparison.source.sizes()),
         })
     }
 
-    /// Returns the job of a contestant, with the ways to far registries.
+    /// Returns the job of a contestant, and the proxies that delay traffic to distant registries.
     fn job<'b>(
         &self,
         comparison: &'b Comparison<'_>,
         contestant: &Contestant,
         upstream: &Registry,
         target: &Registry,
-    ) -> Outcome<(Job<'b>, [Option<Distance>; 2])> {
+    ) -> BenchResult<(Job<'b>, [Option<DelayProxy>; 2])> {
         let way = |registry: &Registry| {
             comparison
                 .round_trip
-                .map(|time| Distance::to(registry.address(), time))
+                .map(|time| DelayProxy::to(registry.address(), time))
                 .transpose()
         };
         let (to_source, to_target) = (way(upstream)?, way(target)?);
-        let host = |way: &Option<Distance>, registry: &Registry| {
+        let host = |way: &Option<DelayProxy>, registry: &Registry| {
             way.as_ref()
-                .map_or(registry.address(), Distance::address)
+                .map_or(registry.address(), DelayProxy::address)
                 .to_string()
         };
         let job = Job {
@@ -640,8 +641,8 @@ impl<'a> Bench<'a> {
         Ok((job, [to_source, to_target]))
     }
 
-    /// Looks at newest tags of a repository that has very many.
-    fn listing(&mut self) -> Outcome<()> {
+    /// Measures a sync of the newest tags of a repository with very many tags.
+    fn listing(&mut self) -> BenchResult<()> {
         let tags = if self.options.is_short { 900 } else { 10_000 };
         let corpus = self.corpus(
             &Shape {
@@ -679,8 +680,8 @@ impl<'a> Bench<'a> {
         let own = wall.saturating_sub(listing);
         let title = format!("{tags} tags, keep_last 5");
         let each = requests as f64 / self.options.rounds as f64;
-        crate::say(format_args!(
-            "\n{title}, load {}: {} of which the source takes {} to list, {} of CPU; {each} requests a run\n",
+        crate::print_now(format_args!(
+            "\n{title}, load {}: {}, of which {} for the source's tag listing; CPU {}; {each} requests per run\n",
             load(),
             table::time(wall),
             table::time(listing),
@@ -688,21 +689,22 @@ impl<'a> Bench<'a> {
         ))?;
         self.goal(
             &title,
-            "one listing a side",
+            "one listing for each side",
             format!("{each} requests"),
             requests == 2 * self.options.rounds,
         );
         self.goal(
             &title,
-            "under 100 ms besides the network",
+            "under 100 ms in addition to the listing",
             table::time(own),
             own < Duration::from_millis(100),
         );
         Ok(())
     }
 
-    /// Plans what to delete of a base's tags, which are as old as their images say.
-    fn cleanup(&mut self) -> Outcome<()> {
+    /// Measures a cleanup plan for the tags of a base, whose ages come from the image
+    /// configurations.
+    fn cleanup(&mut self) -> BenchResult<()> {
         let tags = if self.options.is_short { 200 } else { 2000 };
         let corpus = self.corpus(
             &Shape {
@@ -738,12 +740,12 @@ impl<'a> Bench<'a> {
             corpus.repositories[0].path, corpus.repositories[0].images[0].tag
         )) {
             self.failures.push(format!(
-                "cleanup condemns other tags than expected:\n{listed}"
+                "cleanup selects other tags for deletion than expected:\n{listed}"
             ));
         }
         let title = format!("cleanup plan of {tags} tags");
-        crate::say(format_args!(
-            "\n{title}, load {}: {} with {} of CPU and {} MiB\n",
+        crate::print_now(format_args!(
+            "\n{title}, load {}: {}, CPU {}, {} MiB\n",
             load(),
             table::time(cost.wall),
             table::time(cost.processor),
@@ -752,15 +754,15 @@ impl<'a> Bench<'a> {
         let each = requests.len() as f64 / tags as f64;
         self.goal(
             &title,
-            "at most 2 requests a tag",
+            "at most 2 requests for each tag",
             format!("{each:.2}"),
-            requests.len() as f64 <= 2.0 * tags as f64 * ROOM,
+            requests.len() as f64 <= 2.0 * tags as f64 * MAX_REQUEST_RATIO,
         );
         Ok(())
     }
 
-    /// Builds an image on a base whose listing is kept from an earlier build.
-    fn native(&mut self) -> Outcome<()> {
+    /// Measures a build on a base whose file listing is cached from an earlier build.
+    fn native(&mut self) -> BenchResult<()> {
         let corpus = self.corpus(&Shape::BASE, 0)?;
         let (registry, home) = (self.registry()?, self.home("native")?);
         corpus.publish(&registry.storage())?;
@@ -779,7 +781,7 @@ impl<'a> Bench<'a> {
         }
         let wall = median(walls.into_iter()).unwrap_or_default();
         let title = "native build";
-        crate::say(format_args!(
+        crate::print_now(format_args!(
             "\n{title} of 3 COPY for 4 platforms, load {}: {}\n",
             load(),
             table::time(wall)
@@ -793,8 +795,8 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Fills a directory with very many tags, for which there are no peers.
-    fn layout(&mut self) -> Outcome<()> {
+    /// Measures a sync of very many tags to a directory. There are no peers for this.
+    fn layout(&mut self) -> BenchResult<()> {
         let tags = if self.options.is_short { 100 } else { 2000 };
         let corpus = self.corpus(
             &Shape {
@@ -815,8 +817,8 @@ impl<'a> Bench<'a> {
             &home,
             &[Invocation::new(&self.imglife()?.program, &["sync"])],
         )?;
-        crate::say(format_args!(
-            "\n{tags} tags to an OCI layout, load {}: {}, {} of CPU, {:.1} ms a tag, {} MiB\n",
+        crate::print_now(format_args!(
+            "\n{tags} tags to an OCI layout, load {}: {}, CPU {}, {:.1} ms for each tag, {} MiB\n",
             load(),
             table::time(cost.wall),
             table::time(cost.processor),
@@ -825,9 +827,10 @@ impl<'a> Bench<'a> {
         ))
     }
 
-    fn start(&mut self) -> Outcome<()> {
+    /// Measures `imglife --version` and the size of the program.
+    fn start(&mut self) -> BenchResult<()> {
         let program = &self.imglife()?.program;
-        let start = || -> Outcome<Duration> {
+        let start = || -> BenchResult<Duration> {
             let began = Instant::now();
             let status = Command::new(program)
                 .arg("--version")
@@ -837,14 +840,14 @@ impl<'a> Bench<'a> {
             if status.success() {
                 Ok(began.elapsed())
             } else {
-                Err("imglife does not start".into())
+                Err("`imglife --version` failed".into())
             }
         };
-        let starts = (0..100).map(|_| start()).collect::<Outcome<Vec<_>>>()?;
+        let starts = (0..100).map(|_| start()).collect::<BenchResult<Vec<_>>>()?;
         let time = median(starts.into_iter()).unwrap_or_default();
         let size = fs::metadata(program)?.len() as f64 / MIB as f64;
-        crate::say(format_args!(
-            "\nstart, load {}: {:.1} ms; the program has {size:.1} MiB\n",
+        crate::print_now(format_args!(
+            "\nstart, load {}: {:.1} ms; size of the program: {size:.1} MiB\n",
             load(),
             time.as_secs_f64() * 1000.0
         ))?;
@@ -875,14 +878,14 @@ fn plain_job<'a>(corpus: &'a Corpus, source: &Registry, target: &Registry) -> Jo
     }
 }
 
-/// Returns a configuration of one base on an image of [`Shape::BASE`], whose template is put below
-/// `home`.
+/// Returns a configuration that builds one base on an image of [`Shape::BASE`]. Writes its template
+/// and files below `home`.
 fn build_configuration(
     job: &Job<'_>,
     parent: &str,
     name: &str,
     home: &Home,
-) -> Outcome<serde_json::Value> {
+) -> BenchResult<serde_json::Value> {
     let folder = home.directory.join("folder");
     fs::create_dir_all(folder.join("etc"))?;
     fs::write(
