@@ -31,3 +31,5 @@ mod tests;
 mod writer;
 
 pub use layouts::Layouts;
+#[cfg(test)]
+pub(crate) use sweep::aged_files;

@@ -12,8 +12,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -33,7 +34,11 @@ const GRACE_PERIOD: Duration = Duration::from_secs(3_600);
 struct StoredFile {
     path: PathBuf,
     size: u64,
-    modified: SystemTime,
+    /// Later one of the times of the last change of the content and of the file's attributes.
+    ///
+    /// Tools such as `rsync -a`, `tar -x` and `cp -a` set the former to that of the original; the
+    /// latter cannot be set.
+    changed: SystemTime,
 }
 
 /// Removes the content that is reachable neither from `index.json` nor from a manifest in `keep`.
@@ -66,12 +71,12 @@ pub(super) fn sweep(
     for entry in &entries {
         reachable.add(entry, ReadMode::Strict)?;
     }
-    for digest in keep {
+    for digest in stored.keys().filter(|digest| keep.contains(*digest)) {
         reachable.add(&bare_descriptor(digest), ReadMode::Strict)?;
     }
     // A file time in the future comes from a wrong clock; the file counts as new.
     let is_new = |file: &StoredFile| {
-        now.duration_since(file.modified)
+        now.duration_since(file.changed)
             .map_or(true, |age| age < GRACE_PERIOD)
     };
     for (digest, _) in stored.iter().filter(|(_, file)| is_new(file)) {
@@ -106,19 +111,80 @@ fn stored_files(operation: &LayoutOperation) -> Result<HashMap<Digest, StoredFil
             let modified = metadata
                 .modified()
                 .map_err(|error| operation.storage(&path, error))?;
+            let changed = modified.max(attributes_changed(&metadata));
             if metadata.is_file() {
                 found.insert(
                     digest,
                     StoredFile {
                         path,
                         size: metadata.len(),
-                        modified,
+                        changed,
                     },
                 );
             }
         }
     }
     Ok(found)
+}
+
+/// Returns the time at which the attributes of a file, its link count or its content changed last
+/// (`st_ctime`).
+pub(super) fn attributes_changed(metadata: &fs::Metadata) -> SystemTime {
+    let seconds = u64::try_from(metadata.ctime()).unwrap_or_default();
+    let nanoseconds = u32::try_from(metadata.ctime_nsec()).unwrap_or_default();
+    let changed = UNIX_EPOCH + Duration::new(seconds, nanoseconds);
+    #[cfg(test)]
+    let changed = aged_files::shown(metadata, changed);
+    changed
+}
+
+/// Files that look older to a sweep, since no program can set the time of a file's attributes.
+#[cfg(test)]
+pub(crate) mod aged_files {
+    use std::collections::HashMap;
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::model::lock::lock;
+
+    /// Real time of each file when its time was changed, and the time that is shown until the real
+    /// one changes.
+    type Shown = HashMap<(u64, u64), (SystemTime, SystemTime)>;
+
+    static SHOWN: Mutex<Option<Shown>> = Mutex::new(None);
+
+    pub(super) fn shown(metadata: &fs::Metadata, changed: SystemTime) -> SystemTime {
+        let shown = lock(&SHOWN);
+        let entry = shown
+            .as_ref()
+            .and_then(|shown| shown.get(&(metadata.dev(), metadata.ino())));
+        match entry {
+            Some((real, shown)) if *real == changed => *shown,
+            _ => changed,
+        }
+    }
+
+    /// Makes both times of a file older by `age`.
+    pub(crate) fn make_older(path: &Path, age: Duration) {
+        let before = fs::metadata(path).expect("a file");
+        let changed = attributes_changed(&before) - age;
+        let modified = before.modified().expect("a time") - age;
+        fs::File::options()
+            .write(true)
+            .open(path)
+            .and_then(|file| file.set_modified(modified))
+            .expect("to change the time");
+        let after = fs::metadata(path).expect("a file");
+        let real = UNIX_EPOCH
+            + Duration::new(
+                after.ctime().unsigned_abs(),
+                u32::try_from(after.ctime_nsec()).expect("nanoseconds"),
+            );
+        lock(&SHOWN)
+            .get_or_insert_default()
+            .insert((after.dev(), after.ino()), (real, changed));
+    }
 }
 
 /// Content that is kept.

@@ -1,6 +1,7 @@
 //! Sweeping of layouts.
 
 use super::*;
+pub(super) use crate::registry::layout::aged_files::make_older;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -142,14 +143,6 @@ pub(super) fn modified(path: &Path) -> SystemTime {
         .expect("a time")
 }
 
-pub(super) fn make_older(path: &Path, age: Duration) {
-    File::options()
-        .write(true)
-        .open(path)
-        .and_then(|file| file.set_modified(modified(path) - age))
-        .expect("to change the time");
-}
-
 pub(super) fn freed(files: usize) -> impl Fn(Result<SweepResult, String>) -> bool {
     move |swept| matches!(swept, Ok(SweepResult::Swept { files: found, .. }) if found == files)
 }
@@ -266,6 +259,28 @@ async fn sweep_keeps_named_manifests_of_the_caller_with_everything_they_referenc
     layout.keep.clear();
     assert!(freed(3)(layout.sweep().await));
     assert!(!layout.has("child"));
+}
+
+#[tokio::test]
+async fn sweep_keeps_new_files_with_old_times_of_modification() {
+    let layout = SweptLayout::new();
+    layout.image(Some("1"), "one").await;
+    layout.image(None, "arriving").await;
+    for name in ["one", "arriving"] {
+        let file = layout.file(&Digest::sha256(name.as_bytes()));
+        let year = Duration::from_secs(365 * 24 * 3_600);
+        // Like `rsync -a`: the time of the original is set after the file was written.
+        File::options()
+            .write(true)
+            .open(&file)
+            .and_then(|opened| opened.set_modified(modified(&file) - year))
+            .expect("to set the time");
+    }
+    assert!(freed(0)(layout.sweep().await));
+    assert!(layout.has("arriving"));
+    layout.age();
+    assert!(freed(2)(layout.sweep().await), "it is old by both times");
+    assert!(!layout.has("arriving") && layout.has("one"));
 }
 
 #[tokio::test]
