@@ -41,7 +41,7 @@ pub struct Records {
 }
 
 /// Records that were read from a store.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RecordSet {
     /// Newest record of each image, sorted by image.
     pub records: Vec<BuildRecord>,

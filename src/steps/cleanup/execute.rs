@@ -2,7 +2,7 @@
 //! error with one image does not stop the others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,6 @@ use super::deletion_progress::{DeletionProgress, NeededBy};
 use super::outcome::{CleanupOutcome, DeletionResult, GroupOutcome, RepositoryOutcome};
 use super::plan::{DeletionGroup, DeletionMethod, Plan, RepositoryPlan};
 use super::policy::attachment_subject;
-use super::protections::pinned;
 use super::reasons::KeepReason;
 use super::recheck::{CurrentState, ExpectedListing, Recheck};
 use super::record_watch::RecordWatch;
@@ -54,6 +53,7 @@ pub async fn execute(plan: &Plan, execution: &CleanupExecution<'_>) -> CleanupOu
             stores: stores.clone(),
             records: execution.records,
             pinned: &plan.pinned,
+            unplanned: Mutex::default(),
         },
         archiver: Archiver {
             stores: stores.clone(),
@@ -145,7 +145,7 @@ impl Executor<'_> {
             .pinned
             .iter()
             .cloned()
-            .chain(pinned(records.records().iter()))
+            .chain(records.pinned().iter().cloned())
             .collect();
         let store = self.execution.stores.writable(&planned.repository);
         store?.sweep(&planned.repository, &keep).await

@@ -1,6 +1,7 @@
 //! Observation: reads everything that the policy needs about the repositories in scope. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
@@ -22,10 +23,10 @@ pub(super) const CONCURRENT_REPOSITORIES: usize = 4;
 pub async fn observe(
     config: &Config,
     scope: &CleanupScope,
-    records: ObservedRecords,
+    records: impl Into<Arc<ObservedRecords>>,
     observer: Observer<'_>,
 ) -> World {
-    let mut world = World::new(config, records.resolved(config));
+    let mut world = World::new(config, records.into());
     let targets = scope.targets(config);
     let desired = async {
         let positions = targets
@@ -41,7 +42,7 @@ pub async fn observe(
     let ((desired, mut warnings), (orphans, orphan_warnings)) =
         futures_util::join!(desired, orphans(config, observer));
     warnings.extend(orphan_warnings);
-    let protections = RecordProtections::of(world.all_records());
+    let protections = RecordProtections::of(&world.records);
     let reader = &RepositoryReader {
         observer,
         protections: &protections,
@@ -65,12 +66,14 @@ pub async fn observe(
 pub async fn observe_records(
     mut world: World,
     config: &Config,
-    records: ObservedRecords,
+    records: impl Into<Arc<ObservedRecords>>,
     observer: Observer<'_>,
 ) -> World {
-    world.records.push(records.resolved(config));
+    if !world.add_records(config, records.into()) {
+        return world;
+    }
     let repositories = std::mem::take(&mut world.repositories);
-    let protections = RecordProtections::of(world.all_records());
+    let protections = RecordProtections::of(&world.records);
     let reader = &RepositoryReader {
         observer,
         protections: &protections,

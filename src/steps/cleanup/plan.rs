@@ -82,7 +82,7 @@ impl Plan {
 /// Returns the plan for `world`.
 pub fn plan(world: &World, policy: &CleanupPolicy) -> Plan {
     let safety_error = safety_check(world).filter(|_| !policy.is_forced);
-    let protections = RecordProtections::of(world.all_records());
+    let protections = RecordProtections::of(&world.records);
     let mut repositories: Vec<RepositoryPlan> = world
         .repositories
         .iter()
@@ -100,7 +100,7 @@ pub fn plan(world: &World, policy: &CleanupPolicy) -> Plan {
 
 fn repository(
     observed: &ObservedRepository,
-    protections: &RecordProtections<'_>,
+    protections: &RecordProtections,
     policy: &CleanupPolicy,
     is_blocked: bool,
 ) -> RepositoryPlan {

@@ -49,7 +49,7 @@ pub(super) struct RepositoryDecision<'a> {
 /// deleted.
 pub(super) fn decide<'a>(
     repository: &'a ObservedRepository,
-    protections: &RecordProtections<'_>,
+    protections: &RecordProtections,
     policy: &CleanupPolicy,
     is_blocked: bool,
 ) -> RepositoryDecision<'a> {
@@ -143,7 +143,7 @@ impl DeletionShare {
 /// deleted share.
 pub(super) fn verdicts(
     repository: &ObservedRepository,
-    protections: &RecordProtections<'_>,
+    protections: &RecordProtections,
     now: DateTime<Utc>,
 ) -> BTreeMap<Tag, TagVerdict> {
     let mut verdicts: BTreeMap<Tag, TagVerdict> = match &repository.role {
@@ -208,7 +208,7 @@ pub(super) struct TagFacts<'a> {
 /// Returns the verdicts on the tags of a base or mirror.
 fn retention_verdicts(
     repository: &ObservedRepository,
-    protections: &RecordProtections<'_>,
+    protections: &RecordProtections,
     now: DateTime<Utc>,
 ) -> BTreeMap<Tag, TagVerdict> {
     let ranks = ranks(repository);
@@ -240,7 +240,7 @@ pub(super) fn retention_verdict(
     repository: &ObservedRepository,
     tag: &ObservedTag,
     facts: &TagFacts<'_>,
-    protections: &RecordProtections<'_>,
+    protections: &RecordProtections,
     now: DateTime<Utc>,
 ) -> TagVerdict {
     match protection(repository, tag, protections) {
@@ -386,7 +386,7 @@ fn by_rule(
 /// Returns the verdicts on the tags of an archive repository.
 fn archive_verdicts(
     repository: &ObservedRepository,
-    protections: &RecordProtections<'_>,
+    protections: &RecordProtections,
     keep_days: u32,
     now: DateTime<Utc>,
 ) -> BTreeMap<Tag, TagVerdict> {

@@ -4,6 +4,7 @@
 //! everything.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
@@ -60,12 +61,11 @@ pub async fn preview(
         .map_or(ObservedRecords::NotConfigured, |reading| {
             ObservedRecords::Read(reading.clone())
         });
-    let mut world = World::new(config, records.resolved(config));
+    let mut world = World::new(config, Arc::new(records));
     if config.retention.is_none() || safety_check(&world).is_some() {
         return CleanupPreview::default();
     }
-    let records = world.records.clone();
-    let protections = RecordProtections::of(records.iter().flat_map(ObservedRecords::records));
+    let protections = RecordProtections::of(&world.records);
     let targets = targets(config);
     let (listed, _) = listed_repositories(config, &targets, input, &[]);
     // Upstreams matter only if a tag may be deleted.

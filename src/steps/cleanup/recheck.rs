@@ -2,17 +2,16 @@
 //! keep an image.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt, stream};
 
 use super::manifest_tree::{self, ManifestTree};
 use super::plan::{DeletionGroup, RepositoryPlan};
-use super::protections::{RecordProtections, pinned};
 use super::reasons::KeepReason;
-use super::record_watch::RecordWatch;
-use super::world::ObservedRecords;
+use super::record_watch::{RecordReading, RecordWatch};
 use crate::error::ItemError;
+use crate::model::lock::lock;
 use crate::model::{Digest, Reference, Tag};
 use crate::registry::ImageStores;
 
@@ -25,7 +24,12 @@ pub(super) struct Recheck<'a> {
     pub(super) records: &'a RecordWatch<'a>,
     /// Digests that records named when the plan was made.
     pub(super) pinned: &'a BTreeSet<Digest>,
+    /// Digests that the last reading names and the plan does not know.
+    pub(super) unplanned: Mutex<Option<UnplannedDigests>>,
 }
+
+/// A reading, and the digests that it names and the plan does not know.
+pub(super) type UnplannedDigests = (Arc<RecordReading>, Arc<BTreeSet<Digest>>);
 
 /// Changes of a repository and of the records since the plan was made.
 pub(super) struct CurrentState {
@@ -35,7 +39,7 @@ pub(super) struct CurrentState {
     pub(super) recorded: BTreeSet<Digest>,
     /// Tags that are listed now.
     pub(super) tags: BTreeSet<Tag>,
-    records: Arc<ObservedRecords>,
+    records: Arc<RecordReading>,
 }
 
 impl CurrentState {
@@ -45,7 +49,7 @@ impl CurrentState {
         planned: &RepositoryPlan,
         group: &DeletionGroup,
     ) -> Option<KeepReason> {
-        let protections = RecordProtections::of(self.records.records());
+        let protections = self.records.protections();
         group.tags.iter().find_map(|(tag, _)| {
             protections.of_digests(&planned.canonical, tag, || {
                 group.below.iter().chain([&group.digest])
@@ -152,31 +156,42 @@ impl Recheck<'_> {
     async fn recorded(
         &self,
         planned: &RepositoryPlan,
-        records: &ObservedRecords,
+        records: &Arc<RecordReading>,
     ) -> Result<BTreeSet<Digest>, ItemError> {
+        let unplanned = self.unplanned(records);
         let mut recorded = BTreeSet::new();
-        let protections = RecordProtections::of(records.records());
-        let is_new = |digest: &&&Digest| !self.pinned.contains(**digest);
-        for digest in protections
-            .digests_in
-            .get(&planned.canonical)
+        if unplanned.is_empty() {
+            return Ok(recorded);
+        }
+        let here = records.protections().digests_in.get(&planned.canonical);
+        for digest in here
             .into_iter()
             .flatten()
-            .filter(is_new)
+            .filter(|digest| unplanned.contains(*digest))
         {
-            let reference = Reference::Digest((*digest).clone());
+            let reference = Reference::Digest(digest.clone());
             let store = self.stores.of(&planned.repository);
             let read = manifest_tree::read(store, &planned.repository, &reference).await;
             if let Some((tree, _)) = read? {
                 recorded.extend(ManifestTree::digests(&tree).cloned());
             }
         }
-        recorded.extend(
-            pinned(records.records().iter())
-                .difference(self.pinned)
-                .cloned(),
-        );
+        recorded.extend(unplanned.iter().cloned());
         Ok(recorded)
+    }
+
+    /// Returns the digests that `records` name and the plan does not know.
+    fn unplanned(&self, records: &Arc<RecordReading>) -> Arc<BTreeSet<Digest>> {
+        let mut last = lock(&self.unplanned);
+        match &*last {
+            Some((reading, unplanned)) if Arc::ptr_eq(reading, records) => unplanned.clone(),
+            _ => {
+                let named = records.pinned().difference(self.pinned);
+                let unplanned = Arc::new(named.cloned().collect());
+                *last = Some((records.clone(), Arc::clone(&unplanned)));
+                unplanned
+            }
+        }
     }
 
     /// Returns the tags of an image that still exist. Fails if one of them names another image.

@@ -1,16 +1,19 @@
 //! Build records that stay current during a cleanup, because applications may be registered while
 //! it runs.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
+use super::protections::{RecordProtections, pinned};
 use super::safety_check::records_error;
 use super::world::ObservedRecords;
 use crate::config::Config;
 use crate::error::ItemError;
+use crate::model::Digest;
 
 /// Maximum age of a reading before something is deleted, or twice the duration of the reading if
 /// that is longer.
@@ -36,8 +39,37 @@ pub struct RecordWatch<'a> {
 struct LastReading {
     began: Instant,
     took: Duration,
+    reading: Arc<RecordReading>,
+}
+
+/// A reading of the records, with the indexes that are built from it when they are needed first.
+pub(super) struct RecordReading {
     /// Records with canonical repository names.
     records: Arc<ObservedRecords>,
+    protections: OnceLock<RecordProtections>,
+    pinned: OnceLock<BTreeSet<Digest>>,
+}
+
+impl RecordReading {
+    fn new(records: Arc<ObservedRecords>) -> RecordReading {
+        RecordReading {
+            records,
+            protections: OnceLock::new(),
+            pinned: OnceLock::new(),
+        }
+    }
+
+    /// Returns what the records protect.
+    pub(super) fn protections(&self) -> &RecordProtections {
+        self.protections
+            .get_or_init(|| RecordProtections::of(std::slice::from_ref(&self.records)))
+    }
+
+    /// Returns the digests that the records name.
+    pub(super) fn pinned(&self) -> &BTreeSet<Digest> {
+        self.pinned
+            .get_or_init(|| pinned(self.records.records().iter()))
+    }
 }
 
 impl<'a> RecordWatch<'a> {
@@ -57,44 +89,45 @@ impl<'a> RecordWatch<'a> {
         }
     }
 
-    /// Returns the current records, with repositories as they are written.
-    pub async fn read(&self) -> ObservedRecords {
+    /// Returns the current records, with canonical repository names.
+    pub async fn read(&self) -> Arc<ObservedRecords> {
+        let mut last = self.last.lock().await;
+        self.read_again(&mut last).await.records.clone()
+    }
+
+    /// Reads the records. A reading that equals the last one replaces only its time, so that nothing
+    /// is indexed again.
+    async fn read_again(&self, last: &mut Option<LastReading>) -> Arc<RecordReading> {
         let began = Instant::now();
-        let observed = self.source.read().await;
-        let records = Arc::new(observed.clone().resolved(self.config));
-        *self.last.lock().await = Some(LastReading {
+        let records = ObservedRecords::resolved(Arc::new(self.source.read().await), self.config);
+        let reading = match last {
+            Some(last) if *last.reading.records == *records => last.reading.clone(),
+            _ => Arc::new(RecordReading::new(records)),
+        };
+        *last = Some(LastReading {
             began,
             took: began.elapsed(),
-            records,
+            reading: reading.clone(),
         });
-        observed
+        reading
     }
 
     /// Returns the records of at most some seconds ago.
     ///
     /// Fails when some of them could not be read, and from then on always: a record that is missing
     /// may protect an image.
-    pub(super) async fn fresh(&self) -> Result<Arc<ObservedRecords>, ItemError> {
+    pub(super) async fn fresh(&self) -> Result<Arc<RecordReading>, ItemError> {
         let mut last = self.last.lock().await;
         let is_fresh = |last: &LastReading| last.began.elapsed() < self.max_age.max(last.took * 2);
         let is_refused =
-            |records: &ObservedRecords| !self.is_forced && records_error(records).is_some();
-        let records = match &*last {
-            Some(last) if is_fresh(last) || is_refused(&last.records) => last.records.clone(),
-            _ => {
-                let began = Instant::now();
-                let records = Arc::new(self.source.read().await.resolved(self.config));
-                *last = Some(LastReading {
-                    began,
-                    took: began.elapsed(),
-                    records: records.clone(),
-                });
-                records
-            }
+            |reading: &RecordReading| !self.is_forced && records_error(&reading.records).is_some();
+        let reading = match &*last {
+            Some(last) if is_fresh(last) || is_refused(&last.reading) => last.reading.clone(),
+            _ => self.read_again(&mut last).await,
         };
-        match records_error(&records) {
+        match records_error(&reading.records) {
             Some(error) if !self.is_forced => Err(error),
-            _ => Ok(records),
+            _ => Ok(reading),
         }
     }
 }

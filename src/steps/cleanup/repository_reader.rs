@@ -19,7 +19,7 @@ pub(super) const CONCURRENT_MANIFESTS: usize = 16;
 
 pub(super) struct RepositoryReader<'a> {
     pub(super) observer: Observer<'a>,
-    pub(super) protections: &'a RecordProtections<'a>,
+    pub(super) protections: &'a RecordProtections,
 }
 
 impl RepositoryReader<'_> {

@@ -23,7 +23,7 @@ pub(super) enum MissingDates {
 /// rank them. Every other tag is kept for any image and date.
 pub(super) fn undecided_tags<'a>(
     repository: &'a ObservedRepository,
-    protections: &RecordProtections<'_>,
+    protections: &RecordProtections,
     missing: MissingDates,
     now: DateTime<Utc>,
 ) -> BTreeSet<&'a Tag> {
@@ -63,7 +63,7 @@ pub(super) fn undecided_tags<'a>(
 /// `max_delete_percent`.
 pub(super) fn doubtful_tags(
     repository: &ObservedRepository,
-    protections: &RecordProtections<'_>,
+    protections: &RecordProtections,
     inspected: &BTreeSet<Tag>,
     now: DateTime<Utc>,
 ) -> BTreeSet<Tag> {
@@ -103,7 +103,7 @@ pub(super) fn doubtful_tags(
 /// Returns true if a tag may be deleted, so that it matters how the registry deletes.
 pub(super) fn needs_deletions(
     repository: &ObservedRepository,
-    protections: &RecordProtections<'_>,
+    protections: &RecordProtections,
     now: DateTime<Utc>,
 ) -> bool {
     repository.error.is_none()

@@ -2,6 +2,7 @@
 //! that the configuration wants. Data only: nothing here reads or decides.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
@@ -17,8 +18,9 @@ use crate::registry::DeletionSupport;
 #[derive(Clone, Debug)]
 pub struct World {
     pub repositories: Vec<ObservedRepository>,
-    /// Each reading of the records. A record of any reading counts.
-    pub records: Vec<ObservedRecords>,
+    /// Each reading of the records, unless it equals the one before. A record of any reading
+    /// counts.
+    pub records: Vec<Arc<ObservedRecords>>,
     pub has_bases: bool,
     /// Repositories that records may name as a base: all bases and mirrors, in scope or not, under
     /// their canonical names ([`Config::canonical`]).
@@ -32,7 +34,7 @@ pub struct World {
 
 impl World {
     /// Returns a world with only the records.
-    pub(super) fn new(config: &Config, records: ObservedRecords) -> World {
+    pub(super) fn new(config: &Config, records: Arc<ObservedRecords>) -> World {
         let require_records = config
             .retention
             .as_ref()
@@ -47,7 +49,7 @@ impl World {
             .collect();
         World {
             repositories: Vec::new(),
-            records: vec![records],
+            records: vec![ObservedRecords::resolved(records, config)],
             has_bases,
             configured,
             require_records,
@@ -58,12 +60,25 @@ impl World {
 
     /// Returns the records of all readings.
     pub(super) fn all_records(&self) -> impl Iterator<Item = &BuildRecord> + Clone {
-        self.records.iter().flat_map(ObservedRecords::records)
+        self.records.iter().flat_map(|records| records.records())
+    }
+
+    /// Adds a reading of the records, unless it equals the last one. Returns true if it was added.
+    pub(super) fn add_records(&mut self, config: &Config, records: Arc<ObservedRecords>) -> bool {
+        let records = ObservedRecords::resolved(records, config);
+        let is_known = self
+            .records
+            .last()
+            .is_some_and(|last| Arc::ptr_eq(last, &records) || **last == *records);
+        if !is_known {
+            self.records.push(records);
+        }
+        !is_known
     }
 }
 
 /// Result of reading the build records.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ObservedRecords {
     Read(RecordSet),
     Failed(ItemError),
@@ -74,16 +89,28 @@ pub enum ObservedRecords {
 impl ObservedRecords {
     /// Returns the records with canonical repository names ([`Config::canonical`]). Paths of
     /// layouts are relative to the directory of the configuration.
-    pub(super) fn resolved(mut self, config: &Config) -> ObservedRecords {
-        if let ObservedRecords::Read(reading) = &mut self {
+    ///
+    /// Records that have canonical names already are returned as they are.
+    pub(super) fn resolved(records: Arc<ObservedRecords>, config: &Config) -> Arc<ObservedRecords> {
+        let canonical = |repository: &Repository| {
+            config.canonical(&repository.resolved_below(&config.directory))
+        };
+        let is_resolved = records.records().iter().all(|record| {
+            let mut images = record.base.iter().chain([&record.image]);
+            images.all(|image| canonical(&image.repository) == image.repository)
+        });
+        if is_resolved {
+            return records;
+        }
+        let mut records = Arc::unwrap_or_clone(records);
+        if let ObservedRecords::Read(reading) = &mut records {
             for record in &mut reading.records {
                 for image in record.base.iter_mut().chain([&mut record.image]) {
-                    image.repository =
-                        config.canonical(&image.repository.resolved_below(&config.directory));
+                    image.repository = canonical(&image.repository);
                 }
             }
         }
-        self
+        Arc::new(records)
     }
 
     /// Returns the records that could be read.

@@ -2,6 +2,7 @@
 //! them. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
@@ -81,7 +82,8 @@ impl ObservedEntry {
 pub enum Listing {
     /// The place knows no such repository: nothing has to be looked for in it.
     NoRepository,
-    Tags(BTreeSet<Tag>),
+    /// Entries with the same target share the listing.
+    Tags(Arc<BTreeSet<Tag>>),
     /// The place does not let this login list. Each tag has to be looked up.
     Refused(ItemError),
 }
@@ -596,7 +598,7 @@ async fn look_up_tags(
             Err(error) => return Err(error.on(Side::Target)),
         }
     }
-    Ok(Listing::Tags(there))
+    Ok(Listing::Tags(Arc::new(there)))
 }
 
 async fn list_target(
@@ -608,9 +610,10 @@ async fn list_target(
         what: &format!("tags of {repository}"),
     });
     match places.target.of(repository).tags(repository).await {
-        Ok(Some(tags)) => Ok(Listing::Tags(
-            tags.into_iter().map(|seen| seen.tag).collect(),
-        )),
+        Ok(Some(tags)) => {
+            let tags = tags.into_iter().map(|seen| seen.tag).collect();
+            Ok(Listing::Tags(Arc::new(tags)))
+        }
         Ok(None) => Ok(Listing::NoRepository),
         // Some registries refuse to list what nobody pushed to yet, and some logins may push
         // without listing.

@@ -1,5 +1,7 @@
 //! Which upstream tags an entry wants, and why the others fell out.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
@@ -98,9 +100,10 @@ pub fn newest<'a>(
             text.match_indices('-')
                 .any(|(at, _)| pattern.tag_regex.regex.is_match(&text[at + 1..]))
         };
+        let matched: HashSet<&Tag> = wanted.iter().map(|seen| &seen.tag).collect();
         let others: Vec<&ListedTag> = mirror
             .iter()
-            .filter(|seen| !wanted.iter().any(|tag| tag.tag == seen.tag))
+            .filter(|seen| !matched.contains(&seen.tag))
             .filter(ends_in_variant)
             .collect();
         wanted.extend(others);

@@ -216,3 +216,45 @@ async fn longest_keep_days_of_an_archive_applies() {
     ));
     assert_eq!(by(two_rules(&rules(20), &rules(10))).await, None);
 }
+
+#[tokio::test]
+async fn records_are_indexed_once_for_each_reading() {
+    let sample = SampleRepository::new("r.example/m/a", DeletionSupport::ALL);
+    for number in 0..200 {
+        sample.old(&format!("1.0.{number}")).await;
+    }
+    let records = records(
+        (0..50)
+            .map(|number| {
+                record(
+                    &format!("r.example/app:{number}"),
+                    Some("r.example/m/a:1.0.199"),
+                    None,
+                )
+            })
+            .collect(),
+    );
+    let config = mirror("keep_last: 1, max_delete_percent: 100");
+    let world = sample.world(&config, records.clone()).await;
+    let plan = plan(&world, &policy());
+    let before = super::super::protections::indexed_records();
+    let report = sample
+        .execute_with_records(&plan, Mode::Apply, &records)
+        .await;
+    assert_eq!(report.totals.deleted, 199);
+    let indexed = super::super::protections::indexed_records() - before;
+    assert_eq!(indexed, 50, "the records of all readings are the same");
+}
+
+#[tokio::test]
+async fn world_keeps_equal_readings_of_the_records_once() {
+    let sample = SampleRepository::mirror(&["1.0", "2.0"]).await;
+    let config = mirror("keep_last: 1");
+    let named = |base| records(vec![record("r.example/app:1", Some(base), None)]);
+    let mut world = sample.world(&config, named("r.example/m/a:1.0")).await;
+    // The second reading spells the same repository in another way.
+    for (second, kept) in [("r.example:443/m/a:1.0", 1), ("r.example/m/a:2.0", 2)] {
+        world.add_records(&config, Arc::new(named(second)));
+        assert_eq!(world.records.len(), kept, "{second}");
+    }
+}
