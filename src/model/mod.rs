@@ -4,6 +4,7 @@
 //! Owns parsing, ordering and display of these values. Does no input or output and imports no other
 //! room.
 
+pub mod cleanup_journal;
 pub mod clock;
 pub mod descriptor;
 pub mod digest;
@@ -24,10 +25,12 @@ pub mod platform;
 pub mod record;
 pub mod reference;
 pub mod secret;
+pub mod tag_history;
 pub mod tag_version;
 pub mod text;
 pub mod variables;
 
+pub use cleanup_journal::{JournalBatch, JournalChange, JournalManifest};
 pub use clock::Clock;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, Hasher};
@@ -38,5 +41,6 @@ pub use platform::Platform;
 pub use record::BuildRecord;
 pub use reference::{Host, ImageReference, Reference, Repository, RepositoryPath, Tag};
 pub use secret::Secret;
+pub use tag_history::{RetiredTag, TagHistory, TagHold, TagSighting};
 pub use tag_version::TagVersion;
 pub use variables::Variables;

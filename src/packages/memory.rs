@@ -29,6 +29,8 @@ struct MemoryFilesState {
     /// Content by package and file name. Names that imglife does not write are allowed.
     files: BTreeMap<(PackageName, String), Bytes>,
     failing: Vec<(StoreCall, ItemErrorKind)>,
+    /// Calls that fail after a number of calls of the same kind.
+    failing_after: Vec<(StoreCall, usize, ItemErrorKind)>,
     calls: Vec<StoreCall>,
 }
 
@@ -38,9 +40,18 @@ impl MemoryFiles {
         self.state().failing.push((call, kind));
     }
 
+    /// Makes every call of this kind fail after `calls` more of them.
+    pub fn fail_after(&self, call: StoreCall, calls: usize, kind: ItemErrorKind) {
+        let mut state = self.state();
+        let made = state.calls.iter().filter(|made| **made == call).count();
+        state.failing_after.push((call, made + calls, kind));
+    }
+
     /// Makes all calls succeed again.
     pub fn recover(&self) {
-        self.state().failing.clear();
+        let mut state = self.state();
+        state.failing.clear();
+        state.failing_after.clear();
     }
 
     /// Inserts a file with any name and content into a package.
@@ -79,11 +90,22 @@ impl MemoryFiles {
     ) -> Result<MutexGuard<'_, MemoryFilesState>, ItemError> {
         let mut state = self.state();
         state.calls.push(call);
-        match state.failing.iter().find(|(failing, _)| *failing == call) {
+        let made = state.calls.iter().filter(|made| **made == call).count();
+        let at_once = state
+            .failing
+            .iter()
+            .copied()
+            .find(|(failing, _)| *failing == call);
+        let later = state
+            .failing_after
+            .iter()
+            .find(|(failing, calls, _)| *failing == call && made > *calls)
+            .map(|(failing, _, kind)| (*failing, *kind));
+        match at_once.or(later) {
             Some((_, kind)) => Err(ItemError::new(
                 self.name(),
                 action(),
-                *kind,
+                kind,
                 "the test made it fail",
             )),
             None => Ok(state),

@@ -1,7 +1,7 @@
 //! Record stores: package registries, object stores and directories that hold build records and
 //! data files.
 //!
-//! Owns how files are named, written, replaced and read ([`Records`]), and the stores themselves. A
+//! Owns how files are named, written, replaced and read ([`Records`], [`Documents`]), and the stores themselves. A
 //! [`RecordStore`] only puts, gets, lists and deletes files. The content of records belongs to
 //! `model`, the decisions based on them to the steps.
 
@@ -13,6 +13,9 @@ use crate::probe::{ProbeCredential, ProbeReport};
 
 mod consistent_read;
 pub mod directory;
+mod documents;
+#[cfg(test)]
+mod documents_tests;
 mod forge_api;
 pub mod gitea;
 pub mod gitlab;
@@ -27,6 +30,7 @@ mod records_tests;
 #[cfg(feature = "s3")]
 pub mod s3;
 
+pub use documents::{Document, Documents, StoredDocument};
 pub use keys::{
     EncodedName, FileKey, FileName, PackageContents, PackageName, PackageScope, Prefix,
 };

@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 
 use super::record_cache::{CachedPackage, RecordMemory};
 use super::{
-    EncodedName, FileKey, FileName, ListedFile, PackageContents, PackageName, PackageScope, Prefix,
-    RecordStore,
+    EncodedName, FileKey, FileListing, FileName, ListedFile, PackageContents, PackageName,
+    PackageScope, Prefix, RecordStore,
 };
 use crate::cache::Cache;
 use crate::error::{ItemError, ItemErrorKind, chain};
@@ -255,6 +255,43 @@ impl Records {
         Ok(())
     }
 
+    /// Returns the package of data files and documents.
+    pub(super) fn data_package(&self) -> PackageName {
+        PackageName {
+            prefix: self.prefix.clone(),
+            contents: PackageContents::Data,
+        }
+    }
+
+    /// Returns the files in `scope`.
+    pub(super) async fn list(&self, scope: &PackageScope) -> Result<FileListing, ItemError> {
+        self.files.list(scope).await
+    }
+
+    /// Returns the content of a file; `None` if it does not exist.
+    pub(super) async fn get_file(&self, name: &FileName) -> Result<Option<Bytes>, ItemError> {
+        self.files.get(name).await
+    }
+
+    /// Writes a file of the data package, with a time after `newest`.
+    pub(super) async fn put_file(
+        &self,
+        subject: EncodedName,
+        newest: Option<DateTime<Utc>>,
+        bytes: Bytes,
+    ) -> Result<(), ItemError> {
+        let name = FileName {
+            package: self.data_package(),
+            file: FileKey::new(subject, &bytes, self.clock.now(), newest),
+        };
+        self.files.put(&name, bytes).await
+    }
+
+    /// Deletes a file.
+    pub(super) async fn delete_file(&self, file: &ListedFile) -> Result<(), ItemError> {
+        self.files.delete(file).await
+    }
+
     /// Returns the files with a subject, sorted by age, the newest last.
     async fn files_about(&self, subject: &RecordSubject) -> Result<Vec<ListedFile>, ItemError> {
         let mut files = self
@@ -443,15 +480,12 @@ impl Records {
 
     fn data(&self, file: DataFileKind) -> RecordSubject {
         RecordSubject {
-            package: PackageName {
-                prefix: self.prefix.clone(),
-                contents: PackageContents::Data,
-            },
+            package: self.data_package(),
             name: file.subject(),
         }
     }
 
-    fn error(&self, action: String, kind: ItemErrorKind, detail: &str) -> ItemError {
+    pub(super) fn error(&self, action: String, kind: ItemErrorKind, detail: &str) -> ItemError {
         ItemError::new(self.store_name(), action, kind, detail)
     }
 
