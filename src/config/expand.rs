@@ -13,7 +13,7 @@ const MAX_VALUE_BYTES: usize = 64 * 1024;
 
 /// Error for a value that cannot be expanded.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub(super) enum ExpandError {
+pub(super) enum ReferenceError {
     #[error("the environment variable `{0}` is not set")]
     Unset(String),
     #[error("the environment variable `{0}` is named like a secret")]
@@ -28,31 +28,31 @@ pub(super) enum ExpandError {
     TooLong,
 }
 
-impl ExpandError {
+impl ReferenceError {
     /// Returns a suggestion for the user.
     pub(super) fn hint(&self) -> Option<String> {
         match self {
-            ExpandError::Unset(name) => Some(format!(
+            ReferenceError::Unset(name) => Some(format!(
                 "set it, add a default with `${{{name}:-default}}`, or write `$$` for a dollar sign"
             )),
-            ExpandError::Secret(_) => Some(
+            ReferenceError::Secret(_) => Some(
                 "remove the reference: imglife reads credentials from the environment itself"
                     .to_owned(),
             ),
-            ExpandError::Unterminated | ExpandError::NoName(_) => {
+            ReferenceError::Unterminated | ReferenceError::NoName(_) => {
                 Some("write `${NAME}` or `${NAME:-default}`, or `$$` for a dollar sign".to_owned())
             }
-            ExpandError::Nested(_) => Some(
+            ReferenceError::Nested(_) => Some(
                 "write a plain default, or set the variable in the environment of imglife"
                     .to_owned(),
             ),
-            ExpandError::TooLong => None,
+            ReferenceError::TooLong => None,
         }
     }
 }
 
 /// Returns `text` with all references replaced by the values of `variables`.
-pub(super) fn expand(text: &str, variables: &Variables) -> Result<String, ExpandError> {
+pub(super) fn expand(text: &str, variables: &Variables) -> Result<String, ReferenceError> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(dollar) = rest.find('$') {
@@ -63,13 +63,13 @@ pub(super) fn expand(text: &str, variables: &Variables) -> Result<String, Expand
             expanded.push('$');
             rest = after;
         } else if let Some(inside) = after.strip_prefix('{') {
-            let end = inside.find('}').ok_or(ExpandError::Unterminated)?;
+            let end = inside.find('}').ok_or(ReferenceError::Unterminated)?;
             expanded.push_str(braced(&inside[..end], variables)?);
             rest = &inside[end + 1..];
         } else if name > 0 {
             expanded.push_str(
                 value(&after[..name], variables)?
-                    .ok_or_else(|| ExpandError::Unset(after[..name].to_owned()))?,
+                    .ok_or_else(|| ReferenceError::Unset(after[..name].to_owned()))?,
             );
             rest = &after[name..];
         } else {
@@ -77,7 +77,7 @@ pub(super) fn expand(text: &str, variables: &Variables) -> Result<String, Expand
             rest = after;
         }
         if expanded.len() > MAX_VALUE_BYTES {
-            return Err(ExpandError::TooLong);
+            return Err(ReferenceError::TooLong);
         }
     }
     expanded.push_str(rest);
@@ -85,29 +85,29 @@ pub(super) fn expand(text: &str, variables: &Variables) -> Result<String, Expand
 }
 
 /// Returns the value of a reference in braces.
-fn braced<'a>(inside: &'a str, variables: &'a Variables) -> Result<&'a str, ExpandError> {
+fn braced<'a>(inside: &'a str, variables: &'a Variables) -> Result<&'a str, ReferenceError> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),
     };
     if name.is_empty() || name_length(name) < name.len() {
-        return Err(ExpandError::NoName(inside.to_owned()));
+        return Err(ReferenceError::NoName(inside.to_owned()));
     }
     if default.is_some_and(|default| default.contains("${")) {
-        return Err(ExpandError::Nested(name.to_owned()));
+        return Err(ReferenceError::Nested(name.to_owned()));
     }
     // As in a shell, `:-` also applies to a variable that is set to the empty string.
     match (value(name, variables)?, default) {
         (Some(""), Some(default)) | (None, Some(default)) => Ok(default),
         (Some(value), _) => Ok(value),
-        (None, None) => Err(ExpandError::Unset(name.to_owned())),
+        (None, None) => Err(ReferenceError::Unset(name.to_owned())),
     }
 }
 
 /// Returns the value of a variable. Fails if the variable is named like a secret.
-fn value<'a>(name: &str, variables: &'a Variables) -> Result<Option<&'a str>, ExpandError> {
+fn value<'a>(name: &str, variables: &'a Variables) -> Result<Option<&'a str>, ReferenceError> {
     if names_a_secret(name) {
-        Err(ExpandError::Secret(name.to_owned()))
+        Err(ReferenceError::Secret(name.to_owned()))
     } else {
         Ok(variables.get(name))
     }
@@ -134,7 +134,7 @@ pub(super) fn is_variable_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn expanded(text: &str) -> Result<String, ExpandError> {
+    fn expanded(text: &str) -> Result<String, ReferenceError> {
         let variables: Variables = [
             ("HOST", "registry:5000"),
             ("EMPTY", ""),
@@ -186,25 +186,25 @@ mod tests {
     fn expand_rejects_invalid_references() {
         assert_eq!(
             expanded("a $NONE"),
-            Err(ExpandError::Unset("NONE".to_owned()))
+            Err(ReferenceError::Unset("NONE".to_owned()))
         );
         assert_eq!(
             expanded("${NONE}"),
-            Err(ExpandError::Unset("NONE".to_owned()))
+            Err(ReferenceError::Unset("NONE".to_owned()))
         );
-        assert_eq!(expanded("${HOST"), Err(ExpandError::Unterminated));
-        assert_eq!(expanded("${}"), Err(ExpandError::NoName(String::new())));
+        assert_eq!(expanded("${HOST"), Err(ReferenceError::Unterminated));
+        assert_eq!(expanded("${}"), Err(ReferenceError::NoName(String::new())));
         assert_eq!(
             expanded("${1HOST}"),
-            Err(ExpandError::NoName("1HOST".to_owned()))
+            Err(ReferenceError::NoName("1HOST".to_owned()))
         );
         assert_eq!(
             expanded("${HOST-x}"),
-            Err(ExpandError::NoName("HOST-x".to_owned()))
+            Err(ReferenceError::NoName("HOST-x".to_owned()))
         );
         assert_eq!(
             expanded("${NONE:-${HOST}}"),
-            Err(ExpandError::Nested("NONE".to_owned()))
+            Err(ReferenceError::Nested("NONE".to_owned()))
         );
     }
 
@@ -217,7 +217,7 @@ mod tests {
             "$client_secret_1",
         ] {
             assert!(
-                matches!(expanded(text), Err(ExpandError::Secret(_))),
+                matches!(expanded(text), Err(ReferenceError::Secret(_))),
                 "{text}"
             );
         }
@@ -228,7 +228,7 @@ mod tests {
         let variables: Variables = [("A", "x".repeat(10_000))].into_iter().collect();
         assert_eq!(
             expand(&"$A".repeat(100_000), &variables),
-            Err(ExpandError::TooLong)
+            Err(ReferenceError::TooLong)
         );
     }
 }

@@ -37,7 +37,7 @@ pub use foreign::{ForeignConfig, load_foreign};
 pub use readiness::readiness;
 pub use schema::schema;
 pub use settings::{
-    ArchiveConfig, BasePath, BuildConfig, BuildImage, ClientCertificate, Config, EngineChoice,
+    ArchiveConfig, BasePath, BuildConfig, BuildImage, ClientCertificateFiles, Config, EngineChoice,
     EolProvider, EolTarget, HostSettings, ImageType, LifecycleConfig, OnBaseChange,
     PatternSelection, PlatformMode, ProvenanceMode, RegistryConfig, RegistryProvider,
     RetentionConfig, RetentionMatch, SortBy, StatusConfig, SyncConfig, SyncEntry, TagExclusion,

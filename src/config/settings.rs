@@ -84,7 +84,7 @@ pub struct HostSettings {
     /// PEM file with additional certificate authorities.
     pub ca_file: Option<PathBuf>,
     /// Client certificate for mutual TLS.
-    pub client_certificate: Option<ClientCertificate>,
+    pub client_certificate: Option<ClientCertificateFiles>,
     /// If true, the certificate of the host is not verified.
     pub insecure_skip_verify: bool,
     /// Maximum number of open connections; `None` for the default.
@@ -95,7 +95,7 @@ pub struct HostSettings {
 
 /// A client certificate and its key.
 #[derive(Clone, Debug)]
-pub struct ClientCertificate {
+pub struct ClientCertificateFiles {
     /// PEM file of the certificate.
     pub certificate: PathBuf,
     /// PEM file of the key.

@@ -116,7 +116,7 @@ pub(super) struct Identifier {
 /// Parses a response of `/v1/identifiers/purl`.
 pub(super) fn identifiers(body: &[u8]) -> Result<Vec<Identifier>, Error> {
     #[derive(Deserialize)]
-    struct Item {
+    struct IdentifierEntry {
         identifier: String,
         product: Named,
     }
@@ -124,13 +124,13 @@ pub(super) fn identifiers(body: &[u8]) -> Result<Vec<Identifier>, Error> {
     struct Named {
         name: String,
     }
-    let answer: Envelope<Vec<Item>> = serde_json::from_slice(body)?;
+    let answer: Envelope<Vec<IdentifierEntry>> = serde_json::from_slice(body)?;
     Ok(answer
         .result
         .into_iter()
-        .map(|item| Identifier {
-            identifier: item.identifier,
-            product: item.product.name,
+        .map(|entry| Identifier {
+            identifier: entry.identifier,
+            product: entry.product.name,
         })
         .collect())
 }

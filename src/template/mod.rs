@@ -285,13 +285,13 @@ mod tests {
 
     fn rendered(template: &str) -> Result<String, String> {
         #[derive(Serialize)]
-        struct Variables {
+        struct ImageVariables {
             version: &'static str,
             core_version: &'static str,
             platforms: Vec<&'static str>,
             args: BTreeMap<&'static str, &'static str>,
         }
-        let variables = Variables {
+        let variables = ImageVariables {
             version: "3.21.3",
             core_version: "1.0.0",
             platforms: vec!["linux/amd64", "linux/arm64"],

@@ -8,7 +8,7 @@ use url::Url;
 use super::reader::{CheckContext, Fields, KeyLocation};
 use crate::config::keywords::{Keyword, ProviderKind};
 use crate::config::table::{HOST, REGISTRY};
-use crate::config::{ClientCertificate, HostSettings, RegistryConfig, RegistryProvider};
+use crate::config::{ClientCertificateFiles, HostSettings, RegistryConfig, RegistryProvider};
 use crate::model::Host;
 use crate::model::env;
 
@@ -256,7 +256,7 @@ fn settings(context: &CheckContext<'_>, fields: &Fields<'_>) -> HostSettings {
         ca_file: path("ca_file"),
         client_certificate: certificate
             .zip(key)
-            .map(|(certificate, key)| ClientCertificate { certificate, key }),
+            .map(|(certificate, key)| ClientCertificateFiles { certificate, key }),
         insecure_skip_verify: fields.value("insecure_skip_verify").unwrap_or_default(),
         max_connections: fields
             .optional("max_connections")
