@@ -1,9 +1,11 @@
-//! What `--version` tells of the build: the commit and its date. From `IMGLIFE_COMMIT` and
-//! `SOURCE_DATE_EPOCH` where they are set, else from git, which is asked for releases only: a build
-//! for tests is not made anew with every commit. A source archive has neither.
+//! Determines the commit and its date for `--version`.
+//!
+//! They come from `IMGLIFE_COMMIT` and `SOURCE_DATE_EPOCH` if set, else from git. Git is used for
+//! release builds only, so that debug builds do not recompile after each commit. A source archive
+//! has neither.
 #![expect(
     clippy::disallowed_methods,
-    reason = "cargo speaks with build scripts by variables"
+    reason = "cargo passes settings to build scripts as environment variables"
 )]
 
 use std::path::Path;
@@ -15,29 +17,30 @@ fn main() {
     println!("cargo::rerun-if-env-changed=IMGLIFE_COMMIT");
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     watch_head();
-    let given = |name| env::var(name).ok().filter(|value| !value.is_empty());
-    let hex = |text: &String| text.len() >= 7 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let commit = given("IMGLIFE_COMMIT")
+    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    let is_commit =
+        |text: &String| text.len() >= 7 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let commit = variable("IMGLIFE_COMMIT")
         .or_else(|| git(&["rev-parse", "HEAD"]))
-        .filter(hex);
+        .filter(is_commit);
     let seconds =
-        given("SOURCE_DATE_EPOCH").or_else(|| git(&["show", "-s", "--format=%ct", "HEAD"]));
+        variable("SOURCE_DATE_EPOCH").or_else(|| git(&["show", "-s", "--format=%ct", "HEAD"]));
     let date = seconds
         .and_then(|seconds| seconds.trim().parse().ok())
-        .map(day);
-    let of = match (
+        .map(date_of);
+    let suffix = match (
         commit.map(|commit| commit[..commit.len().min(12)].to_owned()),
         date,
     ) {
         (Some(commit), Some(date)) => format!(" ({commit} {date})"),
-        (Some(only), None) | (None, Some(only)) => format!(" ({only})"),
+        (Some(part), None) | (None, Some(part)) => format!(" ({part})"),
         (None, None) => String::new(),
     };
     let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
-    println!("cargo::rustc-env=IMGLIFE_VERSION={version}{of}");
+    println!("cargo::rustc-env=IMGLIFE_VERSION={version}{suffix}");
 }
 
-/// Has this run again when another commit is checked out, and only then.
+/// Makes cargo run this script again if another commit is checked out.
 fn watch_head() {
     let Some(directory) = git(&["rev-parse", "--absolute-git-dir"]) else {
         return;
@@ -52,15 +55,15 @@ fn watch_head() {
     });
     for file in branch.iter().map(String::as_str).chain(["packed-refs"]) {
         let path = Path::new(&common).join(file);
-        // Cargo takes a file that is not there for one that changes with each build.
+        // Cargo treats a missing file as changed in each build.
         if path.exists() {
             println!("cargo::rerun-if-changed={}", path.display());
         }
     }
 }
 
-/// Returns what git says of this checkout; `None` without git, for a build that is no release, and
-/// in a directory within somebody else's repository.
+/// Returns the output of a git command in this checkout. `None` if git fails, for builds other than
+/// releases, and if the package is not the top directory of the repository.
 fn git(arguments: &[&str]) -> Option<String> {
     let root = env::var("CARGO_MANIFEST_DIR").ok()?;
     if env::var("PROFILE").ok()? != "release" || !Path::new(&root).join(".git").exists() {
@@ -75,9 +78,9 @@ fn git(arguments: &[&str]) -> Option<String> {
     (output.status.success() && !text.is_empty()).then_some(text)
 }
 
-/// Returns the date of a time in seconds since 1970, in UTC (days to civil dates as in Howard
-/// Hinnant's "chrono-Compatible Low-Level Date Algorithms").
-fn day(seconds: i64) -> String {
+/// Returns the UTC date (`YYYY-MM-DD`) of a time in seconds since 1970. The algorithm is `civil_from_days`
+/// in Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms".
+fn date_of(seconds: i64) -> String {
     let days = seconds.div_euclid(86_400) + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);

@@ -1,12 +1,12 @@
-//! Repositories at Gitea and Forgejo (their API, "repoGetRawFile").
+//! Repositories at Gitea and Forgejo (API operation `repoGetRawFile`).
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::server::{Server, escaped};
-use super::{Forge, MergeRequest, MergeRequests, Opened};
+use super::server::{Server, percent_encoded};
+use super::{Forge, MergeRequest, MergeRequests, OpenedMergeRequest};
 use crate::error::ItemError;
 use crate::http::Error;
 use crate::model::Variables;
@@ -19,6 +19,7 @@ pub struct Gitea {
     pub repository: String,
 }
 
+/// Response of both operations on pull requests.
 #[derive(Deserialize)]
 struct PullRequest {
     html_url: String,
@@ -43,20 +44,23 @@ impl Forge for Gitea {
     }
 
     async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ItemError> {
-        let path_parts: Vec<String> = path.split('/').map(escaped).collect();
-        let (owner, repository) = (escaped(&self.owner), escaped(&self.repository));
-        let address = format!(
-            "/api/v1/repos/{owner}/{repository}/raw/{}?ref={}",
-            path_parts.join("/"),
-            escaped(reference)
+        let segments: Vec<String> = path.split('/').map(percent_encoded).collect();
+        let (owner, repository) = (
+            percent_encoded(&self.owner),
+            percent_encoded(&self.repository),
         );
-        self.server.get(&address).await.map_err(|error| {
+        let url_path = format!(
+            "/api/v1/repos/{owner}/{repository}/raw/{}?ref={}",
+            segments.join("/"),
+            percent_encoded(reference)
+        );
+        self.server.get(&url_path).await.map_err(|error| {
             let operation = format!(
                 "read {path} at {reference} of {}/{}",
                 self.owner, self.repository
             );
             let hint = "set GITEA_TOKEN to a token with the scope `read:repository`";
-            self.server.failed(operation, hint, &error)
+            self.server.item_error(operation, hint, &error)
         })
     }
 
@@ -75,46 +79,49 @@ impl Forge for Gitea {
     }
 }
 
-/// `repoCreatePullRequest` and `repoListPullRequests` of the API.
+/// Uses the API operations `repoCreatePullRequest` and `repoListPullRequests`.
 #[async_trait]
 impl MergeRequests for Gitea {
-    async fn open(&self, wanted: &MergeRequest) -> Result<Opened, ItemError> {
+    async fn open(&self, request: &MergeRequest) -> Result<OpenedMergeRequest, ItemError> {
         let failed = |error: Error| {
             let operation = format!(
                 "open a pull request to {} of {}/{}",
-                wanted.target, self.owner, self.repository
+                request.target, self.owner, self.repository
             );
             let hint = "set GITEA_TOKEN to a token with the scope `write:repository`";
-            self.server.failed(operation, hint, &error)
+            self.server.item_error(operation, hint, &error)
         };
-        let address = format!(
+        let url_path = format!(
             "/api/v1/repos/{}/{}/pulls",
-            escaped(&self.owner),
-            escaped(&self.repository)
+            percent_encoded(&self.owner),
+            percent_encoded(&self.repository)
         );
-        let body = json!({ "head": wanted.source, "base": wanted.target, "title": wanted.title, "body": wanted.description });
-        if let Some(answer) = self.server.post(&address, &body).await.map_err(failed)? {
-            let url = serde_json::from_slice::<PullRequest>(&answer)
+        let body = json!({ "head": request.source, "base": request.target, "title": request.title, "body": request.description });
+        if let Some(response) = self.server.post(&url_path, &body).await.map_err(failed)? {
+            let url = serde_json::from_slice::<PullRequest>(&response)
                 .ok()
-                .map(|request| request.html_url);
-            return Ok(Opened {
+                .map(|opened| opened.html_url);
+            return Ok(OpenedMergeRequest {
                 url,
                 was_open: false,
             });
         }
-        // What was pushed just now is among those that were changed last.
-        let answer = self
+        // The branch was just pushed, so its pull request is among the most recently updated ones.
+        let response = self
             .server
-            .get(&format!("{address}?state=open&sort=recentupdate&limit=50"))
+            .get(&format!("{url_path}?state=open&sort=recentupdate&limit=50"))
             .await
             .map_err(failed)?;
         let open: Vec<PullRequest> =
-            serde_json::from_slice(&answer.unwrap_or_default()).unwrap_or_default();
-        let same = |request: &PullRequest| {
-            request.head.name == wanted.source && request.base.name == wanted.target
+            serde_json::from_slice(&response.unwrap_or_default()).unwrap_or_default();
+        let has_same_branches = |pull: &PullRequest| {
+            pull.head.name == request.source && pull.base.name == request.target
         };
-        Ok(Opened {
-            url: open.into_iter().find(same).map(|request| request.html_url),
+        Ok(OpenedMergeRequest {
+            url: open
+                .into_iter()
+                .find(has_same_branches)
+                .map(|opened| opened.html_url),
             was_open: true,
         })
     }

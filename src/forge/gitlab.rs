@@ -1,12 +1,12 @@
-//! Projects at GitLab (its REST API, "Repository files" and "Projects").
+//! Projects at GitLab (REST API, "Repository files API" and "Projects API").
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::server::{Server, escaped};
-use super::{Forge, MergeRequest, MergeRequests, Opened};
+use super::server::{Server, percent_encoded};
+use super::{Forge, MergeRequest, MergeRequests, OpenedMergeRequest};
 use crate::error::ItemError;
 use crate::http::Error;
 use crate::model::Variables;
@@ -18,8 +18,9 @@ pub struct GitLab {
     pub project: u64,
 }
 
+/// A merge request in responses.
 #[derive(Deserialize)]
-struct Request {
+struct GitLabMergeRequest {
     web_url: String,
 }
 
@@ -28,16 +29,16 @@ struct Project {
     path_with_namespace: String,
     #[serde(default)]
     default_branch: Option<String>,
-    /// Missing where the registry is switched off.
+    /// Absent if the container registry is disabled.
     #[serde(default)]
     container_registry_image_prefix: Option<String>,
 }
 
 impl GitLab {
-    fn failed(&self, operation: &str, error: &Error) -> ItemError {
+    fn item_error(&self, operation: &str, error: &Error) -> ItemError {
         let operation = format!("{operation} of project {}", self.project);
-        let hint = "set GITLAB_TOKEN to a token with the scope `read_api`: the token of a job can often not read the files of another project";
-        self.server.failed(operation, hint, error)
+        let hint = "set GITLAB_TOKEN to a token with the scope `read_api`: a job token often cannot read the files of another project";
+        self.server.item_error(operation, hint, error)
     }
 }
 
@@ -52,16 +53,16 @@ impl Forge for GitLab {
     }
 
     async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ItemError> {
-        let address = format!(
+        let url_path = format!(
             "/api/v4/projects/{}/repository/files/{}/raw?ref={}",
             self.project,
-            escaped(path),
-            escaped(reference)
+            percent_encoded(path),
+            percent_encoded(reference)
         );
         self.server
-            .get(&address)
+            .get(&url_path)
             .await
-            .map_err(|error| self.failed(&format!("read {path} at {reference}"), &error))
+            .map_err(|error| self.item_error(&format!("read {path} at {reference}"), &error))
     }
 
     async fn variables(&self) -> Result<Variables, ItemError> {
@@ -75,15 +76,15 @@ impl Forge for GitLab {
         variables.set(env::CI_PROJECT_ID, self.project.to_string());
         variables.set(env::CI_API_V4_URL, format!("{url}/api/v4"));
         variables.set(env::CI_SERVER_HOST, self.server.host.name());
-        let address = format!("/api/v4/projects/{}", self.project);
-        let answer = self
+        let url_path = format!("/api/v4/projects/{}", self.project);
+        let response = self
             .server
-            .get(&address)
+            .get(&url_path)
             .await
-            .map_err(|error| self.failed("read the path", &error))?;
-        // What cannot be read leaves its variables unknown, and what needs them says so.
+            .map_err(|error| self.item_error("read the settings", &error))?;
+        // If the project cannot be read, its variables are absent. Whatever needs one reports that.
         let Some(project) =
-            answer.and_then(|answer| serde_json::from_slice::<Project>(&answer).ok())
+            response.and_then(|response| serde_json::from_slice::<Project>(&response).ok())
         else {
             return Ok(variables);
         };
@@ -117,47 +118,51 @@ impl Forge for GitLab {
     }
 }
 
-/// "Merge requests" of the API. The token of a job may not use it.
+/// Uses the "Merge requests API", which rejects job tokens.
 #[async_trait]
 impl MergeRequests for GitLab {
-    async fn open(&self, wanted: &MergeRequest) -> Result<Opened, ItemError> {
+    async fn open(&self, request: &MergeRequest) -> Result<OpenedMergeRequest, ItemError> {
         let failed = |error: Error| {
-            let hint = "set GITLAB_TOKEN to a token with the scope `api` and at least the role Developer: the token of a job cannot open \
+            let hint = "set GITLAB_TOKEN to a token with the scope `api` and at least the role Developer: a job token cannot open \
                         merge requests";
             let operation = format!(
                 "open a merge request to {} of project {}",
-                wanted.target, self.project
+                request.target, self.project
             );
-            self.server.failed(operation, hint, &error)
+            self.server.item_error(operation, hint, &error)
         };
-        let address = format!("/api/v4/projects/{}/merge_requests", self.project);
+        let url_path = format!("/api/v4/projects/{}/merge_requests", self.project);
         let body = json!({
-            "source_branch": wanted.source,
-            "target_branch": wanted.target,
-            "title": wanted.title,
-            "description": wanted.description,
+            "source_branch": request.source,
+            "target_branch": request.target,
+            "title": request.title,
+            "description": request.description,
             "remove_source_branch": true,
         });
-        if let Some(answer) = self.server.post(&address, &body).await.map_err(failed)? {
-            let url = serde_json::from_slice::<Request>(&answer)
+        if let Some(response) = self.server.post(&url_path, &body).await.map_err(failed)? {
+            let url = serde_json::from_slice::<GitLabMergeRequest>(&response)
                 .ok()
-                .map(|request| request.web_url);
-            return Ok(Opened {
+                .map(|opened| opened.web_url);
+            return Ok(OpenedMergeRequest {
                 url,
                 was_open: false,
             });
         }
-        let (source, target) = (escaped(&wanted.source), escaped(&wanted.target));
-        let query = format!("{address}?state=opened&source_branch={source}&target_branch={target}");
-        let answer = self
+        let (source, target) = (
+            percent_encoded(&request.source),
+            percent_encoded(&request.target),
+        );
+        let query =
+            format!("{url_path}?state=opened&source_branch={source}&target_branch={target}");
+        let response = self
             .server
             .get(&query)
             .await
             .map_err(failed)?
             .unwrap_or_default();
-        let open: Vec<Request> = serde_json::from_slice(&answer).unwrap_or_default();
-        Ok(Opened {
-            url: open.into_iter().next().map(|request| request.web_url),
+        let open: Vec<GitLabMergeRequest> = serde_json::from_slice(&response).unwrap_or_default();
+        Ok(OpenedMergeRequest {
+            url: open.into_iter().next().map(|opened| opened.web_url),
             was_open: true,
         })
     }

@@ -1,7 +1,7 @@
-//! Repositories at GitLab and Gitea: their files, and what CI jobs of theirs know of themselves.
+//! Repositories at GitLab and Gitea: their files, the variables of their CI jobs, merge requests.
 //!
-//! Owns the addresses and answers of both interfaces. Whose token is sent is decided by who makes a
-//! forge; it goes to the forge's own host only.
+//! Contains the URLs and response types of both APIs. The caller selects the credential; it is sent
+//! to the host of the forge only.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,49 +19,50 @@ pub use gitea::Gitea;
 pub use gitlab::GitLab;
 pub use server::Server;
 
-/// The largest file that is read, in bytes.
+/// Maximum size of a file or response, in bytes.
 pub const MAX_FILE_SIZE: usize = 8 * 1024 * 1024;
 
 /// A repository at a forge.
 #[async_trait]
 pub trait Forge: Send + Sync {
-    /// Returns what the repository is called in messages.
+    /// Returns the name of the repository for messages.
     fn name(&self) -> String;
 
-    /// Returns the scope that a token needs to read files.
+    /// Returns the token scope that is required to read files.
     fn scope(&self) -> &'static str;
 
-    /// Returns a file at a branch, tag or commit, or `None` when there is no such file, or none
-    /// that the token may read: servers do not tell these apart.
+    /// Returns a file at a branch, tag or commit. `None` if the file does not exist or the token may
+    /// not read it: servers answer both with 404.
     async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ItemError>;
 
-    /// Returns the variables that CI jobs of the repository see, as far as they follow from the
-    /// repository itself.
+    /// Returns the predefined variables of the repository's CI jobs that depend on the repository
+    /// only.
     async fn variables(&self) -> Result<Variables, ItemError>;
 }
 
-/// A merge request to open; at Gitea it is called pull request.
+/// A merge request to open. Gitea calls it a pull request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MergeRequest {
-    /// The branch with the changes.
+    /// Branch with the changes.
     pub source: String,
+    /// Branch to merge into.
     pub target: String,
     pub title: String,
     pub description: String,
 }
 
-/// The merge request that there is now.
+/// Result of opening a merge request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened {
-    /// Its page, where the forge tells.
+pub struct OpenedMergeRequest {
+    /// URL of its page; `None` if the response has none.
     pub url: Option<String>,
-    /// Whether it was open already.
+    /// True if it was open before.
     pub was_open: bool,
 }
 
-/// A repository that merge requests can be opened in.
+/// A repository in which merge requests can be opened.
 #[async_trait]
 pub trait MergeRequests: Send + Sync {
-    /// Opens a merge request, unless one of the same branches is open.
-    async fn open(&self, wanted: &MergeRequest) -> Result<Opened, ItemError>;
+    /// Opens a merge request, or returns the open one between the same branches.
+    async fn open(&self, request: &MergeRequest) -> Result<OpenedMergeRequest, ItemError>;
 }

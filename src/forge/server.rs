@@ -1,4 +1,4 @@
-//! Speaking to a forge.
+//! Requests to the API of a forge.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -18,52 +18,53 @@ use crate::model::media_type;
 
 const KIND: RequestKind = RequestKind("forge");
 
-/// A server, and the client that speaks to it with its token.
+/// A forge server with the HTTP client for it, which adds the credential.
 pub struct Server {
     pub http: Arc<Client>,
     pub host: Host,
-    /// Where its interface begins, with the path that it may have before its own.
+    /// Base URL of the forge; may have a path.
     pub address: Url,
 }
 
 impl Server {
-    /// Returns what is at `path`, which begins with a slash and follows the server's own; `None`
-    /// when nothing is.
+    /// Returns the body at `path`, which begins with a slash and is relative to `address`. `None`
+    /// for 404.
     pub(super) async fn get(&self, path: &str) -> Result<Option<Bytes>, Error> {
         match self.http.send(self.request(Method::GET, path)).await {
-            Ok(answer) => Ok(Some(answer.body)),
+            Ok(response) => Ok(Some(response.body)),
             Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Returns what is answered to `body`, sent to `path` to make something new; `None` when there
-    /// is such a thing already.
+    /// Posts `body` to `path` to create an object and returns the response. `None` for 409, if the
+    /// object already exists.
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Option<Bytes>, Error> {
         let mut request = self
             .request(Method::POST, path)
             .header(CONTENT_TYPE, HeaderValue::from_static(media_type::JSON));
         request.body = Body::Bytes(body.to_string().into());
         match self.http.send(request).await {
-            Ok(answer) => Ok(Some(answer.body)),
+            Ok(response) => Ok(Some(response.body)),
             Err(error) if error.status() == Some(StatusCode::CONFLICT) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Returns the error of `operation`. `permissions` is the hint for a token that may not do it.
-    pub(super) fn failed(
+    /// Returns `error` as that of `operation`. `permission_hint` is added if the token may lack
+    /// permission.
+    pub(super) fn item_error(
         &self,
         operation: impl Into<String>,
-        permissions: &str,
+        permission_hint: &str,
         error: &Error,
     ) -> ItemError {
-        let failed = error.to_item(self.host.as_str(), operation);
+        let item_error = error.to_item(self.host.as_str(), operation);
         match error.status() {
             Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) => {
-                failed.with_hint(permissions)
+                item_error.with_hint(permission_hint)
             }
-            _ => failed,
+            _ => item_error,
         }
     }
 
@@ -79,17 +80,17 @@ impl Server {
     }
 }
 
-/// Returns `text` so that it is one part of a path or a value of a query: everything but letters,
-/// digits, `-`, `_` and `.` is escaped.
-pub(super) fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
+/// Returns `text` percent-encoded as one segment of a path or one value of a query. Everything but
+/// ASCII letters, digits, `-`, `_` and `.` is encoded.
+pub(super) fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
-            escaped.push(char::from(byte));
+            encoded.push(char::from(byte));
         } else {
             // Writing to a string cannot fail.
-            let _ = write!(escaped, "%{byte:02X}");
+            let _ = write!(encoded, "%{byte:02X}");
         }
     }
-    escaped
+    encoded
 }
