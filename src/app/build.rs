@@ -26,7 +26,9 @@ use crate::model::eol::Calendar;
 use crate::model::text::excerpt;
 use crate::process::Process;
 use crate::report::junit;
-use crate::steps::build::{self, BuildReport, ChildMode, Execution, Occasion, Scope, World};
+use crate::steps::build::{
+    self, BuildExecution, BuildReport, BuildScope, ChildMode, RunMetadata, World,
+};
 use crate::steps::eol::{EolAssessor, products_of_image};
 
 /// Options of `imglife build`.
@@ -84,7 +86,7 @@ pub(super) fn run(
                 .map(str::to_owned),
         );
     }
-    let scope = Scope {
+    let scope = BuildScope {
         only: checked_only(
             &patterns,
             &config.directory,
@@ -101,7 +103,7 @@ pub(super) fn run(
             directory: &process.directory,
             tags: &tags,
             mode: child_mode(&process.variables)?,
-            keep: process.variables.get_filled(env::IMGLIFE_CHILD_KEEP),
+            expire_in: process.variables.get_filled(env::IMGLIFE_CHILD_KEEP),
         };
         return Ok(CommandResult::text(build::child_pipeline(build, &child)));
     }
@@ -161,7 +163,7 @@ pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
 async fn run_step(
     config: &Config,
     build: &BuildConfig,
-    scope: &Scope,
+    scope: &BuildScope,
     options: &BuildOptions,
     context: &CommandContext,
     cancel: CancellationToken,
@@ -188,14 +190,14 @@ async fn run_step(
             return Ok(BuildReport::stopped(options.mode, began.elapsed()));
         }
     };
-    let occasion = occasion(process)?;
-    let ends = ends(config, build, &world, context).await?;
+    let run_metadata = run_metadata(process)?;
+    let eol_dates = eol_dates(config, build, &world, context).await?;
     let plan = build::plan(build, &world, options.force);
     if let BuildForm::Contexts(directory) = &options.form {
-        let contexts = build::Contexts {
+        let contexts = build::ContextOptions {
             directory: process.directory.join(directory),
-            occasion,
-            ends,
+            run_metadata,
+            eol_dates,
         };
         let report = build::write_contexts(build, &plan, &world, &contexts);
         return Ok(BuildReport {
@@ -203,7 +205,7 @@ async fn run_step(
             ..report
         });
     }
-    let execution = Execution {
+    let execution = BuildExecution {
         mode,
         engines: engines(
             config,
@@ -217,8 +219,8 @@ async fn run_step(
         progress: context.progress.clone(),
         hooks: hook_runner(config, process, mode),
         cancel,
-        occasion,
-        ends,
+        run_metadata,
+        eol_dates,
     };
     let report = build::execute(build, &plan, &execution).await;
     for engine in &execution.engines {
@@ -232,7 +234,7 @@ async fn run_step(
 
 /// Returns the build time, the commit and the source URL for labels. `SOURCE_DATE_EPOCH`
 /// (reproducible-builds.org) wins over the clock.
-fn occasion(process: &Process) -> Result<Occasion, Failure> {
+fn run_metadata(process: &Process) -> Result<RunMetadata, Failure> {
     let created = match process.variables.get_filled(env::SOURCE_DATE_EPOCH) {
         None => process.clock.now(),
         Some(text) => text
@@ -245,7 +247,7 @@ fn occasion(process: &Process) -> Result<Occasion, Failure> {
             })?,
     };
     let job = ci::CiJob::of(&process.variables);
-    Ok(Occasion {
+    Ok(RunMetadata {
         created,
         revision: job.revision,
         source: ci::source_url(&process.variables),
@@ -254,7 +256,7 @@ fn occasion(process: &Process) -> Result<Occasion, Failure> {
 
 /// Returns the end-of-life dates of the images, from the local data. If the data cannot be read,
 /// logs a warning and returns none: images are then built without that label.
-async fn ends(
+async fn eol_dates(
     config: &Config,
     build: &BuildConfig,
     world: &World,
@@ -286,5 +288,5 @@ async fn ends(
         phase: config.lifecycle.phase,
         calendar,
     };
-    Ok(build::ends(config, build, world, &assessor))
+    Ok(build::eol_dates(config, build, world, &assessor))
 }

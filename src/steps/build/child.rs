@@ -1,42 +1,42 @@
-//! A child pipeline for GitLab: a job for each image.
+//! Child pipelines for GitLab, with a job for each image.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Scope, order};
+use super::{BuildScope, order};
 use crate::config::BuildConfig;
 use crate::model::env;
 
-/// The most jobs that a pipeline may have here; GitLab's own limits are above it on most instances.
+/// Maximum number of jobs of a child pipeline. Most GitLab instances have a higher limit.
 const MAX_JOBS: usize = 500;
 
-/// The most jobs that a job may name as those it needs (GitLab's `ci_needs_size_limit`, by
-/// default).
+/// Maximum number of jobs in `needs` of a job (default of GitLab's `ci_needs_size_limit`).
 const MAX_NEEDS: usize = 50;
 
-/// The stage of most jobs.
+/// Name of the first stage, and prefix of the later ones.
 const STAGE: &str = "build";
 
+/// Directory of the JUnit reports, relative to the project.
 const REPORTS: &str = "imglife-reports/build";
 
-/// What the jobs of a child pipeline are given.
+/// Settings of a child pipeline and its jobs.
 pub struct ChildPipeline<'a> {
-    pub scope: &'a Scope,
-    /// The file of the configuration.
+    pub scope: &'a BuildScope,
+    /// Configuration file; `None` for the default one.
     pub configuration: Option<&'a Path>,
-    /// The directory that the jobs run in, which relative paths are relative to.
+    /// Working directory of the jobs; the configuration file is passed relative to it.
     pub directory: &'a Path,
-    /// The tags of the runners that may take the jobs; none for any runner.
+    /// Runner tags of the jobs; empty if any runner may run them.
     pub tags: &'a [String],
     pub mode: ChildMode,
-    /// How long what the jobs leave is kept, as GitLab's `expire_in` says it; `None`: as long as
-    /// the server keeps it by itself.
-    pub keep: Option<&'a str>,
+    /// Lifetime of the job artifacts, in the syntax of GitLab's `expire_in`; `None` for the default
+    /// of the server.
+    pub expire_in: Option<&'a str>,
 }
 
-/// What the jobs have to build with: of the component's modes those that need no service.
+/// Build mode of the jobs: the modes of the CI component that need no service container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildMode {
     Native,
@@ -44,7 +44,7 @@ pub enum ChildMode {
 }
 
 impl ChildMode {
-    /// Returns the mode that is called so.
+    /// Returns the mode called `name`, or `None` if a child pipeline does not support it.
     pub fn named(name: &str) -> Option<ChildMode> {
         match name {
             "native" => Some(ChildMode::Native),
@@ -53,8 +53,8 @@ impl ChildMode {
         }
     }
 
-    /// Returns the variables that it takes, beside those of every job. Buildah works without
-    /// privileges by them.
+    /// Returns the CI variables that this mode adds to each job. Those of Buildah let it run without
+    /// privileges.
     fn variables(self) -> &'static [(&'static str, &'static str)] {
         match self {
             ChildMode::Native => &[],
@@ -66,10 +66,12 @@ impl ChildMode {
     }
 }
 
-/// Returns a pipeline, as JSON, which is YAML too, that builds each image in a job of its own,
-/// after those that it is built on; of very many images each job builds a part. A job that needs
-/// more others than it may name has a stage of its own after theirs. The variables of the job that
-/// triggers it say which image of the tool is used (`IMGLIFE_IMAGE`).
+/// Returns a pipeline that builds each image in a separate job, after the jobs of its bases.
+///
+/// The result is JSON, which is valid YAML. With more than [`MAX_JOBS`] images, each job builds a
+/// shard. A job with more than [`MAX_NEEDS`] bases has no `needs` and runs in a later stage than
+/// their jobs. The job that triggers the pipeline sets the image of the jobs in the variable
+/// `IMGLIFE_IMAGE`.
 pub fn child_pipeline(build: &BuildConfig, child: &ChildPipeline<'_>) -> String {
     let in_scope = child.scope.images(build);
     let mut names: Vec<&str> = Vec::new();
@@ -83,7 +85,7 @@ pub fn child_pipeline(build: &BuildConfig, child: &ChildPipeline<'_>) -> String 
         }
     }
     let mut jobs = Map::new();
-    // The position of the stage of each image's job.
+    // Position of the stage of each image's job.
     let mut stages: BTreeMap<&str, usize> = BTreeMap::new();
     for name in &names {
         let Some(image) = build.images.iter().find(|image| image.name == *name) else {
@@ -105,19 +107,23 @@ pub fn child_pipeline(build: &BuildConfig, child: &ChildPipeline<'_>) -> String 
                 }
             }
         }
-        let after = needs
+        let base_stage = needs
             .iter()
             .filter_map(|base| stages.get(base))
             .max()
             .copied()
             .unwrap_or_default();
-        let waits = needs.len() > MAX_NEEDS;
-        let stage = if waits { after + 1 } else { after };
+        let exceeds_needs = needs.len() > MAX_NEEDS;
+        let stage = if exceeds_needs {
+            base_stage + 1
+        } else {
+            base_stage
+        };
         stages.insert(&image.name, stage);
         let needs: Vec<String> = needs.into_iter().map(job_name).collect();
         let mut job = child.job(&needs, &["--only".to_owned(), globset::escape(&image.name)]);
-        if let (true, Some(job)) = (waits, job.as_object_mut()) {
-            // It begins when all of the stages before are done.
+        if let (true, Some(job)) = (exceeds_needs, job.as_object_mut()) {
+            // Without `needs`, the job starts after all jobs of the earlier stages.
             job.remove("needs");
         }
         if stage > 0 {
@@ -140,7 +146,7 @@ pub fn child_pipeline(build: &BuildConfig, child: &ChildPipeline<'_>) -> String 
             .collect();
     }
     if jobs.is_empty() {
-        // GitLab refuses a child pipeline without jobs.
+        // GitLab rejects a child pipeline without jobs.
         jobs.insert(
             "nothing to build".to_owned(),
             json!({ "extends": ".imglife-build", "needs": [], "script": ["true"] }),
@@ -156,8 +162,8 @@ pub fn child_pipeline(build: &BuildConfig, child: &ChildPipeline<'_>) -> String 
     for (name, value) in child.mode.variables() {
         base["variables"][name] = json!(value);
     }
-    if let Some(keep) = child.keep {
-        base["artifacts"]["expire_in"] = json!(keep);
+    if let Some(expire_in) = child.expire_in {
+        base["artifacts"]["expire_in"] = json!(expire_in);
     }
     if !child.tags.is_empty() {
         base["tags"] = json!(child.tags);
@@ -182,7 +188,8 @@ impl ChildPipeline<'_> {
                     .to_string(),
             ]);
         }
-        // As options of the step they go before its variables, which may name several images.
+        // Passed as options of the step, which take precedence over its variables: these may name
+        // several images.
         script.extend(["run", "build", "--"].map(str::to_owned));
         script.extend_from_slice(options);
         let script = shlex::try_join(script.iter().map(String::as_str)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The folder of an image: its template, and the digests of the files that it may copy.
+//! Build folder of an image: its template, and the digests of the files that it may copy.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -12,12 +12,12 @@ use crate::dockerfile::{ContextFile, ContextFileKind, ContextSelection};
 use crate::model::{Algorithm, Digest, Hasher};
 use crate::template::MAX_TEXT_SIZE;
 
-/// The most files that a folder may have.
+/// Maximum number of files in a build folder.
 const MAX_FILES: usize = 100_000;
 
-/// Why a folder cannot be built from.
+/// Error of reading a build folder.
 #[derive(Debug, Error)]
-pub(super) enum FolderError {
+pub(super) enum ContextFolderError {
     #[error("cannot read {}", .0.display())]
     Unreadable(PathBuf, #[source] io::Error),
     #[error("{} is not UTF-8", .0.display())]
@@ -28,21 +28,23 @@ pub(super) enum FolderError {
     TooMany(PathBuf),
 }
 
-impl FolderError {
-    /// Returns what the user can do, where there is something.
+impl ContextFolderError {
+    /// Returns a suggestion for the user, or `None`.
     pub(super) fn hint(&self) -> Option<String> {
         match self {
-            FolderError::Unreadable(path, error) if error.kind() == io::ErrorKind::NotFound => {
+            ContextFolderError::Unreadable(path, error)
+                if error.kind() == io::ErrorKind::NotFound =>
+            {
                 let folder = path
                     .parent()
                     .map(|folder| folder.display().to_string())
                     .unwrap_or_default();
                 Some(format!(
-                    "`folder` and `tmpl` name it: is there a template in {folder}?"
+                    "check `folder` and `tmpl` of the image: is there a template in {folder}?"
                 ))
             }
-            FolderError::TooMany(_) => Some(
-                "name a folder of its own for the image, or leave files out by .dockerignore"
+            ContextFolderError::TooMany(_) => Some(
+                "use a separate `folder` for the image, or exclude files in .dockerignore"
                     .to_owned(),
             ),
             _ => None,
@@ -50,53 +52,52 @@ impl FolderError {
     }
 }
 
-/// A file, and what it holds.
+/// A file of a build folder with the digest of its content.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileDigest {
-    /// Below the folder, with slashes.
+    /// Path relative to the build folder, with slashes.
     pub path: String,
-    /// `file`, `program` or `link`: what an image keeps of it. Other bits of its mode differ from
-    /// checkout to checkout.
+    /// `file`, `program` (executable) or `link`. Other mode bits are ignored because they differ
+    /// between checkouts.
     pub kind: &'static str,
-    /// The digest of the content, or what a link points at.
+    /// Digest of the content; for a link its target.
     pub digest: String,
 }
 
-/// Returns the text of a template.
-pub(super) fn read_template(path: &Path) -> Result<String, FolderError> {
-    let unreadable = |error| FolderError::Unreadable(path.to_owned(), error);
+/// Reads a text file of at most [`MAX_TEXT_SIZE`] bytes, such as a template.
+pub(super) fn read_text(path: &Path) -> Result<String, ContextFolderError> {
+    let unreadable = |error| ContextFolderError::Unreadable(path.to_owned(), error);
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_TEXT_SIZE as u64 + 1).read_to_end(&mut bytes))
         .map_err(unreadable)?;
     if bytes.len() > MAX_TEXT_SIZE {
-        return Err(FolderError::TooLong(path.to_owned()));
+        return Err(ContextFolderError::TooLong(path.to_owned()));
     }
-    String::from_utf8(bytes).map_err(|_| FolderError::NotText(path.to_owned()))
+    String::from_utf8(bytes).map_err(|_| ContextFolderError::NotText(path.to_owned()))
 }
 
-/// A folder as it was listed.
+/// Listing of a build folder.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Folder {
+pub(super) struct ContextListing {
     pub(super) files: Vec<ContextFile>,
-    /// The text of its `.dockerignore`.
+    /// Content of `.dockerignore`, if there is one.
     pub(super) ignore: Option<String>,
 }
 
-/// Returns what is below `folder` without directories, special files and what `.dockerignore`
-/// leaves out.
-pub(super) fn list(folder: &Path) -> Result<Folder, FolderError> {
+/// Lists the files and links below `folder`, except those that `.dockerignore` excludes.
+pub(super) fn list(folder: &Path) -> Result<ContextListing, ContextFolderError> {
     list_up_to(folder, MAX_FILES)
 }
 
-fn list_up_to(folder: &Path, most: usize) -> Result<Folder, FolderError> {
+fn list_up_to(folder: &Path, max: usize) -> Result<ContextListing, ContextFolderError> {
     let ignore = folder.join(".dockerignore");
     let ignore = if ignore.is_file() {
-        Some(read_template(&ignore)?)
+        Some(read_text(&ignore)?)
     } else {
         None
     };
-    // Rules that are wrong are told with the Dockerfile.
+    // Invalid rules are reported when the Dockerfile is parsed.
     let rules = ignore
         .as_deref()
         .and_then(|text| DockerIgnore::parse(text).ok())
@@ -105,22 +106,22 @@ fn list_up_to(folder: &Path, most: usize) -> Result<Folder, FolderError> {
     let mut directories = vec![PathBuf::new()];
     while let Some(directory) = directories.pop() {
         let here = folder.join(&directory);
-        let unreadable = |error| FolderError::Unreadable(here.clone(), error);
+        let unreadable = |error| ContextFolderError::Unreadable(here.clone(), error);
         for entry in fs::read_dir(&here).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let (path, kind) = (
                 directory.join(entry.file_name()),
                 entry.file_type().map_err(unreadable)?,
             );
-            let is_left_out = path.to_str().is_some_and(|path| rules.excludes(path));
+            let is_excluded = path.to_str().is_some_and(|path| rules.excludes(path));
             if kind.is_dir() {
-                if !is_left_out || rules.has_exceptions() {
+                if !is_excluded || rules.has_exceptions() {
                     directories.push(path);
                 }
-            } else if !is_left_out && (kind.is_file() || kind.is_symlink()) {
+            } else if !is_excluded && (kind.is_file() || kind.is_symlink()) {
                 let text = path
                     .to_str()
-                    .ok_or_else(|| FolderError::NotText(folder.join(&path)))?
+                    .ok_or_else(|| ContextFolderError::NotText(folder.join(&path)))?
                     .to_owned();
                 files.push(ContextFile {
                     path: text,
@@ -131,23 +132,25 @@ fn list_up_to(folder: &Path, most: usize) -> Result<Folder, FolderError> {
                     },
                 });
             }
-            if files.len() > most {
-                return Err(FolderError::TooMany(folder.to_owned()));
+            if files.len() > max {
+                return Err(ContextFolderError::TooMany(folder.to_owned()));
             }
         }
     }
     files.sort();
-    Ok(Folder { files, ignore })
+    Ok(ContextListing { files, ignore })
 }
 
-/// Returns the digests of the files that are read. Where that cannot be told, `template` is not
-/// among them: what it makes counts.
+/// Returns the digests of the files in `listed` that the Dockerfile reads.
+///
+/// If it may read all files, `template` is left out, because the inputs of the image contain the
+/// rendered Dockerfile.
 pub(super) fn digests(
     folder: &Path,
     listed: &[ContextFile],
     read: &ContextSelection,
     template: &str,
-) -> Result<Vec<FileDigest>, FolderError> {
+) -> Result<Vec<FileDigest>, ContextFolderError> {
     let is_read = |listed: &&ContextFile| match read {
         ContextSelection::All => listed.path != template,
         ContextSelection::Files(paths) => paths.binary_search(&listed.path).is_ok(),
@@ -159,28 +162,28 @@ pub(super) fn digests(
         .collect()
 }
 
-fn digest(folder: &Path, listed: &ContextFile) -> Result<FileDigest, FolderError> {
-    let whole = folder.join(&listed.path);
-    let unreadable = |error| FolderError::Unreadable(whole.clone(), error);
+fn digest(folder: &Path, listed: &ContextFile) -> Result<FileDigest, ContextFolderError> {
+    let path = folder.join(&listed.path);
+    let unreadable = |error| ContextFolderError::Unreadable(path.clone(), error);
     let (kind, digest) = match listed.kind {
         ContextFileKind::Link => {
-            let target = fs::read_link(&whole).map_err(unreadable)?;
+            let target = fs::read_link(&path).map_err(unreadable)?;
             (
                 "link",
                 target
                     .to_str()
-                    .ok_or_else(|| FolderError::NotText(whole.clone()))?
+                    .ok_or_else(|| ContextFolderError::NotText(path.clone()))?
                     .to_owned(),
             )
         }
         ContextFileKind::File => {
-            let mode = fs::metadata(&whole)
+            let mode = fs::metadata(&path)
                 .map_err(unreadable)?
                 .permissions()
                 .mode();
             (
                 if mode & 0o111 == 0 { "file" } else { "program" },
-                hash(&whole).map_err(unreadable)?.to_string(),
+                hash(&path).map_err(unreadable)?.to_string(),
             )
         }
     };
@@ -208,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_dockerignore_leaves_out_is_neither_listed_nor_digested() {
+    fn files_in_dockerignore_are_neither_listed_nor_digested() {
         let directory = tempfile::tempdir().expect("a directory");
         for path in [
             "Dockerfile.tmpl",
@@ -254,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_left_out_do_not_count() {
+    fn excluded_files_do_not_count_towards_the_limit() {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join(".dockerignore"), "many\n").expect("a file");
         fs::create_dir(directory.path().join("many")).expect("a directory");
@@ -271,7 +274,7 @@ mod tests {
         fs::write(directory.path().join(".dockerignore"), "none\n").expect("a file");
         assert!(matches!(
             list_up_to(directory.path(), 5),
-            Err(FolderError::TooMany(_))
+            Err(ContextFolderError::TooMany(_))
         ));
     }
 }

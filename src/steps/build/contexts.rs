@@ -1,4 +1,4 @@
-//! Writing what images are made of into a directory, for other builders: `--output-dir`.
+//! Writes build contexts to a directory, for other builders (`--output-dir`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -9,11 +9,11 @@ use chrono::NaiveDate;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use super::labels::{Making, Occasion};
+use super::labels::{ImageLabels, RunMetadata};
 use super::observe::World;
-use super::plan::{Action, BaseDigest, Item, Plan};
-use super::render::{Filling, Template, dockerfile};
-use super::report::{BuildReport, ImageReport, Outcome};
+use super::plan::{BaseDigest, BuildAction, BuildItem, Plan};
+use super::render::{RunValues, Template, dockerfile};
+use super::report::{BuildReport, ImageOutcome, ImageReport};
 use crate::config::{BuildConfig, BuildImage, ProvenanceMode};
 use crate::error::{ItemError, chain};
 use crate::files;
@@ -21,53 +21,57 @@ use crate::model::text::printable;
 use crate::model::{ImageReference, Platform};
 use crate::steps::Mode;
 
+/// File for `docker buildx bake` in the output directory.
 const BAKE_FILE: &str = "docker-bake.json";
 
-/// Written into each folder, whatever the folder of the image holds under these names.
+/// Files that are written to each context, instead of files with these names in the build folder.
 const DOCKERFILE: &str = "Dockerfile";
 const DESCRIPTION: &str = "build.json";
 
-/// Where contexts are written, and what else they tell.
+/// Output directory, and metadata for labels and templates.
 #[derive(Clone, Debug)]
-pub struct Contexts {
+pub struct ContextOptions {
     pub directory: PathBuf,
-    pub occasion: Occasion,
-    pub ends: HashMap<usize, NaiveDate>,
+    pub run_metadata: RunMetadata,
+    pub eol_dates: HashMap<usize, NaiveDate>,
 }
 
+/// Error of writing a build context.
 #[derive(Debug, Error)]
-enum WriteError {
+enum ContextWriteError {
     #[error("cannot write {}", .0.display())]
     Write(PathBuf, #[source] io::Error),
     #[error("cannot copy {}", .0.display())]
     Copy(PathBuf, #[source] io::Error),
-    #[error("{} is there, and was not written by `imglife build --output-dir`", .0.display())]
+    #[error("{} already exists and was not written by `imglife build --output-dir`", .0.display())]
     Foreign(PathBuf),
-    #[error("{} is the folder of an image", .0.display())]
-    Itself(PathBuf),
-    #[error("`{}` is no name of a folder", printable(.0))]
+    #[error("{} is the build folder of an image", .0.display())]
+    BuildFolder(PathBuf),
+    #[error("`{}` is not a valid folder name", printable(.0))]
     Name(String),
 }
 
-impl WriteError {
-    /// Returns what the user can do, where there is something.
+impl ContextWriteError {
+    /// Returns a suggestion for the user, or `None`.
     fn hint(&self) -> Option<String> {
         match self {
-            WriteError::Foreign(_) => Some("name another directory, or remove it".to_owned()),
-            WriteError::Itself(_) => Some("name another directory".to_owned()),
-            WriteError::Name(_) => Some("give the image another `name`".to_owned()),
-            WriteError::Write(..) | WriteError::Copy(..) => None,
+            ContextWriteError::Foreign(_) => {
+                Some("choose another `--output-dir`, or delete it".to_owned())
+            }
+            ContextWriteError::BuildFolder(_) => Some("choose another `--output-dir`".to_owned()),
+            ContextWriteError::Name(_) => Some("change the `name` of the image".to_owned()),
+            ContextWriteError::Write(..) | ContextWriteError::Copy(..) => None,
         }
     }
 }
 
-/// Writes a folder for each image of the plan, whether it is published or not, and a file for
+/// Writes the build context of each image of the plan, published or not, and a file for
 /// `docker buildx bake`.
 pub fn write_contexts(
     build: &BuildConfig,
     plan: &Plan,
     world: &World,
-    contexts: &Contexts,
+    contexts: &ContextOptions,
 ) -> BuildReport {
     let mut images = Vec::new();
     let mut targets = Map::new();
@@ -76,30 +80,33 @@ pub fn write_contexts(
         let image = &build.images[item.position];
         let mut report = ImageReport::new(image, item);
         report.aliases = image.aliases.clone();
-        report.outcome = match (plan.is_wrong, prepare(build, item, world, contexts)) {
-            (_, Err(error)) => Outcome::Failed(error),
-            (true, Ok(_)) => Outcome::NotStarted,
-            (false, Ok(prepared)) => match own_name(build, &names, item.position) {
-                Err(error) => Outcome::Failed(error),
+        report.outcome = match (
+            plan.has_invalid_input,
+            prepare(build, item, world, contexts),
+        ) {
+            (_, Err(error)) => ImageOutcome::Failed(error),
+            (true, Ok(_)) => ImageOutcome::NotStarted,
+            (false, Ok(prepared)) => match checked_folder_name(build, &names, item.position) {
+                Err(error) => ImageOutcome::Failed(error),
                 Ok(name) => match write_context(image, &prepared, &contexts.directory, name) {
                     Ok(()) => {
                         targets.insert(
                             target_name(name),
                             prepared.bake(image, name, base_target(item, &names).as_deref()),
                         );
-                        Outcome::Written
+                        ImageOutcome::Written
                     }
-                    Err(error) => Outcome::Failed(ItemError::of(&error, error.hint())),
+                    Err(error) => ImageOutcome::Failed(ItemError::of(&error, error.hint())),
                 },
             },
         };
         images.push(report);
     }
-    let mut report = BuildReport::new(Mode::Apply, plan.is_wrong, images);
+    let mut report = BuildReport::new(Mode::Apply, plan.has_invalid_input, images);
     if !targets.is_empty() {
         let all: Vec<&String> = targets.keys().collect();
         let bake = json!({ "group": { "default": { "targets": all } }, "target": targets });
-        if let Err(error) = write_whole(
+        if let Err(error) = write_file(
             &contexts.directory.join(BAKE_FILE),
             pretty(&bake).as_bytes(),
         ) {
@@ -109,86 +116,88 @@ pub fn write_contexts(
     report
 }
 
-/// An image as it is written.
-struct Prepared {
+/// Values for the context of one image.
+struct PreparedContext {
     reference: ImageReference,
     dockerfile: String,
-    /// What `FROM` names.
+    /// Reference of the base, by digest if it is known.
     base: String,
     labels: BTreeMap<String, String>,
+    /// Digest of the inputs.
     inputs: String,
 }
 
+/// Renders the Dockerfile and the labels of an image.
 fn prepare(
     build: &BuildConfig,
-    item: &Item,
+    item: &BuildItem,
     world: &World,
-    contexts: &Contexts,
-) -> Result<Prepared, ItemError> {
+    contexts: &ContextOptions,
+) -> Result<PreparedContext, ItemError> {
     let image = &build.images[item.position];
-    let (Some(identity), Some(draft)) = (&item.identity, &item.draft) else {
+    let (Some(identity), Some(inputs)) = (&item.identity, &item.inputs) else {
         return Err(match &item.action {
-            Action::Fail(error) => error.clone(),
-            _ => ItemError::other("it is not known what to build"),
+            BuildAction::Fail(error) => error.clone(),
+            _ => ItemError::other("the inputs of the image are unknown"),
         });
     };
-    let seen = world
+    let observed = world
         .images
         .get(&item.position)
-        .and_then(|seen| seen.base_digest.as_ref().ok()?.as_ref());
+        .and_then(|image| image.base_digest.as_ref().ok()?.as_ref());
     let base_digest = match &item.action {
-        // It is built by whoever builds from this directory.
-        Action::Build {
-            base: BaseDigest::Of(_),
+        // The other builder builds the base, so its digest is unknown.
+        BuildAction::Build {
+            base: BaseDigest::BuiltFirst(_),
             ..
         } => None,
-        _ => seen,
+        _ => observed,
     };
     if base_digest.is_none() && identity.built_on.is_none() {
         return Err(
-            ItemError::other(format!("there is no {}", identity.base_reference()))
+            ItemError::other(format!("base {} does not exist", identity.base_reference()))
                 .with_hint("run `imglife sync` first"),
         );
     }
-    let eol = contexts.ends.get(&item.position).copied();
-    let occasion = &contexts.occasion;
+    let eol = contexts.eol_dates.get(&item.position).copied();
+    let run_metadata = &contexts.run_metadata;
     let template = Template {
-        name: &draft.template_name,
-        text: &draft.template,
+        name: &inputs.template_name,
+        text: &inputs.template,
     };
-    let filling = Filling::Whole {
+    let values = RunValues::Known {
         base_digest,
         eol,
-        occasion,
+        run_metadata,
     };
-    let text = dockerfile(build, image, identity, &template, filling).map_err(|error| {
+    let text = dockerfile(build, image, identity, &template, values).map_err(|error| {
         ItemError::other(error.to_string()).with_optional_hint(error.hint.clone())
     })?;
     let base = ImageReference {
         digest: base_digest.cloned(),
         ..identity.base_reference()
     };
-    let labels = Making {
+    let labels = ImageLabels {
         image,
         identity,
         base_digest,
-        inputs: &draft.inputs,
+        inputs: &inputs.digest,
         eol,
-        occasion,
+        run_metadata,
     }
     .labels();
     let reference = ImageReference::tagged(image.repository.clone(), identity.tag.clone());
-    Ok(Prepared {
+    Ok(PreparedContext {
         reference,
         dockerfile: text,
         base: base.to_string(),
         labels,
-        inputs: draft.inputs.to_string(),
+        inputs: inputs.digest.to_string(),
     })
 }
 
-impl Prepared {
-    /// Returns what other builders need to know.
+impl PreparedContext {
+    /// Returns the content of `build.json`, for other builders.
     fn description(&self, image: &BuildImage) -> Value {
         json!({
             "tag": self.reference.to_string(),
@@ -207,7 +216,7 @@ impl Prepared {
         let tags: Vec<String> = std::iter::once(self.reference.to_string())
             .chain(aliases(image))
             .collect();
-        // BuildKit refuses annotations of an index where it makes none.
+        // BuildKit rejects annotations of an index if it does not create one.
         let has_index =
             image.platforms.len() > 1 || image.sbom || image.provenance != ProvenanceMode::Off;
         let level = if has_index {
@@ -258,8 +267,9 @@ fn platforms(image: &BuildImage) -> Vec<String> {
     image.platforms.iter().map(Platform::to_string).collect()
 }
 
-/// Returns the names of the folders by the positions of the images: what these are called, with
-/// their tag where a name repeats. No folder is in another, since each is replaced as a whole.
+/// Returns the folder names of the images, by position: the name of the image, with its tag if
+/// several images have the name. Names contain no slash, because each folder is replaced as a whole.
+/// An image whose tag is needed and unknown is absent.
 fn folder_names(build: &BuildConfig, world: &World) -> HashMap<usize, String> {
     let name_of = |position: usize| {
         let image = &build.images[position];
@@ -281,16 +291,16 @@ fn folder_names(build: &BuildConfig, world: &World) -> HashMap<usize, String> {
         .collect()
 }
 
-/// Returns the name of an image's folder, which no other image of the configuration has, as a
-/// folder or as a target.
-fn own_name<'a>(
+/// Returns the folder name of an image. Fails if it is unknown, or if another image has the same bake
+/// target.
+fn checked_folder_name<'a>(
     build: &BuildConfig,
     names: &'a HashMap<usize, String>,
     position: usize,
 ) -> Result<&'a str, ItemError> {
-    let name = names
-        .get(&position)
-        .ok_or_else(|| ItemError::other("what its folder is called is not known"))?;
+    let name = names.get(&position).ok_or_else(|| {
+        ItemError::other("the folder name is unknown, because the tag of the image is unknown")
+    })?;
     let target = target_name(name);
     let other = names
         .iter()
@@ -307,7 +317,7 @@ fn own_name<'a>(
     }
 }
 
-/// Returns the name of a target: letters, digits, `-` and `_` only.
+/// Returns the bake target for a folder: only letters, digits, `-` and `_`.
 fn target_name(folder: &str) -> String {
     folder
         .chars()
@@ -321,91 +331,95 @@ fn target_name(folder: &str) -> String {
         .collect()
 }
 
-fn base_target(item: &Item, names: &HashMap<usize, String>) -> Option<String> {
+/// Returns the bake target of the base, if the base is built in the same run.
+fn base_target(item: &BuildItem, names: &HashMap<usize, String>) -> Option<String> {
     match &item.action {
-        Action::Build {
-            base: BaseDigest::Of(position),
+        BuildAction::Build {
+            base: BaseDigest::BuiltFirst(position),
             ..
         } => names.get(position).map(|name| target_name(name)),
         _ => None,
     }
 }
 
-/// Writes the folder of an image beside its place in `directory` and puts it there whole.
+/// Writes the context of an image to `directory/name`. It is completed in a temporary folder and then
+/// renamed.
 fn write_context(
     image: &BuildImage,
-    prepared: &Prepared,
+    prepared: &PreparedContext,
     directory: &Path,
     name: &str,
-) -> Result<(), WriteError> {
+) -> Result<(), ContextWriteError> {
     let mut parts = Path::new(name).components();
     let is_plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name);
     if !is_plain || name == BAKE_FILE {
-        return Err(WriteError::Name(name.to_owned()));
+        return Err(ContextWriteError::Name(name.to_owned()));
     }
-    let place = directory.join(name);
-    is_replaceable(&place)?;
-    let unwritten = |error| WriteError::Write(directory.to_owned(), error);
-    fs::create_dir_all(directory).map_err(unwritten)?;
-    let outputs = directory.canonicalize().map_err(unwritten)?;
+    let context = directory.join(name);
+    is_replaceable(&context)?;
+    let cannot_create = |error| ContextWriteError::Write(directory.to_owned(), error);
+    fs::create_dir_all(directory).map_err(cannot_create)?;
+    let outputs = directory.canonicalize().map_err(cannot_create)?;
     let new = tempfile::Builder::new()
         .prefix(".new-")
         .tempdir_in(directory)
-        .map_err(unwritten)?;
+        .map_err(cannot_create)?;
     copy_folder(&image.folder, new.path(), &outputs)?;
     let write = |name: &str, text: &str| {
         let path = new.path().join(name);
-        // Not through a link, should one be there.
+        // `create_new` does not follow a link that was copied from the build folder.
         let file = fs::OpenOptions::new()
             .write(true)
             .create_new(true)
             .open(&path);
         file.and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(|error| WriteError::Write(path, error))
+            .map_err(|error| ContextWriteError::Write(path, error))
     };
     write(DOCKERFILE, &prepared.dockerfile)?;
     write(DESCRIPTION, &pretty(&prepared.description(image)))?;
-    let unplaced = |error| WriteError::Write(place.clone(), error);
-    if is_replaceable(&place)? {
-        fs::remove_dir_all(&place).map_err(unplaced)?;
+    let unwritable = |error| ContextWriteError::Write(context.clone(), error);
+    if is_replaceable(&context)? {
+        fs::remove_dir_all(&context).map_err(unwritable)?;
     }
     let new = new.keep();
     fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .map_err(unplaced)?;
-    fs::rename(&new, &place).map_err(unplaced)
+        .map_err(unwritable)?;
+    fs::rename(&new, &context).map_err(unwritable)
 }
 
-/// Returns whether a folder that was written earlier is at `place`. Fails when something else is.
-fn is_replaceable(place: &Path) -> Result<bool, WriteError> {
+/// Returns true if `context` was written by an earlier run, false if it does not exist. Fails if it is
+/// anything else.
+fn is_replaceable(context: &Path) -> Result<bool, ContextWriteError> {
     let is = |path: &Path, kind: fn(&fs::Metadata) -> bool| match path.symlink_metadata() {
         Ok(metadata) => Ok(kind(&metadata)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(WriteError::Write(path.to_owned(), error)),
+        Err(error) => Err(ContextWriteError::Write(path.to_owned(), error)),
     };
-    if !is(place, |_| true)? {
+    if !is(context, |_| true)? {
         return Ok(false);
     }
-    if is(place, fs::Metadata::is_dir)? && is(&place.join(DESCRIPTION), fs::Metadata::is_file)? {
+    if is(context, fs::Metadata::is_dir)? && is(&context.join(DESCRIPTION), fs::Metadata::is_file)?
+    {
         return Ok(true);
     }
-    Err(WriteError::Foreign(place.to_owned()))
+    Err(ContextWriteError::Foreign(context.to_owned()))
 }
 
-/// Copies a folder without what is written anew and without `outputs`, an absolute path without
-/// links.
-fn copy_folder(from: &Path, to: &Path, outputs: &Path) -> Result<(), WriteError> {
+/// Copies a build folder without the files that the context replaces and without `outputs`, the
+/// canonical path of the output directory.
+fn copy_folder(from: &Path, to: &Path, outputs: &Path) -> Result<(), ContextWriteError> {
     let top = from
         .canonicalize()
-        .map_err(|error| WriteError::Copy(from.to_owned(), error))?;
+        .map_err(|error| ContextWriteError::Copy(from.to_owned(), error))?;
     if top == outputs {
-        return Err(WriteError::Itself(from.to_owned()));
+        return Err(ContextWriteError::BuildFolder(from.to_owned()));
     }
     let mut directories = vec![PathBuf::new()];
     while let Some(directory) = directories.pop() {
         let here = from.join(&directory);
-        let unread = |error| WriteError::Copy(here.clone(), error);
-        for entry in fs::read_dir(&here).map_err(unread)? {
-            let entry = entry.map_err(unread)?;
+        let unreadable = |error| ContextWriteError::Copy(here.clone(), error);
+        for entry in fs::read_dir(&here).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
             let path = directory.join(entry.file_name());
             if path == Path::new(DOCKERFILE)
                 || path == Path::new(DESCRIPTION)
@@ -414,13 +428,13 @@ fn copy_folder(from: &Path, to: &Path, outputs: &Path) -> Result<(), WriteError>
                 continue;
             }
             let (source, target) = (from.join(&path), to.join(&path));
-            let failed = |error| WriteError::Copy(source.clone(), error);
+            let failed = |error| ContextWriteError::Copy(source.clone(), error);
             let kind = entry.file_type().map_err(failed)?;
             if kind.is_dir() {
                 fs::create_dir(&target).map_err(failed)?;
                 directories.push(path);
             } else if kind.is_symlink() {
-                // As it is: where it leads is a matter of the image that it comes into.
+                // Links are copied unresolved: they are resolved inside the image.
                 let link = fs::read_link(&source).map_err(failed)?;
                 std::os::unix::fs::symlink(link, &target).map_err(failed)?;
             } else if kind.is_file() {
@@ -431,8 +445,8 @@ fn copy_folder(from: &Path, to: &Path, outputs: &Path) -> Result<(), WriteError>
     Ok(())
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
-    let failed = |error| WriteError::Write(path.to_owned(), error);
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ContextWriteError> {
+    let failed = |error| ContextWriteError::Write(path.to_owned(), error);
     let parent = path.parent().unwrap_or(path);
     fs::create_dir_all(parent).map_err(failed)?;
     files::replace(path, 0o644, bytes).map_err(failed)

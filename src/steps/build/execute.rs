@@ -1,4 +1,4 @@
-//! Having engines build what the plan names, bases first, and moving aliases.
+//! Builds the planned images, bases first, and moves aliases.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::labels::{Making, Occasion};
-use super::plan::{Action, BaseDigest, Engine as Chosen, Item, Plan};
-use super::render::{Filling, Template, dockerfile};
-use super::report::{BuildReport, ImageReport, Outcome};
+use super::labels::{ImageLabels, RunMetadata};
+use super::plan::{BaseDigest, BuildAction, BuildItem, Plan, PlannedEngine};
+use super::render::{RunValues, Template, dockerfile};
+use super::report::{BuildReport, ImageOutcome, ImageReport};
 use super::size;
 use crate::config::{BuildConfig, BuildImage, EngineChoice};
 use crate::engines::{Attestations, BuildRequest, Engine, EngineError, EngineName, Provenance};
@@ -25,33 +25,33 @@ use crate::registry::ImageStores;
 use crate::steps::Mode;
 use crate::steps::hooks::{HookReport, run_hook};
 
-/// How and with what a plan is carried out.
-pub struct Execution {
+/// Everything that [`execute`] needs besides the plan.
+pub struct BuildExecution {
     pub mode: Mode,
     pub stores: ImageStores,
     pub engines: Vec<Arc<dyn Engine>>,
     pub progress: Arc<dyn Progress>,
     pub hooks: HookRunner,
-    /// When it is cancelled, no new work starts and what is in flight is dropped.
+    /// If it is cancelled, no new build starts and running builds are aborted.
     pub cancel: CancellationToken,
-    pub occasion: Occasion,
-    /// When the images end, by their positions, where that is known.
-    pub ends: HashMap<usize, NaiveDate>,
+    pub run_metadata: RunMetadata,
+    /// Known end-of-life dates of the images, by position.
+    pub eol_dates: HashMap<usize, NaiveDate>,
 }
 
-/// What a build of this run came to, for those that are built on it: `None` until it is over.
-type Result_ = Option<Result<Digest, String>>;
+/// Result of an image in this run, for the images built on it; `None` until it is finished.
+type BaseResult = Option<Result<Digest, String>>;
 
-/// Carries out `plan` and returns what became of each image, in the order of the plan.
-pub async fn execute(build: &BuildConfig, plan: &Plan, execution: &Execution) -> BuildReport {
+/// Executes `plan` and reports the outcome of each image, in the order of the plan.
+pub async fn execute(build: &BuildConfig, plan: &Plan, execution: &BuildExecution) -> BuildReport {
     let results = plan
         .items
         .iter()
         .map(|item| (item.position, watch::channel(None).0))
         .collect();
-    let run = Run {
+    let run = BuildRun {
         build,
-        is_wrong: plan.is_wrong,
+        has_invalid_input: plan.has_invalid_input,
         execution,
         results,
         program: tokio::sync::OnceCell::new(),
@@ -59,16 +59,17 @@ pub async fn execute(build: &BuildConfig, plan: &Plan, execution: &Execution) ->
     let builds = plan
         .items
         .iter()
-        .filter(|item| matches!(item.action, Action::Build { .. }))
+        .filter(|item| matches!(item.action, BuildAction::Build { .. }))
         .count();
-    if execution.mode == Mode::Apply && !plan.is_wrong {
+    if execution.mode == Mode::Apply && !plan.has_invalid_input {
         execution.progress.event(Event::Planned { items: builds });
     }
     let work = plan.items.iter().enumerate().map(|(order, item)| {
         let run = &run;
         async move { (order, run.item(item).await) }
     });
-    // Bases come first and start first, so nothing waits for what has not been started.
+    // Bases are earlier in the plan and start first, so a build never waits for one that has not
+    // started.
     let mut done: Vec<(usize, ImageReport)> = stream::iter(work)
         .buffer_unordered(build.parallelism)
         .collect()
@@ -76,7 +77,7 @@ pub async fn execute(build: &BuildConfig, plan: &Plan, execution: &Execution) ->
     done.sort_by_key(|(order, _)| *order);
     let mut report = BuildReport::new(
         execution.mode,
-        plan.is_wrong,
+        plan.has_invalid_input,
         done.into_iter().map(|(_, image)| image).collect(),
     );
     report.interrupted = execution.cancel.is_cancelled();
@@ -86,24 +87,25 @@ pub async fn execute(build: &BuildConfig, plan: &Plan, execution: &Execution) ->
     report
 }
 
-struct Run<'a> {
+/// State of a running build step.
+struct BuildRun<'a> {
     build: &'a BuildConfig,
-    is_wrong: bool,
-    execution: &'a Execution,
-    results: HashMap<usize, watch::Sender<Result_>>,
-    /// The program that builds where none is named, once it is known.
+    has_invalid_input: bool,
+    execution: &'a BuildExecution,
+    results: HashMap<usize, watch::Sender<BaseResult>>,
+    /// Program for [`PlannedEngine::AnyProgram`], determined on first use.
     program: tokio::sync::OnceCell<Result<EngineName, ItemError>>,
 }
 
-impl Run<'_> {
-    async fn item(&self, item: &Item) -> ImageReport {
+impl BuildRun<'_> {
+    async fn item(&self, item: &BuildItem) -> ImageReport {
         let image = &self.build.images[item.position];
         let began = Instant::now();
         let mut report = ImageReport::new(image, item);
         report.outcome = self.outcome(item, image, &mut report).await;
         report.duration = began.elapsed();
         let result = match (&report.outcome, &report.digest) {
-            (Outcome::Failed(error), _) => Err(error.to_string()),
+            (ImageOutcome::Failed(error), _) => Err(error.to_string()),
             (_, Some(digest)) => Ok(digest.clone()),
             _ => Err("it was not built".to_owned()),
         };
@@ -113,24 +115,29 @@ impl Run<'_> {
         report
     }
 
-    async fn outcome(&self, item: &Item, image: &BuildImage, report: &mut ImageReport) -> Outcome {
+    async fn outcome(
+        &self,
+        item: &BuildItem,
+        image: &BuildImage,
+        report: &mut ImageReport,
+    ) -> ImageOutcome {
         let Some(identity) = &item.identity else {
-            return failed(&item.action);
+            return unidentified(&item.action);
         };
         let (digest, outcome) = match &item.action {
-            Action::Fail(error) => return Outcome::Failed(error.clone()),
-            _ if self.is_wrong => return Outcome::NotStarted,
-            Action::UpToDate { digest } => (digest.clone(), Outcome::UpToDate),
-            Action::BaseMoved { digest } => (digest.clone(), Outcome::BaseMoved),
-            Action::Build { engine, base, .. } => {
+            BuildAction::Fail(error) => return ImageOutcome::Failed(error.clone()),
+            _ if self.has_invalid_input => return ImageOutcome::NotStarted,
+            BuildAction::UpToDate { digest } => (digest.clone(), ImageOutcome::UpToDate),
+            BuildAction::BaseMoved { digest } => (digest.clone(), ImageOutcome::BaseMoved),
+            BuildAction::Build { engine, base, .. } => {
                 let engine = match self.engine(engine).await {
                     Ok(engine) => engine,
-                    Err(error) => return Outcome::Failed(error),
+                    Err(error) => return ImageOutcome::Failed(error),
                 };
                 report.engine = Some(engine.name().to_string());
                 if self.execution.mode != Mode::Apply {
                     report.dockerfile = self.preview(item, image, base);
-                    return Outcome::Planned;
+                    return ImageOutcome::Planned;
                 }
                 let name = format!("{}:{}", image.repository, identity.tag);
                 let progress = &self.execution.progress;
@@ -141,8 +148,10 @@ impl Run<'_> {
                 };
                 let (detail, outcome) = match &built {
                     Some(Ok(digest)) => (digest.short().to_owned(), None),
-                    Some(Err(error)) => (error.to_string(), Some(Outcome::Failed(error.clone()))),
-                    None => ("interrupted".to_owned(), Some(Outcome::Interrupted)),
+                    Some(Err(error)) => {
+                        (error.to_string(), Some(ImageOutcome::Failed(error.clone())))
+                    }
+                    None => ("interrupted".to_owned(), Some(ImageOutcome::Interrupted)),
                 };
                 let ended = if outcome.is_none() {
                     ItemOutcome::Done { detail: &detail }
@@ -154,17 +163,17 @@ impl Run<'_> {
                     outcome: ended,
                 });
                 match (built, outcome) {
-                    (Some(Ok(digest)), None) => (digest, Outcome::Built),
-                    (_, outcome) => return outcome.unwrap_or(Outcome::Interrupted),
+                    (Some(Ok(digest)), None) => (digest, ImageOutcome::Built),
+                    (_, outcome) => return outcome.unwrap_or(ImageOutcome::Interrupted),
                 }
             }
         };
         report.digest = Some(digest.clone());
         if self.execution.mode == Mode::Apply {
             if let Err(error) = self.move_aliases(item, image, &digest).await {
-                return Outcome::Failed(error);
+                return ImageOutcome::Failed(error);
             }
-            if outcome == Outcome::Built {
+            if outcome == ImageOutcome::Built {
                 let store = self.execution.stores.of(&image.repository);
                 report.size = size::of_image(store, &image.repository, &digest).await;
                 report.hooks = self.hooks(image, &identity.tag, &digest).await;
@@ -173,11 +182,11 @@ impl Run<'_> {
         outcome
     }
 
-    /// Returns the engine that the plan means.
-    async fn engine(&self, chosen: &Chosen) -> Result<Arc<dyn Engine>, ItemError> {
-        let name = match chosen {
-            Chosen::Named(name) => *name,
-            Chosen::AnyProgram => self
+    /// Returns the planned engine. Fails if it is not available.
+    async fn engine(&self, planned: &PlannedEngine) -> Result<Arc<dyn Engine>, ItemError> {
+        let name = match planned {
+            PlannedEngine::Named(name) => *name,
+            PlannedEngine::AnyProgram => self
                 .program
                 .get_or_init(|| self.find_program())
                 .await
@@ -189,9 +198,11 @@ impl Run<'_> {
             .iter()
             .find(|engine| engine.name() == name);
         let engine = engine.ok_or_else(|| {
-            ItemError::other(format!("this build of imglife has no engine `{name}`"))
+            ItemError::other(format!(
+                "this imglife binary does not include the engine `{name}`"
+            ))
         })?;
-        if matches!(chosen, Chosen::Named(_)) {
+        if matches!(planned, PlannedEngine::Named(_)) {
             engine
                 .available()
                 .await
@@ -200,7 +211,7 @@ impl Run<'_> {
         Ok(Arc::clone(engine))
     }
 
-    /// Returns the first program that can be used here.
+    /// Returns the first available program.
     async fn find_program(&self) -> Result<EngineName, ItemError> {
         let mut reasons = Vec::new();
         for name in EngineName::PROGRAMS {
@@ -216,7 +227,7 @@ impl Run<'_> {
                 Ok(_) => {
                     if !reasons.is_empty() {
                         tracing::info!(
-                            "the engine is {name}, since those before it cannot be used: {}",
+                            "using the engine {name}; others are not available: {}",
                             reasons.join("; ")
                         );
                     }
@@ -225,87 +236,91 @@ impl Run<'_> {
                 Err(error) => reasons.push(format!("{name}: {}", error.problem)),
             }
         }
-        Err(ItemError::other(format!("no engine that executes can be used here ({})", reasons.join("; ")))
+        Err(ItemError::other(format!("no engine that can execute RUN is available ({})", reasons.join("; ")))
             .with_hint("install buildah, podman, or docker with buildx; a template without RUN is built by the engine `native`"))
     }
 
-    /// Returns the Dockerfile as it would be built, as far as the base is known.
-    fn preview(&self, item: &Item, image: &BuildImage, base: &BaseDigest) -> Option<String> {
-        let (identity, draft) = (item.identity.as_ref()?, item.draft.as_ref()?);
+    /// Renders the Dockerfile for a dry run, without the digest of a base that is not built yet.
+    fn preview(&self, item: &BuildItem, image: &BuildImage, base: &BaseDigest) -> Option<String> {
+        let (identity, inputs) = (item.identity.as_ref()?, item.inputs.as_ref()?);
         let template = Template {
-            name: &draft.template_name,
-            text: &draft.template,
+            name: &inputs.template_name,
+            text: &inputs.template,
         };
-        let occasion = &self.execution.occasion;
-        let eol = self.execution.ends.get(&item.position).copied();
+        let run_metadata = &self.execution.run_metadata;
+        let eol = self.execution.eol_dates.get(&item.position).copied();
         let base_digest = match base {
             BaseDigest::Known(digest) => Some(digest),
-            BaseDigest::Of(_) => None,
+            BaseDigest::BuiltFirst(_) => None,
         };
-        let filling = Filling::Whole {
+        let values = RunValues::Known {
             base_digest,
             eol,
-            occasion,
+            run_metadata,
         };
-        dockerfile(self.build, image, identity, &template, filling).ok()
+        dockerfile(self.build, image, identity, &template, values).ok()
     }
 
-    /// Builds and pushes an image, and returns its digest.
+    /// Builds and pushes an image and returns its digest.
     async fn build(
         &self,
-        item: &Item,
+        item: &BuildItem,
         image: &BuildImage,
         engine: &dyn Engine,
         base: &BaseDigest,
         report: &mut ImageReport,
     ) -> Result<Digest, ItemError> {
-        let (Some(identity), Some(draft)) = (&item.identity, &item.draft) else {
-            return Err(ItemError::other("it is not known what to build"));
+        let (Some(identity), Some(inputs)) = (&item.identity, &item.inputs) else {
+            return Err(ItemError::other("the inputs of the image are unknown"));
         };
         let base_digest = match base {
             BaseDigest::Known(digest) => digest.clone(),
-            BaseDigest::Of(position) => self.result_of(*position).await.map_err(|cause| {
-                ItemError::other(format!(
-                    "it is built on {}, which failed: {cause}",
-                    identity.base_reference()
-                ))
-            })?,
+            BaseDigest::BuiltFirst(position) => {
+                self.result_of(*position).await.map_err(|cause| {
+                    ItemError::other(format!(
+                        "base {} failed: {cause}",
+                        identity.base_reference()
+                    ))
+                })?
+            }
         };
-        if let Some(digest) = self.published_meanwhile(item, image, &identity.tag).await? {
+        if let Some(digest) = self
+            .published_by_another_run(item, image, &identity.tag)
+            .await?
+        {
             report
                 .warnings
-                .push("another run built it meanwhile".to_owned());
+                .push("another run published the same image first".to_owned());
             return Ok(digest);
         }
-        let eol = self.execution.ends.get(&item.position).copied();
-        let occasion = &self.execution.occasion;
+        let eol = self.execution.eol_dates.get(&item.position).copied();
+        let run_metadata = &self.execution.run_metadata;
         let template = Template {
-            name: &draft.template_name,
-            text: &draft.template,
+            name: &inputs.template_name,
+            text: &inputs.template,
         };
-        let filling = Filling::Whole {
+        let values = RunValues::Known {
             base_digest: Some(&base_digest),
             eol,
-            occasion,
+            run_metadata,
         };
-        let text =
-            dockerfile(self.build, image, identity, &template, filling).map_err(|error| {
-                ItemError::other(error.to_string()).with_optional_hint(error.hint.clone())
-            })?;
-        let labels = Making {
+        let text = dockerfile(self.build, image, identity, &template, values).map_err(|error| {
+            ItemError::other(error.to_string()).with_optional_hint(error.hint.clone())
+        })?;
+        let labels = ImageLabels {
             image,
             identity,
             base_digest: Some(&base_digest),
-            inputs: &draft.inputs,
+            inputs: &inputs.digest,
             eol,
-            occasion,
+            run_metadata,
         }
         .labels();
         let request = BuildRequest {
             repository: image.repository.clone(),
             tag: identity.tag.clone(),
             dockerfile: text,
-            dockerfile_name: draft.template_name.clone(),
+            dockerfile_name: inputs.template_name.clone(),
             context: image.folder.clone(),
             base: ImageReference {
                 digest: Some(base_digest),
@@ -316,14 +331,14 @@ impl Run<'_> {
             annotations: labels.clone(),
             labels,
             attestations: attestations(image),
-            created: occasion.created,
+            created: run_metadata.created,
         };
         let mut built = engine.build(&request).await;
         if built.as_ref().is_err_and(|error| error.requires_execution)
             && self.build.engine == EngineChoice::Auto
         {
-            // Seen in the base only: a program builds it where the choice is free.
-            let program = self.engine(&Chosen::AnyProgram).await?;
+            // Only the base showed that execution is required, for example by ONBUILD.
+            let program = self.engine(&PlannedEngine::AnyProgram).await?;
             report.engine = Some(program.name().to_string());
             built = program.build(&request).await;
         }
@@ -335,7 +350,7 @@ impl Run<'_> {
         Ok(built.digest)
     }
 
-    /// Waits for the build of what another image is built on.
+    /// Waits for the base at `position` and returns its digest.
     async fn result_of(&self, position: usize) -> Result<Digest, String> {
         let Some(sender) = self.results.get(&position) else {
             return Err("it is not part of this run".to_owned());
@@ -349,15 +364,15 @@ impl Run<'_> {
         }
     }
 
-    /// Returns the digest of the image when another run published it since it was looked at. Fails
-    /// when the tag is somebody else's.
-    async fn published_meanwhile(
+    /// Returns the digest of the image if another run has published the same inputs since the
+    /// observation. Fails if the tag has changed in another way.
+    async fn published_by_another_run(
         &self,
-        item: &Item,
+        item: &BuildItem,
         image: &BuildImage,
         tag: &Tag,
     ) -> Result<Option<Digest>, ItemError> {
-        let Action::Build { replaces, .. } = &item.action else {
+        let BuildAction::Build { replaces, .. } = &item.action else {
             return Ok(None);
         };
         let found =
@@ -367,27 +382,28 @@ impl Run<'_> {
             (Some(found), Some(replaces)) if found.digest == *replaces => Ok(None),
             (Some(found), _)
                 if found.inputs.as_deref()
-                    == item.draft.as_ref().map(|draft| draft.inputs.as_str()) =>
+                    == item.inputs.as_ref().map(|inputs| inputs.digest.as_str()) =>
             {
                 Ok(Some(found.digest))
             }
             (found, _) => {
                 let now = found.map_or_else(
-                    || "is gone".to_owned(),
-                    |found| format!("is {} now", found.digest),
+                    || "it no longer exists".to_owned(),
+                    |found| format!("it is now {}", found.digest),
                 );
                 Err(ItemError::other(format!(
-                    "{}:{tag} changed since it was looked at: it {now}",
+                    "{}:{tag} changed during this run: {now}",
                     image.repository
                 ))
-                .with_hint("run build again"))
+                .with_hint("run `imglife build` again"))
             }
         }
     }
 
+    /// Moves the planned aliases to `digest`.
     async fn move_aliases(
         &self,
-        item: &Item,
+        item: &BuildItem,
         image: &BuildImage,
         digest: &Digest,
     ) -> Result<(), ItemError> {
@@ -399,8 +415,9 @@ impl Run<'_> {
         let manifest = store
             .manifest(&image.repository, &Reference::Digest(digest.clone()))
             .await?;
-        let manifest = manifest
-            .ok_or_else(|| ItemError::other(format!("{}@{digest} is gone", image.repository)))?;
+        let manifest = manifest.ok_or_else(|| {
+            ItemError::other(format!("{}@{digest} no longer exists", image.repository))
+        })?;
         for alias in &item.aliases {
             store
                 .put_manifest(&image.repository, &Reference::Tag(alias.clone()), &manifest)
@@ -409,6 +426,7 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Runs the hooks of an image that was built. Stops at the first failure.
     async fn hooks(&self, image: &BuildImage, tag: &Tag, digest: &Digest) -> Vec<HookReport> {
         let values = HookValues::default()
             .with(Placeholder::Image, &format!("{}:{tag}", image.repository))
@@ -434,10 +452,11 @@ impl Run<'_> {
     }
 }
 
-fn failed(action: &Action) -> Outcome {
+/// Returns the outcome of an image whose identity is unknown.
+fn unidentified(action: &BuildAction) -> ImageOutcome {
     match action {
-        Action::Fail(error) => Outcome::Failed(error.clone()),
-        _ => Outcome::NotStarted,
+        BuildAction::Fail(error) => ImageOutcome::Failed(error.clone()),
+        _ => ImageOutcome::NotStarted,
     }
 }
 

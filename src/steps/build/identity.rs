@@ -1,5 +1,5 @@
-//! What each image of the configuration is built on and called. Pure: the tags of mirrors are
-//! handed in.
+//! Base, version and tag of each image of the configuration. Pure: the caller passes the newest tags
+//! of the mirrors.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,42 +10,45 @@ use crate::error::ItemError;
 use crate::model::{ImageReference, Repository, Tag};
 use crate::template;
 
-/// What an image is built on and called.
+/// Base, version and tag of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub base: Repository,
     pub base_tag: Tag,
-    /// The position of the image that it is built on, when that is one of the configuration.
+    /// Position of the base in the configuration; `None` if the base is not built there.
     pub built_on: Option<usize>,
     pub version: String,
     pub tag: Tag,
 }
 
 impl Identity {
-    /// Returns the reference of the base by tag.
+    /// Returns the reference of the base, by tag.
     pub fn base_reference(&self) -> ImageReference {
         ImageReference::tagged(self.base.clone(), self.base_tag.clone())
     }
 }
 
-/// Returns the positions of the images such that each comes after what it is built on. The
-/// configuration has no circles.
+/// Returns the positions of the images in build order: each comes after its bases. The configuration
+/// check rejects cycles.
 pub fn order(build: &BuildConfig) -> Vec<usize> {
-    let mut below: HashMap<&Repository, Vec<usize>> = HashMap::new();
+    let mut positions: HashMap<&Repository, Vec<usize>> = HashMap::new();
     for (position, image) in build.images.iter().enumerate() {
-        below.entry(&image.repository).or_default().push(position);
+        positions
+            .entry(&image.repository)
+            .or_default()
+            .push(position);
     }
     let mut ordered = Vec::with_capacity(build.images.len());
-    let mut entered = vec![false; build.images.len()];
+    let mut visited = vec![false; build.images.len()];
     for start in 0..build.images.len() {
-        // A walk in depth with its own stack: `true` when all below it has come.
+        // Depth-first search with an explicit stack; `true` once all bases of the image are done.
         let mut stack = vec![(start, false)];
         while let Some((position, is_done)) = stack.pop() {
             if is_done {
                 ordered.push(position);
-            } else if !std::mem::replace(&mut entered[position], true) {
+            } else if !std::mem::replace(&mut visited[position], true) {
                 stack.push((position, true));
-                let bases = below
+                let bases = positions
                     .get(&build.images[position].mirror_image)
                     .into_iter()
                     .flatten();
@@ -56,8 +59,8 @@ pub fn order(build: &BuildConfig) -> Vec<usize> {
     ordered
 }
 
-/// Returns what each image is built on and called. `mirror_tags` are the newest tags of mirrors, by
-/// the positions of the images that leave `mirror_tag` to them.
+/// Returns the identity of each image. `mirror_tags` has the newest tag of the mirror for each image
+/// without `mirror_tag`, by position.
 pub fn identities(
     build: &BuildConfig,
     mirror_tags: &BTreeMap<usize, Result<Tag, ItemError>>,
@@ -80,7 +83,7 @@ pub fn identities(
         found[position] = Some(identity);
     }
     let mut identities: Vec<Result<Identity, ItemError>> = found.into_iter().flatten().collect();
-    refuse_shared_tags(build, &mut identities);
+    reject_shared_tags(build, &mut identities);
     identities
 }
 
@@ -93,10 +96,11 @@ fn on_mirror(
         (Some(tag), _) => tag.clone(),
         (None, Some(newest)) => newest.clone()?,
         (None, None) => {
-            return Err(
-                ItemError::other(format!("no tag of {} is known", image.mirror_image))
-                    .with_hint("give `mirror_tag`"),
-            );
+            return Err(ItemError::other(format!(
+                "the newest tag of {} is unknown",
+                image.mirror_image
+            ))
+            .with_hint("set `mirror_tag`"));
         }
     };
     let version = image
@@ -113,8 +117,8 @@ fn on_mirror(
     })
 }
 
-/// An image that is built on others of the configuration: on the one whose tag it names, or on the
-/// only one.
+/// Returns the identity of an image whose base is built from the configuration. Of several bases it
+/// is the one with the tag `mirror_tag`.
 fn on_image(
     build: &BuildConfig,
     image: &BuildImage,
@@ -128,14 +132,15 @@ fn on_image(
         (_, Some((position, Ok(base))), _) => {
             (Some(*position), base.tag.clone(), base.version.clone())
         }
-        // A tag of an earlier configuration, which is published and not built any more.
+        // A published tag that the configuration does not build any more.
         (Some(tag), _, _) => (None, tag.clone(), tag.to_string()),
         (None, _, [(position, Ok(base))]) => {
             (Some(*position), base.tag.clone(), base.version.clone())
         }
         (None, _, [(_, Err(error))]) => {
             return Err(ItemError::other(format!(
-                "what it is built on cannot be told: {error}"
+                "the tag of its base {} is unknown: {error}",
+                image.mirror_image
             )));
         }
         (None, _, several) => {
@@ -148,7 +153,7 @@ fn on_image(
                 "{} is built in several versions",
                 image.mirror_image
             ))
-            .with_hint(format!("name one with `mirror_tag`: {}", tags.join(", "))));
+            .with_hint(format!("set `mirror_tag` to one of: {}", tags.join(", "))));
         }
     };
     let version = image.version.clone().unwrap_or(version);
@@ -164,13 +169,13 @@ fn on_image(
 
 fn tag(build: &BuildConfig, image: &BuildImage, version: &str) -> Result<Tag, ItemError> {
     #[derive(Serialize)]
-    struct Variables<'a> {
+    struct TagVariables<'a> {
         name: &'a str,
         r#type: &'static str,
         version: &'a str,
         core_version: &'a str,
     }
-    let variables = Variables {
+    let variables = TagVariables {
         name: &image.name,
         r#type: type_name(image.image_type),
         version,
@@ -180,11 +185,14 @@ fn tag(build: &BuildConfig, image: &BuildImage, version: &str) -> Result<Tag, It
         template::render("build.tag_format", &build.tag_format, variables).map_err(|error| {
             ItemError::other(error.to_string()).with_optional_hint(error.hint.clone())
         })?;
-    text.parse()
-        .map_err(|error| ItemError::other(format!("`build.tag_format` makes no tag: {error}")))
+    text.parse().map_err(|error| {
+        ItemError::other(format!(
+            "`build.tag_format` renders an invalid tag: {error}"
+        ))
+    })
 }
 
-/// Returns the name of a type as the configuration has it.
+/// Returns the value of `type` in the configuration.
 pub(super) fn type_name(image_type: ImageType) -> &'static str {
     match image_type {
         ImageType::Core => "core",
@@ -193,8 +201,8 @@ pub(super) fn type_name(image_type: ImageType) -> &'static str {
     }
 }
 
-/// Makes images fail that would publish the same tag, be it their own or an alias.
-fn refuse_shared_tags(build: &BuildConfig, identities: &mut [Result<Identity, ItemError>]) {
+/// Replaces the identities of images that would publish the same tag or alias by an error.
+fn reject_shared_tags(build: &BuildConfig, identities: &mut [Result<Identity, ItemError>]) {
     let mut writers: BTreeMap<(&Repository, Tag), Vec<usize>> = BTreeMap::new();
     for (position, identity) in identities.iter().enumerate() {
         let Ok(identity) = identity else { continue };
@@ -219,7 +227,7 @@ fn refuse_shared_tags(build: &BuildConfig, identities: &mut [Result<Identity, It
                 "{} would all be published as {repository}:{tag}",
                 images.join(" and ")
             ))
-            .with_hint("give them different values of `version`, or the alias to one of them"));
+            .with_hint("set a different `version` for each, or the alias for only one of them"));
         }
     }
 }

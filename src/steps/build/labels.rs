@@ -1,4 +1,4 @@
-//! What a base image says of itself: labels, and the digest of what it was made of.
+//! Labels of a base image, and the digest of its inputs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,24 +13,24 @@ use crate::model::labels;
 use crate::model::reference::LAYOUT_PREFIX;
 use crate::model::{Digest, ImageReference};
 
-/// What differs from run to run and is no reason to build again.
+/// Metadata that differs between runs. A change of it does not cause a rebuild.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Occasion {
+pub struct RunMetadata {
     pub created: DateTime<Utc>,
     pub revision: Option<String>,
-    /// Where the templates are kept.
+    /// URL of the repository with the templates.
     pub source: Option<String>,
 }
 
-impl Occasion {
-    /// Returns the time as labels and templates have it.
+impl RunMetadata {
+    /// Returns `created` in the form for labels and templates: RFC 3339 in UTC, in seconds.
     pub fn created(&self) -> String {
         self.created.to_rfc3339_opts(SecondsFormat::Secs, true)
     }
 }
 
-/// Returns the labels that tell the same for the same inputs.
-pub(super) fn lasting(image: &BuildImage, identity: &Identity) -> BTreeMap<String, String> {
+/// Returns the labels that depend on the inputs only, not on the run.
+pub(super) fn stable_labels(image: &BuildImage, identity: &Identity) -> BTreeMap<String, String> {
     let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
     let reference = ImageReference::tagged(image.repository.clone(), identity.tag.clone());
     [
@@ -46,28 +46,29 @@ pub(super) fn lasting(image: &BuildImage, identity: &Identity) -> BTreeMap<Strin
     .collect()
 }
 
-/// An image that is about to be built, with all that its labels tell.
+/// Values for the labels of an image.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Making<'a> {
+pub(super) struct ImageLabels<'a> {
     pub image: &'a BuildImage,
     pub identity: &'a Identity,
-    /// `None` when it is not known yet.
+    /// `None` if the base is not built yet.
     pub base_digest: Option<&'a Digest>,
+    /// Digest from [`inputs_digest`].
     pub inputs: &'a Digest,
     pub eol: Option<NaiveDate>,
-    pub occasion: &'a Occasion,
+    pub run_metadata: &'a RunMetadata,
 }
 
-impl Making<'_> {
+impl ImageLabels<'_> {
     /// Returns all labels of the image.
     pub(super) fn labels(&self) -> BTreeMap<String, String> {
-        let mut labels = lasting(self.image, self.identity);
+        let mut labels = stable_labels(self.image, self.identity);
         let mut add = |name: &str, value: Option<String>| {
             labels.extend(value.map(|value| (name.to_owned(), value)));
         };
-        add(labels::CREATED, Some(self.occasion.created()));
-        add(labels::REVISION, self.occasion.revision.clone());
-        add(labels::SOURCE, self.occasion.source.clone());
+        add(labels::CREATED, Some(self.run_metadata.created()));
+        add(labels::REVISION, self.run_metadata.revision.clone());
+        add(labels::SOURCE, self.run_metadata.source.clone());
         add(
             labels::BASE_DIGEST,
             self.base_digest.map(ToString::to_string),
@@ -78,11 +79,13 @@ impl Making<'_> {
     }
 }
 
-/// Returns the digest of what an image is made of: the Dockerfile rendered without what differs
-/// from run to run, the files that it reads, arguments, platforms and lasting labels. The base
-/// counts by its tag; that its digest moved is told apart. OCI layouts count by their path below
-/// `directory`, that of the configuration: a checkout elsewhere makes the same.
-pub(super) fn inputs(
+/// Returns the digest of the inputs of an image: the Dockerfile rendered without
+/// [`RunMetadata`], the files that it reads, arguments, platforms and stable labels.
+///
+/// The base is included by tag; a new digest of the tag is detected separately. Paths of OCI layouts
+/// are made relative to `directory`, that of the configuration, so that every checkout has the same
+/// digest.
+pub(super) fn inputs_digest(
     image: &BuildImage,
     identity: &Identity,
     dockerfile: &str,
@@ -95,7 +98,7 @@ pub(super) fn inputs(
         "files": files.iter().map(|file| json!([file.path, file.kind, file.digest])).collect::<Vec<_>>(),
         "args": image.args,
         "platforms": platforms,
-        "labels": lasting(image, identity),
+        "labels": stable_labels(image, identity),
     });
     let here = format!(
         "{LAYOUT_PREFIX}{}/",

@@ -1,8 +1,8 @@
 //! `build`: base images from templates.
 //!
-//! `observe` reads templates, bases and what is published, `plan` decides without touching
-//! anything, `execute` has engines build what the plan names and moves aliases. A tag that is
-//! published is never overwritten with something else.
+//! `observe` reads templates, base images and published images. `plan` decides what to build,
+//! without requests. `execute` builds the planned images with an engine and moves their aliases. A
+//! published tag is never overwritten with an image of different inputs unless the run is forced.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::steps::shard::{Only, Shard};
 mod child;
 mod context;
 mod contexts;
-mod ends;
+mod eol_dates;
 mod execute;
 mod identity;
 mod labels;
@@ -23,41 +23,40 @@ mod report;
 mod size;
 
 pub use child::{ChildMode, ChildPipeline, child_pipeline};
-pub use contexts::{Contexts, write_contexts};
-pub use ends::ends;
-pub use execute::{Execution, execute};
+pub use contexts::{ContextOptions, write_contexts};
+pub use eol_dates::eol_dates;
+pub use execute::{BuildExecution, execute};
 pub use identity::{Identity, identities, order};
-pub use labels::Occasion;
+pub use labels::RunMetadata;
 pub use observe::{
-    Draft, DraftError, Published, Seen, World, identify, mirror, newest_listed, observe,
-    ranks_by_push,
+    ImageInputs, InputsError, ObservedImage, PublishedImage, World, identify, mirror,
+    newest_listed, observe, ranks_by_push,
 };
-pub use plan::{Action, BaseDigest, Engine, Item, Plan, Reason, plan};
-pub use report::{BuildReport, ImageReport, Outcome, Totals};
+pub use plan::{BaseDigest, BuildAction, BuildItem, BuildReason, Plan, PlannedEngine, plan};
+pub use report::{BuildReport, BuildTotals, ImageOutcome, ImageReport};
 
-/// The part of the configuration that a run is about.
+/// Images of the configuration that a run is restricted to.
 #[derive(Clone, Debug, Default)]
-pub struct Scope {
+pub struct BuildScope {
     pub only: Only,
     pub shard: Option<Shard>,
 }
 
-impl Scope {
-    /// Returns the positions of the images in scope. Images that build on one another stay in one
-    /// shard.
+impl BuildScope {
+    /// Returns the positions of the images in scope. An image and its base are in the same shard.
     pub fn images(&self, build: &BuildConfig) -> BTreeSet<usize> {
         let groups = groups(build);
-        let is_meant = |position: &usize| {
+        let is_selected = |position: &usize| {
             self.shard
                 .is_none_or(|shard| shard.contains(groups[*position]))
                 && self.only.selects(&names(&build.images[*position]))
         };
-        (0..build.images.len()).filter(is_meant).collect()
+        (0..build.images.len()).filter(is_selected).collect()
     }
 }
 
-/// Returns the number of the group that each image belongs to: those that build on one another, or
-/// share a repository.
+/// Returns the group number of each image. Images that build on one another or share a repository
+/// are in one group.
 fn groups(build: &BuildConfig) -> Vec<usize> {
     let mut group: Vec<usize> = (0..build.images.len()).collect();
     for (position, image) in build.images.iter().enumerate() {
@@ -75,7 +74,7 @@ fn groups(build: &BuildConfig) -> Vec<usize> {
                 .for_each(|group| *group = one);
         }
     }
-    // Numbered without gaps, so that shards are of equal size.
+    // Numbers without gaps, so that shards have similar sizes.
     let numbers: BTreeSet<usize> = group.iter().copied().collect();
     group
         .iter()
@@ -88,7 +87,7 @@ fn groups(build: &BuildConfig) -> Vec<usize> {
         .collect()
 }
 
-/// Returns the names by which `--only` knows an image: its own, and its repository.
+/// Returns the names of an image that `--only` can match: its name and its repository.
 pub fn names(image: &BuildImage) -> Vec<String> {
     vec![image.name.clone(), image.repository.to_string()]
 }

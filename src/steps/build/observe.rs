@@ -1,15 +1,14 @@
-//! What a build looks at: templates and folders, the bases, and what is published already. Reads
-//! only.
+//! Observation of a build: templates, build folders, base images and published images. Only reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, stream};
 
-use super::Scope;
-use super::context::{FileDigest, FolderError, digests, list, read_template};
+use super::BuildScope;
+use super::context::{ContextFolderError, FileDigest, digests, list, read_text};
 use super::identity::{Identity, identities};
-use super::labels::inputs;
-use super::render::{Filling, Template, dockerfile};
+use super::labels::inputs_digest;
+use super::render::{RunValues, Template, dockerfile};
 use crate::config::{BuildConfig, BuildImage, Config, SortBy, SyncEntry, TagSelection};
 use crate::dockerfile::{
     BuildParameters, DockerfileError, UnsupportedInstruction, context_files, different_base,
@@ -23,96 +22,105 @@ use crate::registry::{ImageStores, ListedTag};
 use crate::steps::image::read_facts;
 use crate::steps::sync::newest;
 
-/// Look-ups under way at once, over all hosts; each host has its own limit besides.
-const PARALLEL_LOOKS: usize = 16;
+/// Maximum number of images that are observed at once, over all hosts. Each host also has its own
+/// connection limit.
+const MAX_PARALLEL_IMAGES: usize = 16;
 
-/// What was seen of the images of the configuration.
+/// Observed state of the images of the configuration.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// By the positions of the images.
+    /// Identities, by the positions of the images.
     pub identities: Vec<Result<Identity, ItemError>>,
-    /// Of the images that the run is about and of those that they are built on, by their positions.
-    pub images: BTreeMap<usize, Seen>,
+    /// Images in scope and their bases, by position.
+    pub images: BTreeMap<usize, ObservedImage>,
 }
 
+/// Observed state of one image.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    /// Whether the run is about it; others are only looked at.
+pub struct ObservedImage {
+    /// True if the run may build the image; false if it is only observed as a base.
     pub in_scope: bool,
-    pub draft: Result<Draft, DraftError>,
-    /// What the base's tag names; `None` when it names nothing.
+    pub inputs: Result<ImageInputs, InputsError>,
+    /// Digest of the base's tag; `None` if the tag does not exist.
     pub base_digest: Result<Option<Digest>, ItemError>,
-    /// What the image's own tag names.
-    pub published: Result<Option<Published>, ItemError>,
-    /// What its aliases name.
+    /// Image at the tag; `None` if the tag does not exist.
+    pub published: Result<Option<PublishedImage>, ItemError>,
+    /// Digests of the aliases; `None` if the alias does not exist.
     pub aliases: BTreeMap<Tag, Result<Option<Digest>, ItemError>>,
 }
 
-/// What an image is going to be made of.
+/// Inputs of an image from its build folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Draft {
-    /// The file of the template, as messages call it.
+pub struct ImageInputs {
+    /// Path of the template for messages.
     pub template_name: String,
+    /// Text of the template.
     pub template: String,
+    /// Files that the Dockerfile reads.
     pub files: Vec<FileDigest>,
-    /// The digest of all of it.
-    pub inputs: Digest,
-    /// What only an engine that executes can do, with its line.
+    /// Digest of all inputs.
+    pub digest: Digest,
+    /// First instruction that the engine `native` does not support, because it requires execution.
     pub needs_execution: Option<UnsupportedInstruction>,
 }
 
-/// Why an image cannot be made of its folder.
+/// Error of reading the inputs of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DraftError {
-    /// It is not known what the image would be called.
-    Unnamed,
-    /// The template or the folder is wrong: nothing is built until it is right.
-    Wrong(ItemError),
+pub enum InputsError {
+    /// The tag of the image is unknown.
+    UnknownTag,
+    /// The template or the folder is invalid. The run then builds no image at all.
+    Invalid(ItemError),
 }
 
-/// An image that is there already.
+/// A published image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
+pub struct PublishedImage {
     pub digest: Digest,
-    /// The digest of what it was made of, as it says itself.
+    /// Digest of its inputs, from its label.
     pub inputs: Option<String>,
-    /// The digest of the base that it stands on, as it says itself.
+    /// Digest of its base, from its label.
     pub base_digest: Option<String>,
 }
 
-/// Looks at everything that the images in scope need. What cannot be seen is part of the result,
-/// not a failure.
+/// Observes the images in scope and their bases. Errors are part of the result.
 pub async fn observe(
     config: &Config,
     build: &BuildConfig,
-    scope: &Scope,
+    scope: &BuildScope,
     stores: &ImageStores,
     progress: &dyn Progress,
 ) -> World {
     let in_scope = scope.images(build);
     let wanted = with_bases(build, &in_scope);
     let identities = identify(config, build, &wanted, stores, progress).await;
-    let looks = wanted.iter().map(|&position| {
-        let (identity, is_meant) = (&identities[position], in_scope.contains(&position));
+    let observations = wanted.iter().map(|&position| {
+        let (identity, is_selected) = (&identities[position], in_scope.contains(&position));
         async move {
             (
                 position,
-                look_at(
-                    config, build, position, identity, is_meant, stores, progress,
+                observe_image(
+                    config,
+                    build,
+                    position,
+                    identity,
+                    is_selected,
+                    stores,
+                    progress,
                 )
                 .await,
             )
         }
     });
-    let images = stream::iter(looks)
-        .buffer_unordered(PARALLEL_LOOKS)
+    let images = stream::iter(observations)
+        .buffer_unordered(MAX_PARALLEL_IMAGES)
         .collect()
         .await;
     World { identities, images }
 }
 
-/// Returns what each image is built on and called, with the newest tags of the mirrors that the
-/// images at `wanted` leave open.
+/// Returns the identity of each image. The newest tags of mirrors are only requested for the images
+/// at `wanted`.
 pub async fn identify(
     config: &Config,
     build: &BuildConfig,
@@ -128,13 +136,13 @@ pub async fn identify(
             .map(|(position, entry)| async move {
                 (position, newest_tag(entry, stores, progress).await)
             })
-            .buffer_unordered(PARALLEL_LOOKS)
+            .buffer_unordered(MAX_PARALLEL_IMAGES)
             .collect::<BTreeMap<_, _>>()
             .await;
     identities(build, &mirror_tags)
 }
 
-/// Returns the images in scope with all that they are built on.
+/// Returns the positions of the images in scope and of all their bases.
 fn with_bases(build: &BuildConfig, in_scope: &BTreeSet<usize>) -> BTreeSet<usize> {
     let mut wanted = in_scope.clone();
     let mut open: Vec<usize> = in_scope.iter().copied().collect();
@@ -151,7 +159,8 @@ fn with_bases(build: &BuildConfig, in_scope: &BTreeSet<usize>) -> BTreeSet<usize
     wanted
 }
 
-/// Returns the mirror whose newest tag an image is built on, where it leaves the tag open.
+/// Returns the sync entry of the mirror whose newest tag is the base of the image. `None` if the image
+/// sets `mirror_tag` or its base is not a mirror of the configuration.
 pub fn mirror<'a>(
     config: &'a Config,
     build: &BuildConfig,
@@ -168,7 +177,7 @@ pub fn mirror<'a>(
         .find(|entry| image.mirror_tag.is_none() && !is_image && entry.target == image.mirror_image)
 }
 
-/// Returns the newest of the tags at a mirror that its entry selects.
+/// Requests the tags of a mirror and returns the newest one that its entry selects.
 async fn newest_tag(
     entry: &SyncEntry,
     stores: &ImageStores,
@@ -189,23 +198,24 @@ async fn newest_tag(
     newest_listed(entry, &listing?.unwrap_or_default())
 }
 
-/// Returns whether the newest tag of a mirror is told by the times at which tags were pushed.
+/// Returns true if the newest tag of a mirror is determined by push dates.
 pub fn ranks_by_push(entry: &SyncEntry) -> bool {
     matches!(&entry.selection, TagSelection::Pattern(pattern) if pattern.sort == SortBy::Date)
 }
 
-/// Returns the newest of the tags in the listing of a mirror that its entry selects.
+/// Returns the newest tag in the listing of a mirror that its entry selects. Fails if no tag is
+/// selected, or if push dates are needed and missing.
 pub fn newest_listed(entry: &SyncEntry, listing: &[ListedTag]) -> Result<Tag, ItemError> {
     let pattern = match &entry.selection {
         TagSelection::Fixed(tag) => return Ok(tag.clone()),
         TagSelection::Pattern(pattern) => pattern,
     };
-    if ranks_by_push(entry) && listing.iter().any(|seen| seen.pushed_at.is_none()) {
+    if ranks_by_push(entry) && listing.iter().any(|listed| listed.pushed_at.is_none()) {
         let cause = format!(
-            "which tag of {} is the newest by date cannot be told: the registry does not say when they were pushed",
+            "cannot determine the newest tag of {} by date: the registry does not report push dates",
             entry.target
         );
-        return Err(ItemError::other(cause).with_hint("give `mirror_tag`"));
+        return Err(ItemError::other(cause).with_hint("set `mirror_tag`"));
     }
     newest(pattern, entry.os_normalize, listing)
         .cloned()
@@ -218,7 +228,8 @@ pub fn newest_listed(entry: &SyncEntry, listing: &[ListedTag]) -> Result<Tag, It
         })
 }
 
-async fn look_at(
+/// Reads the inputs of one image and requests its base, its tag and its aliases.
+async fn observe_image(
     config: &Config,
     build: &BuildConfig,
     position: usize,
@@ -226,25 +237,25 @@ async fn look_at(
     in_scope: bool,
     stores: &ImageStores,
     progress: &dyn Progress,
-) -> Seen {
+) -> ObservedImage {
     let image = &build.images[position];
     let Ok(identity) = identity else {
-        let unnamed = ItemError::other("what it is called is not known");
-        let draft = Err(DraftError::Unnamed);
-        return Seen {
+        let unknown_tag = ItemError::other("the tag of the image is unknown");
+        let inputs = Err(InputsError::UnknownTag);
+        return ObservedImage {
             in_scope,
-            draft,
-            base_digest: Err(unnamed.clone()),
-            published: Err(unnamed),
+            inputs,
+            base_digest: Err(unknown_tag.clone()),
+            published: Err(unknown_tag),
             aliases: BTreeMap::new(),
         };
     };
     progress.event(Event::Observing {
         what: &format!("{}:{}", image.repository, identity.tag),
     });
-    let draft = draft(config, build, image, identity)
+    let inputs = read_inputs(config, build, image, identity)
         .await
-        .map_err(DraftError::Wrong);
+        .map_err(InputsError::Invalid);
     let digest_of = async |repository: &Repository, tag: &Tag| {
         let found = stores
             .of(repository)
@@ -253,11 +264,11 @@ async fn look_at(
         found.map(|found| found.map(|found| found.digest))
     };
     let aliases = async {
-        let looks = image
+        let requests = image
             .aliases
             .iter()
             .map(|alias| async { (alias.clone(), digest_of(&image.repository, alias).await) });
-        futures_util::future::join_all(looks)
+        futures_util::future::join_all(requests)
             .await
             .into_iter()
             .collect()
@@ -267,42 +278,44 @@ async fn look_at(
         published(stores, &image.repository, &identity.tag),
         aliases
     );
-    Seen {
+    ObservedImage {
         in_scope,
-        draft,
+        inputs,
         base_digest,
         published,
         aliases,
     }
 }
 
+/// Returns the published image at `tag`, or `None` if the tag does not exist.
 pub(super) async fn published(
     stores: &ImageStores,
     repository: &Repository,
     tag: &Tag,
-) -> Result<Option<Published>, ItemError> {
+) -> Result<Option<PublishedImage>, ItemError> {
     let store = stores.of(repository);
     let facts = read_facts(store, repository, &Reference::Tag(tag.clone()), None).await?;
-    Ok(facts.map(|facts| Published {
+    Ok(facts.map(|facts| PublishedImage {
         inputs: facts.label(labels::INPUTS).map(str::to_owned),
         base_digest: facts.label(labels::BASE_DIGEST).map(str::to_owned),
         digest: facts.digest,
     }))
 }
 
-async fn draft(
+/// Reads the build folder of an image.
+async fn read_inputs(
     config: &Config,
     build: &BuildConfig,
     image: &BuildImage,
     identity: &Identity,
-) -> Result<Draft, ItemError> {
+) -> Result<ImageInputs, ItemError> {
     let path = image.folder.join(&image.template);
     let template_name = path
         .strip_prefix(&config.directory)
         .unwrap_or(&path)
         .display()
         .to_string();
-    let template = blocking(move || read_template(&path)).await?;
+    let template = blocking(move || read_text(&path)).await?;
     let blank = dockerfile(
         build,
         image,
@@ -311,40 +324,41 @@ async fn draft(
             name: &template_name,
             text: &template,
         },
-        Filling::Blanks,
+        RunValues::Blank,
     )
     .map_err(|error| ItemError::other(error.to_string()).with_optional_hint(error.hint.clone()))?;
-    let wrong = |error: &DockerfileError| {
+    let invalid = |error: &DockerfileError| {
         ItemError::other(format!("{template_name}: {error}")).with_optional_hint(error.hint())
     };
     let path = image.folder.clone();
     let folder = blocking(move || list(&path)).await?;
-    let building = BuildParameters {
+    let parameters = BuildParameters {
         arguments: &image.args,
         platforms: &image.platforms,
     };
-    let read = context_files(&blank, building, &folder.files, folder.ignore.as_deref())
-        .map_err(|error| wrong(&error))?;
+    let read = context_files(&blank, parameters, &folder.files, folder.ignore.as_deref())
+        .map_err(|error| invalid(&error))?;
     let needs_execution =
-        match first_unsupported(&blank, &image.args).map_err(|error| wrong(&error))? {
-            // With the blanks filled in it may be understood; the engine looks at it again.
+        match first_unsupported(&blank, &image.args).map_err(|error| invalid(&error))? {
+            // The Dockerfile may be valid only with the values of the run; the engine checks it again.
             None => different_base(&blank, &image.args, &identity.base_reference()).unwrap_or(None),
-            refusal => refusal,
+            unsupported => unsupported,
         };
     let (path, template_path) = (image.folder.clone(), image.template.clone());
     let files = blocking(move || digests(&path, &folder.files, &read, &template_path)).await?;
-    let inputs = inputs(image, identity, &blank, &files, &config.directory);
-    Ok(Draft {
+    let digest = inputs_digest(image, identity, &blank, &files, &config.directory);
+    Ok(ImageInputs {
         template_name,
         template,
         files,
-        inputs,
+        digest,
         needs_execution,
     })
 }
 
+/// Runs blocking file access on a separate thread.
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, FolderError> + Send + 'static,
+    work: impl FnOnce() -> Result<T, ContextFolderError> + Send + 'static,
 ) -> Result<T, ItemError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map_err(|error| ItemError::of(&error, error.hint())),

@@ -1,4 +1,4 @@
-//! Dockerfiles from templates.
+//! Rendering of templates to Dockerfiles.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use chrono::NaiveDate;
 use serde::Serialize;
 
 use super::identity::{Identity, type_name};
-use super::labels::Occasion;
+use super::labels::RunMetadata;
 use crate::config::{BuildConfig, BuildImage};
 use crate::model::{Digest, ImageReference};
 use crate::template::{self, TemplateError};
 
-/// The variables of a template.
+/// Variables of a template.
 #[derive(Serialize)]
-struct Variables<'a> {
+struct TemplateVariables<'a> {
     name: &'a str,
     r#type: &'static str,
     version: &'a str,
@@ -32,40 +32,40 @@ struct Variables<'a> {
     eol_date: String,
 }
 
-/// What is put into a template besides the image.
+/// Values of a template that are not known from the configuration.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Filling<'a> {
-    /// Everything, for a build; `None` where the base is built first.
-    Whole {
+pub(super) enum RunValues<'a> {
+    /// Values of this run, for a build. `base_digest` is `None` if the base is not built yet.
+    Known {
         base_digest: Option<&'a Digest>,
         eol: Option<NaiveDate>,
-        occasion: &'a Occasion,
+        run_metadata: &'a RunMetadata,
     },
-    /// Blanks for what differs from run to run, and for the digest of the base.
-    Blanks,
+    /// Empty values, for the digest of the inputs: the same in each run.
+    Blank,
 }
 
-/// Returns the Dockerfile that a template makes. `name` is what messages call the template.
+/// Renders a template to a Dockerfile.
 pub(super) fn dockerfile(
     build: &BuildConfig,
     image: &BuildImage,
     identity: &Identity,
     template: &Template<'_>,
-    filling: Filling<'_>,
+    values: RunValues<'_>,
 ) -> Result<String, TemplateError> {
     let by_tag = identity.base_reference();
-    let (mirror_digest, base, revision, created, eol_date) = match filling {
-        Filling::Blanks => (
+    let (mirror_digest, base, revision, created, eol_date) = match values {
+        RunValues::Blank => (
             String::new(),
             by_tag.to_string(),
             "",
             String::new(),
             String::new(),
         ),
-        Filling::Whole {
+        RunValues::Known {
             base_digest,
             eol,
-            occasion,
+            run_metadata,
         } => (
             base_digest.map(Digest::to_string).unwrap_or_default(),
             ImageReference {
@@ -73,12 +73,12 @@ pub(super) fn dockerfile(
                 ..by_tag
             }
             .to_string(),
-            occasion.revision.as_deref().unwrap_or_default(),
-            occasion.created(),
+            run_metadata.revision.as_deref().unwrap_or_default(),
+            run_metadata.created(),
             eol.map(|date| date.to_string()).unwrap_or_default(),
         ),
     };
-    let variables = Variables {
+    let variables = TemplateVariables {
         name: &image.name,
         r#type: type_name(image.image_type),
         version: &identity.version,
@@ -99,10 +99,10 @@ pub(super) fn dockerfile(
     template::render(template.name, template.text, variables)
 }
 
-/// A template as it was read.
+/// Name and text of a template.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Template<'a> {
-    /// The file, as the user knows it.
+    /// Path of the file for messages.
     pub name: &'a str,
     pub text: &'a str,
 }

@@ -1,10 +1,10 @@
-//! What became of each image, for people and for machines.
+//! Report of a build: as JSON, for the terminal and as JUnit.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::plan::{Action, Item, Reason};
+use super::plan::{BuildAction, BuildItem, BuildReason};
 use crate::config::BuildImage;
 use crate::error::{Exit, ItemError};
 use crate::model::env;
@@ -17,43 +17,43 @@ use crate::steps::hooks::HookReport;
 use crate::steps::junit::{case, failure, hook_case};
 use crate::steps::{Mode, seconds};
 
-/// The result of a build.
+/// Result of a build.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildReport {
     #[serde(skip)]
     pub mode: Mode,
     pub dry_run: bool,
-    /// The run was stopped before its end.
+    /// True if the run was stopped before its end.
     pub interrupted: bool,
-    /// Something is wrong with a template or a folder, so nothing was built.
+    /// True if a template or a build folder is invalid, so that no image was built.
     #[serde(skip)]
-    pub is_wrong: bool,
+    pub has_invalid_input: bool,
     #[serde(rename = "durationSeconds", serialize_with = "seconds")]
     pub duration: Duration,
-    pub totals: Totals,
+    pub totals: BuildTotals,
     pub images: Vec<ImageReport>,
-    /// What went wrong with the run as a whole.
+    /// Error of the run as a whole.
     #[serde(rename = "error", skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// Counts over all images.
+/// Numbers of images by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Totals {
+pub struct BuildTotals {
     pub images: usize,
-    /// Built, or in the dry modes to be built.
+    /// Built, or to be built in a run without changes.
     pub built: usize,
     pub up_to_date: usize,
-    /// Left as they are although their base moved.
+    /// Kept although their base moved.
     pub base_moved: usize,
     pub failed: usize,
-    /// Left alone because the run was stopped.
+    /// Not built because the run was stopped.
     pub not_done: usize,
 }
 
-/// What became of one image.
+/// Result of one image.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageReport {
@@ -61,29 +61,29 @@ pub struct ImageReport {
     pub repository: Repository,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag: Option<Tag>,
-    /// The tag that it is built on.
+    /// Reference of the base, by tag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     #[serde(flatten)]
-    pub outcome: Outcome,
-    /// Why it was built.
+    pub outcome: ImageOutcome,
+    /// Reason for the build: `new`, `baseMoved` or `forced`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
     pub platforms: Vec<String>,
-    /// Of all platforms, as stored; each blob counts once.
+    /// Stored size of all platforms, in bytes; each blob counts once.
     #[serde(rename = "bytes", skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
-    /// Aliases that were moved, or are to be.
+    /// Aliases that were moved, or are to be moved.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<Tag>,
-    /// The rendered Dockerfile, in a dry run.
+    /// Rendered Dockerfile, in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dockerfile: Option<String>,
-    /// The end of what the engine wrote, where it failed.
+    /// End of the output of the engine, if it failed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub log: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -94,53 +94,54 @@ pub struct ImageReport {
     pub duration: Duration,
 }
 
-/// How it went with an image.
+/// Outcome of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "outcome", content = "error")]
-pub enum Outcome {
+pub enum ImageOutcome {
     UpToDate,
-    /// Left as it is, although what it is built on moved.
+    /// Kept although the tag of its base moved.
     BaseMoved,
-    /// To be built, in a run that changes nothing.
+    /// To be built, in a run without changes.
     Planned,
     Built,
-    /// Not built: what it is made of was written into a directory.
+    /// Not built; its build context was written to a directory.
     Written,
     Failed(ItemError),
-    /// Stopped while it was being built; the tag was not touched.
+    /// The run was stopped during the build; the tag is unchanged.
     Interrupted,
-    /// The run was stopped before its turn, or something else is wrong.
+    /// Not built because the run was stopped or another template is invalid.
     NotStarted,
 }
 
-impl Outcome {
-    fn words(&self) -> (&'static str, Tone) {
+impl ImageOutcome {
+    /// Returns the label for the terminal.
+    fn label(&self) -> (&'static str, Tone) {
         match self {
-            Outcome::UpToDate => ("up to date", Tone::Quiet),
-            Outcome::BaseMoved => ("base moved", Tone::Warning),
-            Outcome::Planned => ("to build", Tone::Plain),
-            Outcome::Built => ("built", Tone::Good),
-            Outcome::Written => ("written", Tone::Good),
-            Outcome::Failed(_) => ("failed", Tone::Bad),
-            Outcome::Interrupted => ("interrupted", Tone::Warning),
-            Outcome::NotStarted => ("not started", Tone::Warning),
+            ImageOutcome::UpToDate => ("up to date", Tone::Quiet),
+            ImageOutcome::BaseMoved => ("base moved", Tone::Warning),
+            ImageOutcome::Planned => ("to build", Tone::Plain),
+            ImageOutcome::Built => ("built", Tone::Good),
+            ImageOutcome::Written => ("written", Tone::Good),
+            ImageOutcome::Failed(_) => ("failed", Tone::Bad),
+            ImageOutcome::Interrupted => ("interrupted", Tone::Warning),
+            ImageOutcome::NotStarted => ("not started", Tone::Warning),
         }
     }
 }
 
 impl ImageReport {
-    pub(super) fn new(image: &BuildImage, item: &Item) -> ImageReport {
+    pub(super) fn new(image: &BuildImage, item: &BuildItem) -> ImageReport {
         let reason = match &item.action {
-            Action::Build {
-                reason: Reason::New,
+            BuildAction::Build {
+                reason: BuildReason::New,
                 ..
             } => Some("new"),
-            Action::Build {
-                reason: Reason::BaseMoved,
+            BuildAction::Build {
+                reason: BuildReason::BaseMoved,
                 ..
             } => Some("baseMoved"),
-            Action::Build {
-                reason: Reason::Forced,
+            BuildAction::Build {
+                reason: BuildReason::Forced,
                 ..
             } => Some("forced"),
             _ => None,
@@ -153,7 +154,7 @@ impl ImageReport {
                 .identity
                 .as_ref()
                 .map(|identity| identity.base_reference().to_string()),
-            outcome: Outcome::NotStarted,
+            outcome: ImageOutcome::NotStarted,
             reason,
             digest: None,
             platforms: image.platforms.iter().map(Platform::to_string).collect(),
@@ -168,7 +169,7 @@ impl ImageReport {
         }
     }
 
-    /// Returns its reference, or its repository when its tag is not known.
+    /// Returns the reference of the image, or its repository if the tag is unknown.
     pub fn reference(&self) -> String {
         self.tag.as_ref().map_or_else(
             || self.repository.to_string(),
@@ -178,8 +179,8 @@ impl ImageReport {
 }
 
 impl BuildReport {
-    /// Returns what later jobs may want to know, by the names of variables: of the image, where it
-    /// is only one.
+    /// Returns the outputs for later CI jobs, by variable name: reference and digest of the image if
+    /// the run has exactly one.
     pub fn outputs(&self) -> Vec<(&'static str, String)> {
         let [image] = self.images.as_slice() else {
             return Vec::new();
@@ -195,25 +196,31 @@ impl BuildReport {
         reference.into_iter().chain(digest).collect()
     }
 
-    pub(super) fn new(mode: Mode, is_wrong: bool, images: Vec<ImageReport>) -> BuildReport {
-        let mut totals = Totals {
+    pub(super) fn new(
+        mode: Mode,
+        has_invalid_input: bool,
+        images: Vec<ImageReport>,
+    ) -> BuildReport {
+        let mut totals = BuildTotals {
             images: images.len(),
-            ..Totals::default()
+            ..BuildTotals::default()
         };
         for image in &images {
             match image.outcome {
-                Outcome::UpToDate => totals.up_to_date += 1,
-                Outcome::BaseMoved => totals.base_moved += 1,
-                Outcome::Planned | Outcome::Built | Outcome::Written => totals.built += 1,
-                Outcome::Failed(_) => totals.failed += 1,
-                Outcome::Interrupted | Outcome::NotStarted => totals.not_done += 1,
+                ImageOutcome::UpToDate => totals.up_to_date += 1,
+                ImageOutcome::BaseMoved => totals.base_moved += 1,
+                ImageOutcome::Planned | ImageOutcome::Built | ImageOutcome::Written => {
+                    totals.built += 1
+                }
+                ImageOutcome::Failed(_) => totals.failed += 1,
+                ImageOutcome::Interrupted | ImageOutcome::NotStarted => totals.not_done += 1,
             }
         }
         BuildReport {
             mode,
             dry_run: mode != Mode::Apply,
             interrupted: false,
-            is_wrong,
+            has_invalid_input,
             duration: Duration::ZERO,
             totals,
             images,
@@ -221,7 +228,7 @@ impl BuildReport {
         }
     }
 
-    /// Returns the report of a run that was stopped before anything was planned.
+    /// Returns the report of a run that was stopped before the plan.
     pub fn stopped(mode: Mode, duration: Duration) -> BuildReport {
         BuildReport {
             interrupted: true,
@@ -230,14 +237,13 @@ impl BuildReport {
         }
     }
 
-    /// Returns how the command ends on this report. A template or a folder that is wrong is bad
-    /// input: nothing was done.
+    /// Returns the exit status. An invalid template or build folder is a usage error.
     pub fn exit(&self) -> Exit {
         let hook_failed = self
             .images
             .iter()
             .any(|image| image.hooks.iter().any(HookReport::failed));
-        match self.is_wrong {
+        match self.has_invalid_input {
             true => Exit::Usage,
             false if self.totals.failed > 0 || hook_failed || self.problem.is_some() => {
                 Exit::Failed
@@ -246,13 +252,13 @@ impl BuildReport {
         }
     }
 
-    /// Returns the report for people.
+    /// Returns the report for the terminal.
     pub fn document(&self) -> Document {
         let mut blocks = Vec::new();
         if self.mode == Mode::List {
             let rows = self.images.iter().map(|image| {
-                let (words, tone) = image.outcome.words();
-                vec![Cell::plain(image.reference()), Cell::toned(words, tone)]
+                let (label, tone) = image.outcome.label();
+                vec![Cell::plain(image.reference()), Cell::toned(label, tone)]
             });
             blocks.push(Block::Table(Table {
                 title: None,
@@ -292,18 +298,18 @@ impl BuildReport {
     }
 
     fn table(&self) -> Option<Table> {
-        let is_built = |image: &&ImageReport| image.outcome == Outcome::Built;
+        let is_built = |image: &&ImageReport| image.outcome == ImageOutcome::Built;
         let rows: Vec<Vec<Cell>> = self
             .images
             .iter()
             .map(|image| {
-                let (words, tone) = image.outcome.words();
-                let mut row = vec![Cell::plain(image.reference()), Cell::toned(words, tone)];
-                if image.outcome == Outcome::Built || image.outcome == Outcome::Planned {
+                let (label, tone) = image.outcome.label();
+                let mut row = vec![Cell::plain(image.reference()), Cell::toned(label, tone)];
+                if image.outcome == ImageOutcome::Built || image.outcome == ImageOutcome::Planned {
                     row.push(Cell::plain(image.platforms.join(" ")));
                     row.push(Cell::plain(image.engine.clone().unwrap_or_default()));
                 }
-                if image.outcome == Outcome::Built {
+                if image.outcome == ImageOutcome::Built {
                     row.push(Cell::plain(image.size.map(human_bytes).unwrap_or_default()));
                     row.push(Cell::plain(human_duration(image.duration)));
                     row.push(Cell::plain(
@@ -345,7 +351,7 @@ impl BuildReport {
             .collect();
         lines.extend(diagnostics::lines(self.images.iter().filter_map(
             |image| match &image.outcome {
-                Outcome::Failed(error) => Some(Diagnostic {
+                ImageOutcome::Failed(error) => Some(Diagnostic {
                     log: &image.log,
                     ..Diagnostic::error("images", image.reference(), error)
                 }),
@@ -360,10 +366,10 @@ impl BuildReport {
                     .iter()
                     .map(|warning| format!("warning: {name}: {warning}")),
             );
-            if image.outcome == Outcome::BaseMoved {
+            if image.outcome == ImageOutcome::BaseMoved {
                 lines.push(format!(
-                    "note: {name}: {} moved since it was built",
-                    image.base.as_deref().unwrap_or("its base")
+                    "note: {name}: base {} moved since the image was built",
+                    image.base.as_deref().unwrap_or("image")
                 ));
                 lines.push(
                     "  hint: raise `core_version`, or set `on_base_change: rebuild`".to_owned(),
@@ -377,13 +383,13 @@ impl BuildReport {
     fn summary(&self) -> Summary {
         let totals = &self.totals;
         let mut images = SummaryRow::new("Images", totals.images);
-        let made = match self.dry_run {
+        let built = match self.dry_run {
             true => "To build",
             false
                 if self
                     .images
                     .iter()
-                    .any(|image| image.outcome == Outcome::Written) =>
+                    .any(|image| image.outcome == ImageOutcome::Written) =>
             {
                 "Written"
             }
@@ -398,7 +404,7 @@ impl BuildReport {
             ..SummaryRow::new("Failed", totals.failed)
         };
         images.children = vec![
-            SummaryRow::new(made, totals.built),
+            SummaryRow::new(built, totals.built),
             SummaryRow::new("Up to date", totals.up_to_date),
         ];
         if totals.base_moved > 0 {
@@ -424,21 +430,21 @@ impl BuildReport {
 }
 
 impl BuildReport {
-    /// Returns the report for CI servers: a case for each image and each hook.
+    /// Returns the JUnit report: a case for each image and each hook.
     pub fn test_suite(&self) -> TestSuite {
         let mut cases = Vec::new();
         for image in &self.images {
             let classname = image.repository.to_string();
             let failure = match &image.outcome {
-                Outcome::Failed(error) => Some(failure(error)),
-                Outcome::Interrupted | Outcome::NotStarted => Some(failure(&ItemError::other(
-                    "the run was stopped before it was done",
-                ))),
-                Outcome::UpToDate
-                | Outcome::BaseMoved
-                | Outcome::Planned
-                | Outcome::Built
-                | Outcome::Written => None,
+                ImageOutcome::Failed(error) => Some(failure(error)),
+                ImageOutcome::Interrupted | ImageOutcome::NotStarted => Some(failure(
+                    &ItemError::other("the run was stopped before the image was built"),
+                )),
+                ImageOutcome::UpToDate
+                | ImageOutcome::BaseMoved
+                | ImageOutcome::Planned
+                | ImageOutcome::Built
+                | ImageOutcome::Written => None,
             };
             let name = image.tag.as_ref().map_or(image.name.as_str(), Tag::as_str);
             cases.push(TestCase {

@@ -1,12 +1,12 @@
-//! How large an image is.
+//! Size of an image.
 
 use std::collections::BTreeMap;
 
 use crate::model::{Digest, Manifest, Reference, Repository};
 use crate::registry::ImageSource;
 
-/// Returns the size of all that an image has, for all its platforms, in bytes as stored; each blob
-/// counts once. `None` when the place does not tell.
+/// Returns the stored size of an image with all its platforms, in bytes; each blob counts once.
+/// `None` if one of its manifests cannot be read.
 pub(super) async fn of_image(
     source: &dyn ImageSource,
     repository: &Repository,

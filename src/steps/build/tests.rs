@@ -26,8 +26,8 @@ use crate::steps::Mode;
 mod child_jobs;
 mod contexts;
 
-/// An engine that pushes an image of nothing but its labels.
-struct Labelling {
+/// An engine that pushes an image with its labels and no layers.
+struct LabellingEngine {
     name: EngineName,
     store: Arc<MemoryStore>,
     built: Mutex<Vec<BuildRequest>>,
@@ -35,7 +35,7 @@ struct Labelling {
 }
 
 #[async_trait]
-impl BuildEngine for Labelling {
+impl BuildEngine for LabellingEngine {
     fn name(&self) -> EngineName {
         self.name
     }
@@ -51,7 +51,7 @@ impl BuildEngine for Labelling {
                 ..EngineError::new(self.name, "the base has ONBUILD")
             });
         }
-        self.built.lock().expect("the notes").push(request.clone());
+        self.built.lock().expect("the lock").push(request.clone());
         if self
             .fails_for
             .is_some_and(|name| request.repository.to_string().ends_with(name))
@@ -76,7 +76,7 @@ impl BuildEngine for Labelling {
     }
 }
 
-/// Puts an image of one configuration at `repository` and returns its digest.
+/// Pushes an image without layers to `repository` and returns its digest.
 async fn publish(store: &MemoryStore, repository: &Repository, tag: &str, content: &str) -> Digest {
     let config = Descriptor::new(
         media_type::OCI_CONFIG,
@@ -103,13 +103,14 @@ async fn publish(store: &MemoryStore, repository: &Repository, tag: &str, conten
     manifest.digest
 }
 
-/// A folder of templates, a place with mirrors, and what builds.
+/// Build folders, an image store with mirrors, and engines.
 struct World {
     directory: tempfile::TempDir,
     store: Arc<MemoryStore>,
-    engine: Arc<Labelling>,
-    /// One that executes.
-    program: Option<Arc<Labelling>>,
+    engine: Arc<LabellingEngine>,
+    /// Engine that can execute RUN.
+    program: Option<Arc<LabellingEngine>>,
+    /// Time of the build, in seconds since 1970.
     created: i64,
 }
 
@@ -126,7 +127,7 @@ impl World {
 
     async fn failing_for(fails_for: Option<&'static str>) -> World {
         let store = Arc::new(MemoryStore::default());
-        let engine = Arc::new(Labelling {
+        let engine = Arc::new(LabellingEngine {
             name: EngineName::Native,
             store: Arc::clone(&store),
             built: Mutex::default(),
@@ -180,7 +181,7 @@ impl World {
         let world = observe(
             config,
             build,
-            &Scope::default(),
+            &BuildScope::default(),
             &self.store.stores(),
             &*crate::progress::silent(),
         )
@@ -190,7 +191,7 @@ impl World {
 
     async fn run(&self, config: &Config, mode: Mode, forced: bool) -> BuildReport {
         let (plan, _) = self.plan(config, forced).await;
-        let execution = Execution {
+        let execution = BuildExecution {
             mode,
             stores: self.store.stores(),
             engines: [Some(&self.engine), self.program.as_ref()]
@@ -205,8 +206,8 @@ impl World {
                 self.directory.path().to_owned(),
             ),
             cancel: CancellationToken::new(),
-            occasion: self.occasion(),
-            ends: HashMap::new(),
+            run_metadata: self.run_metadata(),
+            eol_dates: HashMap::new(),
         };
         execute(
             config.build.as_ref().expect("the section"),
@@ -216,9 +217,9 @@ impl World {
         .await
     }
 
-    fn occasion(&self) -> Occasion {
+    fn run_metadata(&self) -> RunMetadata {
         let created = Utc.timestamp_opt(self.created, 0).single().expect("a time");
-        Occasion {
+        RunMetadata {
             created,
             revision: Some(format!("commit{}", self.created)),
             source: None,
@@ -226,7 +227,7 @@ impl World {
     }
 
     fn built(&self) -> Vec<String> {
-        let mut built = self.engine.built.lock().expect("the notes");
+        let mut built = self.engine.built.lock().expect("the lock");
         built
             .drain(..)
             .map(|request| format!("{}:{} on {}", request.repository, request.tag, request.base))
@@ -247,10 +248,10 @@ fn repository(path: &str) -> Repository {
     format!("r.example/{path}").parse().expect("a repository")
 }
 
-/// Returns what became of each image, in a few words.
+/// Returns the reference and outcome of each image.
 fn outcomes(report: &BuildReport) -> Vec<String> {
-    let words = |image: &ImageReport| match &image.outcome {
-        Outcome::Failed(error) => format!("failed: {error}"),
+    let outcome = |image: &ImageReport| match &image.outcome {
+        ImageOutcome::Failed(error) => format!("failed: {error}"),
         outcome => format!("{outcome:?}"),
     };
     report
@@ -260,7 +261,7 @@ fn outcomes(report: &BuildReport) -> Vec<String> {
             format!(
                 "{} {}",
                 image.reference().replace("r.example/", ""),
-                words(image)
+                outcome(image)
             )
         })
         .collect()
@@ -269,7 +270,7 @@ fn outcomes(report: &BuildReport) -> Vec<String> {
 const ALPINE: &str = "  images:\n    - { name: alpine, folder: images/alpine, type: core, mirror_image: r.example/mirrors/alpine, aliases: [latest] }\n";
 
 #[tokio::test]
-async fn an_image_is_built_on_the_newest_mirror_and_then_left_alone_also_at_another_time() {
+async fn build_uses_the_newest_mirror_tag_and_does_not_rebuild_later() {
     let mut world = World::new().await;
     let config = world.config(ALPINE);
     let mirror = world
@@ -299,11 +300,11 @@ async fn an_image_is_built_on_the_newest_mirror_and_then_left_alone_also_at_anot
 }
 
 #[tokio::test]
-async fn labels_tell_what_the_image_is_and_what_it_stands_on() {
+async fn labels_contain_reference_base_and_inputs() {
     let world = World::new().await;
     let config = world.config(ALPINE);
     world.run(&config, Mode::Apply, false).await;
-    let built = world.engine.built.lock().expect("the notes");
+    let built = world.engine.built.lock().expect("the lock");
     let labels = &built[0].labels;
     let mirror = built[0].base.digest.clone().expect("a digest").to_string();
     let inputs = labels["imglife.inputs"].clone();
@@ -333,15 +334,14 @@ async fn labels_tell_what_the_image_is_and_what_it_stands_on() {
 }
 
 #[tokio::test]
-async fn a_published_tag_is_not_overwritten_with_something_else_unless_that_is_forced() {
+async fn a_published_tag_is_only_overwritten_with_other_inputs_if_forced() {
     let world = World::new().await;
     let config = world.config(ALPINE);
     world.run(&config, Mode::Apply, false).await;
     let before = world.digest("bases/alpine", "3.21.3-core1.0.0").await;
     world.write("images/alpine/motd", "other\n");
     let refused = world.run(&config, Mode::Apply, false).await;
-    let cause =
-        "it is published and was made of something else; a published tag is not overwritten";
+    let cause = "already published with different inputs; a published tag is not overwritten";
     assert_eq!(
         outcomes(&refused),
         [format!("bases/alpine:3.21.3-core1.0.0 failed: {cause}")]
@@ -369,7 +369,7 @@ async fn a_published_tag_is_not_overwritten_with_something_else_unless_that_is_f
     .await;
     let refused = foreign.run(&config_of(&foreign), Mode::Apply, false).await;
     assert!(
-        outcomes(&refused)[0].contains("was not built by imglife"),
+        outcomes(&refused)[0].contains("not built by imglife"),
         "{:?}",
         outcomes(&refused)
     );
@@ -380,13 +380,13 @@ fn config_of(world: &World) -> Config {
 }
 
 #[tokio::test]
-async fn what_becomes_of_an_image_whose_base_moved_is_up_to_the_configuration() {
+async fn on_base_change_decides_about_an_image_whose_base_moved() {
     for (policy, expected) in [
         ("skip", "BaseMoved"),
         ("rebuild", "Built"),
         (
             "fail",
-            "failed: r.example/mirrors/alpine:3.21.3 moved since it was built",
+            "failed: base r.example/mirrors/alpine:3.21.3 moved since the image was built",
         ),
     ] {
         let world = World::new().await;
@@ -407,7 +407,7 @@ const CHAIN: &str = "  images:
 ";
 
 #[tokio::test]
-async fn images_are_built_after_what_they_are_built_on_and_on_its_new_digest() {
+async fn images_are_built_after_their_base_and_on_its_new_digest() {
     let world = World::new().await;
     world.write("images/app/Dockerfile.tmpl", "FROM {{ .Base }}\n");
     let config = world.config(CHAIN);
@@ -434,7 +434,7 @@ async fn images_are_built_after_what_they_are_built_on_and_on_its_new_digest() {
 }
 
 #[tokio::test]
-async fn an_image_that_fails_stops_only_what_is_built_on_it() {
+async fn a_failed_image_stops_only_images_built_on_it() {
     let world = World::failing_for(Some("alpine")).await;
     world.write("images/app/Dockerfile.tmpl", "FROM {{ base }}\n");
     world.write("images/other/Dockerfile.tmpl", "FROM {{ base }}\n");
@@ -450,7 +450,7 @@ async fn an_image_that_fails_stops_only_what_is_built_on_it() {
         outcomes(&report),
         [
             "bases/alpine:3.21.3-core1.0.0 failed: native: it ended with 1",
-            "bases/app:3.21.3-core1.0.0 failed: it is built on r.example/bases/alpine:3.21.3-core1.0.0, which failed: native: it ended with 1",
+            "bases/app:3.21.3-core1.0.0 failed: base r.example/bases/alpine:3.21.3-core1.0.0 failed: native: it ended with 1",
             "bases/other:3.20.9-core1.0.0 Built",
         ]
     );
@@ -461,7 +461,7 @@ async fn an_image_that_fails_stops_only_what_is_built_on_it() {
 }
 
 #[tokio::test]
-async fn nothing_is_built_while_a_template_is_wrong() {
+async fn an_invalid_template_stops_all_builds() {
     let world = World::new().await;
     world.write(
         "images/app/Dockerfile.tmpl",
@@ -479,17 +479,17 @@ async fn nothing_is_built_while_a_template_is_wrong() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said_with_what_to_do() {
+async fn missing_bases_and_engines_are_reported_with_a_hint() {
     let world = World::new().await;
     let missing = ALPINE.replace("aliases", "mirror_tag: 3.19.0, aliases");
     let report = world.run(&world.config(&missing), Mode::Apply, false).await;
-    let Outcome::Failed(error) = &report.images[0].outcome else {
+    let ImageOutcome::Failed(error) = &report.images[0].outcome else {
         panic!("{:?}", outcomes(&report))
     };
     assert_eq!(
         (error.to_string().as_str(), error.hint().as_deref()),
         (
-            "there is no r.example/mirrors/alpine:3.19.0",
+            "base r.example/mirrors/alpine:3.19.0 does not exist",
             Some("run `imglife sync` first")
         )
     );
@@ -512,16 +512,16 @@ async fn what_is_not_there_is_said_with_what_to_do() {
     );
     let auto = world.run(&world.config(ALPINE), Mode::Apply, false).await;
     assert!(
-        outcomes(&auto)[0].contains("no engine that executes can be used here"),
+        outcomes(&auto)[0].contains("no engine that can execute RUN is available"),
         "{:?}",
         outcomes(&auto)
     );
 }
 
 #[tokio::test]
-async fn where_the_base_requires_execution_a_program_builds_if_the_choice_is_free() {
+async fn engine_auto_uses_a_program_if_the_base_requires_execution() {
     let mut world = World::new().await;
-    let program = Labelling {
+    let program = LabellingEngine {
         name: EngineName::Buildah,
         store: Arc::clone(&world.store),
         built: Mutex::default(),
@@ -553,7 +553,7 @@ async fn where_the_base_requires_execution_a_program_builds_if_the_choice_is_fre
 }
 
 #[tokio::test]
-async fn images_that_would_share_a_tag_fail_both() {
+async fn images_that_share_a_tag_all_fail() {
     let world = World::new().await;
     let shared = format!(
         "{ALPINE}    - {{ name: alpine, folder: images/alpine, type: core, mirror_image: r.example/mirrors/alpine, mirror_tag: 3.20.9, aliases: [3.21.3-core1.0.0] }}\n"
@@ -567,7 +567,7 @@ async fn images_that_would_share_a_tag_fail_both() {
 }
 
 #[tokio::test]
-async fn dry_and_real_runs_name_the_same_images_and_dry_ones_change_nothing() {
+async fn dry_run_lists_the_images_of_the_real_run_and_changes_nothing() {
     let world = World::new().await;
     world.write("images/app/Dockerfile.tmpl", "FROM {{ base }}\n");
     let config = world.config(CHAIN);
@@ -593,7 +593,7 @@ async fn dry_and_real_runs_name_the_same_images_and_dry_ones_change_nothing() {
 }
 
 #[tokio::test]
-async fn an_alias_that_lags_behind_is_moved_without_a_build() {
+async fn an_outdated_alias_is_moved_without_a_build() {
     let world = World::new().await;
     let config = world.config(ALPINE);
     world.run(&config, Mode::Apply, false).await;
@@ -612,9 +612,9 @@ async fn an_alias_that_lags_behind_is_moved_without_a_build() {
 }
 
 #[tokio::test]
-async fn a_template_on_another_image_is_not_built_natively() {
+async fn a_template_with_another_base_is_not_built_by_the_native_engine() {
     let mut world = World::new().await;
-    let program = Labelling {
+    let program = LabellingEngine {
         name: EngineName::Buildah,
         store: Arc::clone(&world.store),
         built: Mutex::default(),
@@ -643,7 +643,7 @@ async fn a_template_on_another_image_is_not_built_natively() {
 }
 
 #[tokio::test]
-async fn what_an_image_is_made_of_is_the_same_in_another_checkout() {
+async fn inputs_digest_is_the_same_in_another_checkout() {
     let mut inputs = Vec::new();
     for _ in 0..2 {
         let world = World::new().await;
@@ -655,17 +655,17 @@ async fn what_an_image_is_made_of_is_the_same_in_another_checkout() {
         let seen = observe(
             &config,
             build,
-            &Scope::default(),
+            &BuildScope::default(),
             &world.store.stores(),
             &*crate::progress::silent(),
         )
         .await;
         inputs.push(
             seen.images[&0]
-                .draft
-                .as_ref()
-                .expect("a draft")
                 .inputs
+                .as_ref()
+                .expect("inputs")
+                .digest
                 .clone(),
         );
     }

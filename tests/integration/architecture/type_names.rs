@@ -1,6 +1,6 @@
 //! Type names that are declared more than once in the crate.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::source::{Token, is_test_file, tokens, without_tests};
 
@@ -8,11 +8,11 @@ use super::source::{Token, is_test_file, tokens, without_tests};
 const ONE_EACH_STEP: [&str; 3] = ["Plan", "Report", "World"];
 
 /// Returns the type names in `files` (path from the repository's root, content) that are declared
-/// more than once and not in `double`, and those in `double` that are declared once, a line each.
+/// more than once, a line each.
 ///
 /// Counts structures, enumerations, traits and aliases at the top level of files and of modules
 /// within files, without test code.
-pub(super) fn offences(files: &[(String, String)], double: &BTreeSet<&str>) -> Vec<String> {
+pub(super) fn offences(files: &[(String, String)]) -> Vec<String> {
     let mut declared: BTreeMap<String, BTreeMap<&str, usize>> = BTreeMap::new();
     for (file, text) in files.iter().filter(|(file, _)| !is_test_file(file)) {
         for (name, line) in type_names(text) {
@@ -24,9 +24,8 @@ pub(super) fn offences(files: &[(String, String)], double: &BTreeSet<&str>) -> V
         }
     }
     declared.retain(|name, at| at.len() > 1 && !ONE_EACH_STEP.contains(&name.as_str()));
-    let mut offences: Vec<String> = declared
+    declared
         .iter()
-        .filter(|(name, _)| !double.contains(name.as_str()))
         .map(|(name, at)| {
             let at: Vec<String> = at
                 .iter()
@@ -34,11 +33,7 @@ pub(super) fn offences(files: &[(String, String)], double: &BTreeSet<&str>) -> V
                 .collect();
             format!("{name} is declared at {}", at.join(" and "))
         })
-        .collect();
-    let stale = double.iter().filter(|name| !declared.contains_key(**name));
-    offences
-        .extend(stale.map(|name| format!("{name} is declared once, delete it from STILL_DOUBLE")));
-    offences
+        .collect()
 }
 
 /// Returns the names of the types that `text` declares, with their lines.
@@ -71,13 +66,13 @@ fn type_names(text: &str) -> Vec<(String, usize)> {
     names
 }
 
-/// Returns the offences of a crate with these files, of whose type names `double` may be double.
-fn type_name_offences(files: &[(&str, &str)], double: &[&str]) -> Vec<String> {
+/// Returns the offences of a crate with these files.
+fn type_name_offences(files: &[(&str, &str)]) -> Vec<String> {
     let files: Vec<(String, String)> = files
         .iter()
         .map(|(file, text)| (format!("src/{file}"), (*text).to_owned()))
         .collect();
-    offences(&files, &double.iter().copied().collect())
+    offences(&files)
 }
 
 #[test]
@@ -94,13 +89,12 @@ fn a_type_name_that_is_declared_twice_is_reported_with_both_files() {
         let files = [("a.rs", "pub struct Item;"), ("b.rs", declaration)];
         let line = 1 + declaration.matches('\n').count();
         assert_eq!(
-            type_name_offences(&files, &[]),
+            type_name_offences(&files),
             [format!(
                 "Item is declared at src/a.rs:1 and src/b.rs:{line}"
             )],
             "{declaration}"
         );
-        assert_eq!(type_name_offences(&files, &["Item"]), Vec::<String>::new());
     }
 }
 
@@ -124,13 +118,9 @@ fn a_type_name_of_a_test_or_a_step_may_be_declared_again() {
             ("b_tests.rs", "struct Item;"),
         ];
         assert_eq!(
-            type_name_offences(&files, &[]),
+            type_name_offences(&files),
             Vec::<String>::new(),
             "{declaration}"
-        );
-        assert_eq!(
-            type_name_offences(&files, &["Item"]),
-            ["Item is declared once, delete it from STILL_DOUBLE"]
         );
     }
 }

@@ -1,15 +1,15 @@
-//! Tests of the child pipeline and the distribution of images to jobs.
+//! Tests of child pipelines and of the distribution of images to jobs and shards.
 
 use super::*;
 
-fn child_of(scope: &Scope) -> ChildPipeline<'_> {
+fn child_of(scope: &BuildScope) -> ChildPipeline<'_> {
     ChildPipeline {
         scope,
         configuration: None,
         directory: Path::new("/"),
         tags: &[],
         mode: ChildMode::Native,
-        keep: None,
+        expire_in: None,
     }
 }
 
@@ -23,7 +23,7 @@ async fn a_child_pipeline_has_a_job_for_each_image_after_its_base() {
     world.write("images/app/Dockerfile.tmpl", "FROM {{ base }}\n");
     let config = world.config(CHAIN);
     let build = config.build.as_ref().expect("the section");
-    let read = |scope: &Scope, tags: &[String]| -> serde_json::Value {
+    let read = |scope: &BuildScope, tags: &[String]| -> serde_json::Value {
         child_jobs(
             build,
             &ChildPipeline {
@@ -32,18 +32,18 @@ async fn a_child_pipeline_has_a_job_for_each_image_after_its_base() {
             },
         )
     };
-    let pipeline = read(&Scope::default(), &["large".to_owned()]);
+    let pipeline = read(&BuildScope::default(), &["large".to_owned()]);
     assert_eq!(pipeline["build app"]["needs"], json!(["build alpine"]));
     assert_eq!(
         pipeline["build alpine"]["script"],
         json!(["imglife run build -- --only alpine"])
     );
     assert_eq!(pipeline[".imglife-build"]["tags"], json!(["large"]));
-    // GitLab takes no child pipeline without a job.
+    // GitLab rejects a child pipeline without jobs.
     let nothing = read(
-        &Scope {
+        &BuildScope {
             shard: Shard::new(2, 2),
-            ..Scope::default()
+            ..BuildScope::default()
         },
         &[],
     );
@@ -57,7 +57,7 @@ async fn a_child_pipeline_has_a_job_for_each_image_after_its_base() {
 }
 
 #[test]
-fn of_more_images_than_a_pipeline_may_have_jobs_each_job_builds_a_part() {
+fn child_pipeline_shards_if_there_are_more_images_than_jobs() {
     let image = |number| {
         format!(
             "    - {{ name: app-{number}, folder: a, type: core, mirror_image: r.example/m, mirror_tag: '1' }}\n"
@@ -73,9 +73,9 @@ fn of_more_images_than_a_pipeline_may_have_jobs_each_job_builds_a_part() {
     .expect("a file");
     let config = crate::config::open(Some(&path), &Variables::default(), directory.path())
         .expect("a configuration");
-    let scope = Scope {
+    let scope = BuildScope {
         only: Only::new(&["app-*".to_owned()]).expect("a pattern"),
-        ..Scope::default()
+        ..BuildScope::default()
     };
     let child = ChildPipeline {
         configuration: Some(&path),
@@ -100,16 +100,16 @@ async fn a_job_needs_the_base_of_every_version_of_its_image() {
 ";
     let config = world.config(images);
     let build = config.build.as_ref().expect("the section");
-    let pipeline = child_jobs(build, &child_of(&Scope::default()));
+    let pipeline = child_jobs(build, &child_of(&BuildScope::default()));
     assert_eq!(
         (&pipeline["build x"]["needs"], &pipeline["build b"]["needs"]),
         (&json!(["build b"]), &json!([]))
     );
 }
 
-/// GitLab refuses a pipeline in which a job names more than fifty.
+/// GitLab rejects a pipeline in which a job has more than 50 `needs`.
 #[test]
-fn a_job_on_more_bases_than_it_may_name_waits_for_a_whole_stage() {
+fn a_job_with_too_many_bases_runs_in_a_later_stage() {
     let image = |name: &str, on: &str| {
         format!(
             "    - {{ name: {name}, folder: a, type: core, mirror_image: r.example/{on}, mirror_tag: '1' }}\n"
@@ -142,7 +142,7 @@ fn a_job_on_more_bases_than_it_may_name_waits_for_a_whole_stage() {
         .expect("a configuration");
     let pipeline = child_jobs(
         config.build.as_ref().expect("the section"),
-        &child_of(&Scope::default()),
+        &child_of(&BuildScope::default()),
     );
     assert_eq!(pipeline["stages"], json!(["build", "build-2"]));
     let job = |name: &str| {
@@ -156,7 +156,7 @@ fn a_job_on_more_bases_than_it_may_name_waits_for_a_whole_stage() {
         ((None, Some(0)), (None, Some(50)))
     );
     assert_eq!(job("build all"), (Some("build-2"), None));
-    // A job may only name those of its own stage and of earlier ones.
+    // A job may only need jobs of its own stage and earlier ones.
     assert_eq!(job("build top"), (Some("build-2"), Some(1)));
 }
 
@@ -178,9 +178,9 @@ fn related_images_stay_in_one_shard() {
         .expect("a configuration");
     let build = config.build.expect("the section");
     let shard = |index| {
-        Scope {
+        BuildScope {
             shard: Shard::new(index, 2),
-            ..Scope::default()
+            ..BuildScope::default()
         }
         .images(&build)
         .into_iter()

@@ -1,9 +1,9 @@
-//! Tests of the build contexts that are written for other builders.
+//! Tests of `--output-dir`: build contexts for other builders.
 
 use super::*;
 
 #[tokio::test]
-async fn what_images_are_made_of_is_written_for_other_builders() {
+async fn contexts_are_written_for_other_builders() {
     let world = World::new().await;
     world.write(
         "images/app/Dockerfile.tmpl",
@@ -14,10 +14,10 @@ async fn what_images_are_made_of_is_written_for_other_builders() {
     let config = world.config(CHAIN);
     let (plan, seen) = world.plan(&config, false).await;
     let directory = world.directory.path().join("out");
-    let contexts = Contexts {
+    let contexts = ContextOptions {
         directory: directory.clone(),
-        occasion: world.occasion(),
-        ends: HashMap::new(),
+        run_metadata: world.run_metadata(),
+        eol_dates: HashMap::new(),
     };
     let build = config.build.as_ref().expect("the section");
     for _ in 0..2 {
@@ -50,7 +50,7 @@ async fn what_images_are_made_of_is_written_for_other_builders() {
         bake["target"]["app"]["contexts"]["r.example/bases/alpine:3.21.3-core1.0.0"],
         "target:alpine"
     );
-    // A directory of somebody else is not touched, and links are links.
+    // A directory without `build.json` is not replaced, and links are copied unresolved.
     std::os::unix::fs::symlink(
         "/etc/passwd",
         world.directory.path().join("images/alpine/absolute"),
@@ -70,12 +70,12 @@ async fn what_images_are_made_of_is_written_for_other_builders() {
 }
 
 /// Writes the contexts of `config` into `directory`.
-async fn written(world: &World, config: &Config, directory: &Path) -> BuildReport {
+async fn write_to(world: &World, config: &Config, directory: &Path) -> BuildReport {
     let (plan, seen) = world.plan(config, false).await;
-    let contexts = Contexts {
+    let contexts = ContextOptions {
         directory: directory.to_owned(),
-        occasion: world.occasion(),
-        ends: HashMap::new(),
+        run_metadata: world.run_metadata(),
+        eol_dates: HashMap::new(),
     };
     write_contexts(
         config.build.as_ref().expect("the section"),
@@ -86,16 +86,16 @@ async fn written(world: &World, config: &Config, directory: &Path) -> BuildRepor
 }
 
 #[tokio::test]
-async fn contexts_are_written_below_their_directory_only_whatever_an_image_is_called() {
+async fn contexts_stay_below_the_output_directory_for_any_image_name() {
     for name in ["..", ".", "../../esc", "/abs", "docker-bake.json"] {
         let world = World::new().await;
         let mut config = world.config(ALPINE);
-        // The check of the configuration refuses most of them; this is what stands behind it.
+        // The configuration check rejects most of these names; this is the second line of defence.
         config.build.as_mut().expect("the section").images[0].name = name.to_owned();
         let inner = world.directory.path().join("inner");
         fs::create_dir(&inner).expect("a directory");
         fs::write(inner.join("build.json"), "{}").expect("a file");
-        let report = written(&world, &config, &inner.join("out")).await;
+        let report = write_to(&world, &config, &inner.join("out")).await;
         if name.contains('/') {
             assert_eq!(
                 outcomes(&report),
@@ -104,7 +104,7 @@ async fn contexts_are_written_below_their_directory_only_whatever_an_image_is_ca
             );
         } else {
             assert!(
-                outcomes(&report)[0].contains("is no name of a folder"),
+                outcomes(&report)[0].contains("is not a valid folder name"),
                 "{name}: {:?}",
                 outcomes(&report)
             );
@@ -141,7 +141,7 @@ async fn contexts_are_not_written_through_links_of_the_folder() {
         std::os::unix::fs::symlink(world.directory.path().join("mine.txt"), link).expect("a link");
     }
     let out = world.directory.path().join("out");
-    let report = written(&world, &world.config(ALPINE), &out).await;
+    let report = write_to(&world, &world.config(ALPINE), &out).await;
     assert_eq!(report.exit(), Exit::Done, "{:?}", outcomes(&report));
     assert_eq!(
         fs::read_to_string(world.directory.path().join("mine.txt")).expect("a file"),
@@ -152,11 +152,11 @@ async fn contexts_are_not_written_through_links_of_the_folder() {
             .expect("a file")
             .is_file()
     );
-    // Nor is a link that stands where a folder goes taken for one.
+    // A link in place of the context folder is not replaced.
     fs::rename(out.join("alpine"), world.directory.path().join("elsewhere")).expect("to move");
     std::os::unix::fs::symlink(world.directory.path().join("elsewhere"), out.join("alpine"))
         .expect("a link");
-    let report = written(&world, &world.config(ALPINE), &out).await;
+    let report = write_to(&world, &world.config(ALPINE), &out).await;
     assert!(
         outcomes(&report)[0].contains("was not written by"),
         "{:?}",
@@ -165,7 +165,7 @@ async fn contexts_are_not_written_through_links_of_the_folder() {
 }
 
 #[tokio::test]
-async fn contexts_of_images_with_nested_names_stand_side_by_side() {
+async fn contexts_of_images_with_nested_names_are_siblings() {
     let world = World::new().await;
     let nested = ALPINE
         .replace("name: alpine", "name: alpine/dev")
@@ -174,14 +174,14 @@ async fn contexts_of_images_with_nested_names_stand_side_by_side() {
     let out = world.directory.path().join("out");
     let config = world.config(&format!("{ALPINE}{nested}"));
     for _ in 0..2 {
-        let report = written(&world, &config, &out).await;
+        let report = write_to(&world, &config, &out).await;
         assert_eq!(report.exit(), Exit::Done, "{:?}", outcomes(&report));
     }
     assert!(
         out.join("alpine/build.json").is_file() && out.join("alpine__dev/build.json").is_file()
     );
     let same = nested.replace("alpine/dev", "alpine__dev");
-    let report = written(
+    let report = write_to(
         &world,
         &world.config(&format!("{ALPINE}{nested}{same}")),
         &out,
@@ -195,12 +195,12 @@ async fn contexts_of_images_with_nested_names_stand_side_by_side() {
 }
 
 #[tokio::test]
-async fn contexts_below_the_folder_of_an_image_are_not_copied_into_themselves() {
+async fn output_directory_inside_a_build_folder_is_not_copied() {
     let world = World::new().await;
     let folder = world.directory.path().join("images/alpine");
     let out = folder.join("deep/out");
     for _ in 0..2 {
-        let report = written(&world, &world.config(ALPINE), &out).await;
+        let report = write_to(&world, &world.config(ALPINE), &out).await;
         assert_eq!(report.exit(), Exit::Done, "{:?}", outcomes(&report));
     }
     assert!(
@@ -208,9 +208,9 @@ async fn contexts_below_the_folder_of_an_image_are_not_copied_into_themselves() 
             && out.join("alpine/deep").is_dir()
             && !out.join("alpine/deep/out").exists()
     );
-    let report = written(&world, &world.config(ALPINE), &folder).await;
+    let report = write_to(&world, &world.config(ALPINE), &folder).await;
     assert!(
-        outcomes(&report)[0].ends_with("is the folder of an image"),
+        outcomes(&report)[0].ends_with("is the build folder of an image"),
         "{:?}",
         outcomes(&report)
     );

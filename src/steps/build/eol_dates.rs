@@ -1,4 +1,4 @@
-//! End-of-life dates of images, by the tags that they are actually built on.
+//! End-of-life dates of images, from the resolved tags of their bases.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,9 @@ use super::observe::World;
 use crate::config::{BuildConfig, BuildImage, Config};
 use crate::steps::eol::{EolAssessor, products_of_image};
 
-/// Returns the end-of-life date of each image that has one, by its position.
-pub fn ends(
+/// Returns the end-of-life dates of the images, by their positions. An image without a known date is
+/// absent.
+pub fn eol_dates(
     config: &Config,
     build: &BuildConfig,
     world: &World,
