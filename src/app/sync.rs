@@ -17,7 +17,7 @@ use super::{CommandContext, GlobalOptions, Mode, OutputForm, Shard, runtime};
 use crate::config::{Config, SyncConfig};
 use crate::error::Failure;
 use crate::report::{junit, openmetrics};
-use crate::steps::sync::{self, Execution, Places, Scope, SyncReport};
+use crate::steps::sync::{self, SyncExecution, SyncReport, SyncScope, SyncStores};
 
 /// Options of `imglife sync`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(super) fn run(
         return Err(missing_setting("sync.entries", &config, process)
             .hint("add an entry with a source, a target, and a `tag` or a `tag_regex`"));
     };
-    let scope = Scope {
+    let scope = SyncScope {
         only: checked_only(
             &options.only,
             &config.directory,
@@ -94,7 +94,7 @@ pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
 async fn sync(
     config: &Config,
     entries: &SyncConfig,
-    scope: &Scope,
+    scope: &SyncScope,
     mode: Mode,
     context: &CommandContext,
     cancel: CancellationToken,
@@ -106,24 +106,24 @@ async fn sync(
         .iter()
         .flat_map(|entry| [&entry.source, &entry.target]);
     let stores = image_places(config, repositories, context, mode)?;
-    let memory = Arc::new(UserDigestCache::of("sync", process, mode));
-    let places = Places {
+    let digest_cache = Arc::new(UserDigestCache::of("sync", process, mode));
+    let stores = SyncStores {
         source: stores.clone(),
         target: stores,
-        memory,
+        digest_cache,
     };
     let now = process.clock.now();
     let world = tokio::select! {
-        world = sync::observe(entries, scope, &places, &*context.progress, now) => world,
+        world = sync::observe(entries, scope, &stores, &*context.progress, now) => world,
         () = cancel.cancelled() => {
             tracing::warn!("stopped while reading the registries; nothing was changed");
             return Ok(SyncReport::stopped(mode, began.elapsed()));
         }
     };
     let plan = sync::plan(entries, &world);
-    let execution = Execution {
+    let execution = SyncExecution {
         mode,
-        places,
+        stores,
         progress: context.progress.clone(),
         hooks: hook_runner(config, process, mode),
         cancel,

@@ -17,7 +17,7 @@ use imglife::error::{ItemError, ItemErrorKind};
 use imglife::model::{Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Variables};
 use imglife::registry::memory::{MemoryStore, StoreFault, StoreOperation};
 use imglife::registry::{ImageStore, InMemory};
-use imglife::steps::sync::{Action, CopyReason, Places, Plan, Scope, observe, plan};
+use imglife::steps::sync::{CopyReason, Plan, SyncAction, SyncScope, SyncStores, observe, plan};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -134,21 +134,23 @@ fn draw(config: &Config, plan: &Plan) -> String {
         }
         for item in &entry.items {
             let action = match &item.action {
-                Action::UpToDate => "up to date".to_owned(),
-                Action::Copy(CopyReason::Missing { source: None }) => "copy, missing".to_owned(),
-                Action::Copy(CopyReason::Missing {
+                SyncAction::UpToDate => "up to date".to_owned(),
+                SyncAction::Copy(CopyReason::Missing { source: None }) => {
+                    "copy, missing".to_owned()
+                }
+                SyncAction::Copy(CopyReason::Missing {
                     source: Some(source),
                 }) => format!("copy {}, missing", source.short()),
-                Action::Copy(CopyReason::Changed {
+                SyncAction::Copy(CopyReason::Changed {
                     source, replaces, ..
                 }) => {
                     format!("copy {}, replaces {}", source.short(), replaces.short())
                 }
-                Action::Copy(CopyReason::Incomplete { missing }) => {
+                SyncAction::Copy(CopyReason::Incomplete { missing }) => {
                     format!("repair, {} parts are missing", missing.len())
                 }
-                Action::Copy(CopyReason::Attachments) => "copy attachments".to_owned(),
-                Action::Fail(error) => format!("fails: {}", describe(error)),
+                SyncAction::Copy(CopyReason::Attachments) => "copy attachments".to_owned(),
+                SyncAction::Fail(error) => format!("fails: {}", describe(error)),
             };
             let stored_as = if item.target_tag == item.tag {
                 String::new()
@@ -203,15 +205,15 @@ async fn every_world_is_planned_as_expected() {
             .expect("a time");
         let place = Arc::new(place(world).await);
         place.clear_calls();
-        let places = Places {
+        let stores = SyncStores {
             source: place.stores(),
             target: place.stores(),
-            memory: imglife::transfer::no_cache(),
+            digest_cache: imglife::transfer::no_cache(),
         };
         let seen = observe(
             sync,
-            &Scope::default(),
-            &places,
+            &SyncScope::default(),
+            &stores,
             &*imglife::progress::silent(),
             now,
         )

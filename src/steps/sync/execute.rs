@@ -1,4 +1,4 @@
-//! Carrying out a plan. Failures of items are part of the report; the rest goes on.
+//! Execution of a plan. A failed item is part of the report and does not stop the others.
 
 use std::collections::BTreeSet;
 use std::future::ready;
@@ -12,9 +12,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::hooks::{entry_hooks, run_hooks};
-use super::plan::{Action, CopyReason, EntryPlan, Item, Plan};
-use super::report::{Bytes, EntryReport, ItemReport, Outcome, SyncReport};
-use super::{Places, describe, platform_filter};
+use super::plan::{CopyReason, Plan, SyncAction, SyncEntryPlan, SyncItem};
+use super::report::{SyncBytes, SyncEntryReport, SyncItemReport, SyncOutcome, SyncReport};
+use super::{SyncStores, describe, platform_filter};
 use crate::config::SyncConfig;
 use crate::error::{ItemError, Side};
 use crate::hooks::HookRunner;
@@ -26,27 +26,28 @@ use crate::transfer::{
     RefreshRequest, Transfer, UpcomingCopy,
 };
 
-/// How many images that one tag had on one day are kept.
+/// Most replaced images of one tag that `keep_replaced` keeps for one day.
 const MAX_REPLACED_PER_DAY: usize = 50;
 
-/// How and with what a plan is carried out.
-pub struct Execution {
+/// Mode and dependencies of the execution of a plan.
+pub struct SyncExecution {
     pub mode: Mode,
-    pub places: Places,
+    pub stores: SyncStores,
     pub progress: Arc<dyn Progress>,
     pub hooks: HookRunner,
-    /// When it is cancelled, no new work starts and what is in flight is dropped.
+    /// When cancelled, no new copy starts and running copies are aborted.
     pub cancel: CancellationToken,
+    /// Date for the tags of `keep_replaced`.
     pub now: DateTime<Utc>,
 }
 
-/// Carries out `plan` and returns what became of each item, in the order of the plan.
-pub async fn execute(sync: &SyncConfig, plan: &Plan, execution: &Execution) -> SyncReport {
-    let transfer = execution.places.transfer(execution.progress.clone());
+/// Executes `plan` and returns the outcome of each item, in the order of the plan.
+pub async fn execute(sync: &SyncConfig, plan: &Plan, execution: &SyncExecution) -> SyncReport {
+    let transfer = execution.stores.transfer(execution.progress.clone());
     for planned in plan.entries.iter().filter(|planned| planned.target_is_new) {
         transfer.record_absent_target(&sync.entries[planned.position].target);
     }
-    let run = Run {
+    let run = SyncRun {
         sync,
         execution,
         transfer,
@@ -62,29 +63,32 @@ pub async fn execute(sync: &SyncConfig, plan: &Plan, execution: &Execution) -> S
     }
     report.interrupted = execution.cancel.is_cancelled();
     if report.interrupted {
-        execution.places.target.settle().await;
+        execution.stores.target.settle().await;
     }
     report
 }
 
-struct Run<'a> {
+/// One execution of a plan.
+struct SyncRun<'a> {
     sync: &'a SyncConfig,
-    execution: &'a Execution,
+    execution: &'a SyncExecution,
     transfer: Transfer,
 }
 
-/// How far reading may be ahead of copying.
-struct Pace {
-    /// One for each image that may be read; closed when there is nothing left to do.
-    turns: Semaphore,
-    /// The images whose copies have begun, which read for themselves what is not on its way.
-    begun: AtomicUsize,
+/// Coordination of the prefetch with the copies.
+struct PrefetchLimit {
+    /// One permit for each item that the prefetch may read. Closed after the last copy.
+    permits: Semaphore,
+    /// Number of items that were started. Their copies read the manifests themselves unless the
+    /// prefetch is already reading them.
+    started: AtomicUsize,
 }
 
-impl Run<'_> {
-    /// Works on all items, some at once, and returns them by entry in the order of the plan.
-    async fn items(&self, plan: &Plan) -> Vec<Vec<ItemReport>> {
-        let work: Vec<(usize, &EntryPlan, &Item)> = plan
+impl SyncRun<'_> {
+    /// Processes all items, `parallelism` at once, and returns their reports by entry, in the order
+    /// of the plan.
+    async fn items(&self, plan: &Plan) -> Vec<Vec<SyncItemReport>> {
+        let work: Vec<(usize, &SyncEntryPlan, &SyncItem)> = plan
             .entries
             .iter()
             .enumerate()
@@ -92,71 +96,74 @@ impl Run<'_> {
             .collect();
         let copies = work
             .iter()
-            .filter(|(_, _, item)| matches!(item.action, Action::Copy(_)))
+            .filter(|(_, _, item)| matches!(item.action, SyncAction::Copy(_)))
             .count();
         if self.execution.mode == Mode::Apply {
             self.execution
                 .progress
                 .event(Event::Planned { items: copies });
         }
-        // As many images are read ahead as are copied at once, so that none begins with waiting.
+        // Prefetch as many images as are copied at once, so that no copy waits for its manifests.
         let upcoming = if self.execution.mode == Mode::Apply {
             &work[..]
         } else {
             &[]
         };
-        let pace = Pace {
-            turns: Semaphore::new(self.sync.parallelism),
-            begun: AtomicUsize::new(0),
+        let limit = PrefetchLimit {
+            permits: Semaphore::new(self.sync.parallelism),
+            started: AtomicUsize::new(0),
         };
         let copies = async {
             let done = stream::iter(work.iter().enumerate())
                 .map(|(order, (at, planned, item))| {
-                    let pace = &pace;
+                    let limit = &limit;
                     async move {
-                        pace.begun.fetch_add(1, Ordering::Relaxed);
-                        pace.turns.add_permits(1);
+                        limit.started.fetch_add(1, Ordering::Relaxed);
+                        limit.permits.add_permits(1);
                         (order, *at, self.item(planned, item).await)
                     }
                 })
                 .buffer_unordered(self.sync.parallelism)
                 .collect()
                 .await;
-            pace.turns.close();
+            limit.permits.close();
             done
         };
-        let (mut done, ()): (Vec<(usize, usize, ItemReport)>, ()) =
-            tokio::join!(copies, self.prefetch(upcoming, &pace));
+        let (mut done, ()): (Vec<(usize, usize, SyncItemReport)>, ()) =
+            tokio::join!(copies, self.prefetch(upcoming, &limit));
         done.sort_by_key(|(order, _, _)| *order);
-        let mut by_entry: Vec<Vec<ItemReport>> = plan.entries.iter().map(|_| Vec::new()).collect();
+        let mut by_entry: Vec<Vec<SyncItemReport>> =
+            plan.entries.iter().map(|_| Vec::new()).collect();
         for (_, at, item) in done {
             by_entry[at].push(item);
         }
         by_entry
     }
 
-    /// Reads the manifests of images before their copies begin, until one cannot be read: what is
-    /// wrong then shall be met once.
-    async fn prefetch(&self, work: &[(usize, &EntryPlan, &Item)], pace: &Pace) {
+    /// Reads the manifests of images before their copies start.
+    ///
+    /// Stops at the first manifest that cannot be read, so that a registry that fails does not get
+    /// twice the requests.
+    async fn prefetch(&self, work: &[(usize, &SyncEntryPlan, &SyncItem)], limit: &PrefetchLimit) {
         let failed = &AtomicBool::new(false);
-        let turns =
+        let permitted =
             stream::iter(work.iter().enumerate()).then(|(order, (_, planned, item))| async move {
-                pace.turns.acquire().await.ok()?.forget();
+                limit.permits.acquire().await.ok()?.forget();
                 Some((order, *planned, *item))
             });
-        let reads = turns
-            .take_while(|turn| ready(turn.is_some()))
+        let reads = permitted
+            .take_while(|item| ready(item.is_some()))
             .filter_map(ready)
             .for_each_concurrent(self.sync.parallelism, |(order, planned, item)| async move {
-                let is_late = order < pace.begun.load(Ordering::Relaxed);
+                let is_late = order < limit.started.load(Ordering::Relaxed);
                 if is_late || failed.load(Ordering::Relaxed) {
                     return;
                 }
                 let reference = match &item.action {
-                    Action::Copy(CopyReason::Missing { source: None }) => {
+                    SyncAction::Copy(CopyReason::Missing { source: None }) => {
                         Reference::Tag(item.tag.clone())
                     }
-                    Action::Copy(
+                    SyncAction::Copy(
                         CopyReason::Missing {
                             source: Some(source),
                         }
@@ -182,26 +189,35 @@ impl Run<'_> {
         }
     }
 
-    async fn item(&self, planned: &EntryPlan, item: &Item) -> ItemReport {
+    /// Processes one item. Copies only in `Mode::Apply`.
+    async fn item(&self, planned: &SyncEntryPlan, item: &SyncItem) -> SyncItemReport {
         let outcome = match (&item.action, self.execution.mode) {
-            (Action::UpToDate, _) => Outcome::UpToDate,
-            (Action::Fail(error), _) => Outcome::Failed(error.clone()),
-            (Action::Copy(_), Mode::List | Mode::DryRun) => Outcome::Planned,
-            (Action::Copy(_), Mode::Apply) if self.execution.cancel.is_cancelled() => {
-                Outcome::NotStarted
+            (SyncAction::UpToDate, _) => SyncOutcome::UpToDate,
+            (SyncAction::Fail(error), _) => SyncOutcome::Failed(error.clone()),
+            (SyncAction::Copy(_), Mode::List | Mode::DryRun) => SyncOutcome::Planned,
+            (SyncAction::Copy(_), Mode::Apply) if self.execution.cancel.is_cancelled() => {
+                SyncOutcome::NotStarted
             }
-            (Action::Copy(reason), Mode::Apply) => return self.copy(planned, item, reason).await,
+            (SyncAction::Copy(reason), Mode::Apply) => {
+                return self.copy(planned, item, reason).await;
+            }
         };
-        ItemReport::new(item, outcome)
+        SyncItemReport::new(item, outcome)
     }
 
-    async fn copy(&self, planned: &EntryPlan, item: &Item, reason: &CopyReason) -> ItemReport {
+    /// Copies one item and reports it to `progress`.
+    async fn copy(
+        &self,
+        planned: &SyncEntryPlan,
+        item: &SyncItem,
+        reason: &CopyReason,
+    ) -> SyncItemReport {
         let entry = &self.sync.entries[planned.position];
         let name = format!(
             "{}:{} -> {}:{}",
             entry.source, item.tag, entry.target, item.target_tag
         );
-        let began = Instant::now();
+        let start = Instant::now();
         let progress = &self.execution.progress;
         progress.event(Event::Started { item: &name });
         let result = tokio::select! {
@@ -210,18 +226,18 @@ impl Run<'_> {
         };
         let report = match result {
             Some(Ok(copied)) => {
-                let detail = Bytes::from(copied.bytes).words();
+                let detail = SyncBytes::from(copied.bytes).summary();
                 progress.event(Event::Finished {
                     item: &name,
                     outcome: ItemOutcome::Done { detail: &detail },
                 });
-                ItemReport {
+                SyncItemReport {
                     digest: Some(copied.digest),
                     source_digest: Some(copied.source_digest),
                     bytes: copied.bytes.into(),
                     attachments: copied.attachments,
                     warnings: [item.warnings.clone(), copied.warnings].concat(),
-                    ..ItemReport::new(item, Outcome::Copied)
+                    ..SyncItemReport::new(item, SyncOutcome::Copied)
                 }
             }
             Some(Err(error)) => {
@@ -231,7 +247,7 @@ impl Run<'_> {
                         cause: &error.line(),
                     },
                 });
-                ItemReport::new(item, Outcome::Failed(error))
+                SyncItemReport::new(item, SyncOutcome::Failed(error))
             }
             None => {
                 progress.event(Event::Finished {
@@ -240,19 +256,20 @@ impl Run<'_> {
                         cause: "interrupted",
                     },
                 });
-                ItemReport::new(item, Outcome::Interrupted)
+                SyncItemReport::new(item, SyncOutcome::Interrupted)
             }
         };
-        ItemReport {
-            duration: began.elapsed(),
+        SyncItemReport {
+            duration: start.elapsed(),
             ..report
         }
     }
 
+    /// Copies one item, or the missing parts of it.
     async fn try_copy(
         &self,
-        planned: &EntryPlan,
-        item: &Item,
+        planned: &SyncEntryPlan,
+        item: &SyncItem,
         reason: &CopyReason,
         name: &str,
     ) -> Result<CopiedImage, ItemError> {
@@ -280,8 +297,8 @@ impl Run<'_> {
                 if found? {
                     return Ok(CopiedImage::by_another_run(source, wanted));
                 }
-                // Before anything else, so that nothing comes between the last look at the tag and
-                // its move.
+                // Runs before the copy, so that no other request comes between the last check of
+                // the tag and its update.
                 if entry.keep_replaced {
                     self.keep_replaced(&entry.target, tag, replaces).await?;
                 }
@@ -330,9 +347,10 @@ impl Run<'_> {
         self.transfer.copy(request).await
     }
 
-    /// Gives the image that a tag is about to lose another tag, so that it stays reachable. When
-    /// the tag moved before on the same day, the name of that day is taken, and the next one is
-    /// numbered.
+    /// Tags the image that a copy is about to replace, so that it stays reachable.
+    ///
+    /// The tag is `TAG-replaced.YYYYMMDD`. If another image already has this tag, a number follows:
+    /// `.2`, `.3` and so on.
     async fn keep_replaced(
         &self,
         target: &Repository,
@@ -349,12 +367,12 @@ impl Run<'_> {
             let kept: Tag = format!("{tag}-replaced.{day}{suffix}")
                 .parse()
                 .map_err(|error| {
-                    let hint = "the tag is too long for `keep_replaced`".to_owned();
+                    let hint = "set `keep_replaced: false`; the tag is too long for the suffix that it appends".to_owned();
                     ItemError::of(&error, Some(hint)).on(Side::Target)
                 })?;
             let found = self
                 .execution
-                .places
+                .stores
                 .target
                 .of(target)
                 .resolve(target, &Reference::Tag(kept.clone()))
@@ -368,16 +386,17 @@ impl Run<'_> {
             }
         }
         let cause = format!(
-            "{target}:{tag} moved more than {MAX_REPLACED_PER_DAY} times today; its old image would be lost"
+            "{target}:{tag} was replaced more than {MAX_REPLACED_PER_DAY} times today; its current image would be lost"
         );
         Err(ItemError::other(cause)
-            .with_hint("run sync less often, or without `keep_replaced`")
+            .with_hint("run sync less often, or set `keep_replaced: false`")
             .on(Side::Target))
     }
 
-    async fn entry(&self, planned: &EntryPlan, items: Vec<ItemReport>) -> EntryReport {
+    /// Returns the report of an entry. Runs the hooks of the entry if it copied a tag.
+    async fn entry(&self, planned: &SyncEntryPlan, items: Vec<SyncItemReport>) -> SyncEntryReport {
         let entry = &self.sync.entries[planned.position];
-        let mut report = EntryReport {
+        let mut report = SyncEntryReport {
             source: entry.source.clone(),
             target: entry.target.clone(),
             selection: describe(&entry.selection),
@@ -388,7 +407,7 @@ impl Run<'_> {
         };
         if self.execution.mode == Mode::Apply
             && !self.execution.cancel.is_cancelled()
-            && report.changed().next().is_some()
+            && report.copied().next().is_some()
         {
             report.hooks = entry_hooks(
                 &self.execution.hooks,

@@ -1,13 +1,13 @@
-//! The report of a sync in the forms that CI servers and monitoring read.
+//! JUnit test cases and OpenMetrics samples of a sync report.
 
-use super::report::{EntryReport, Outcome, SyncReport};
+use super::report::{SyncEntryReport, SyncOutcome, SyncReport};
 use crate::error::{Exit, ItemError};
 use crate::report::junit::{TestCase, TestSuite};
 use crate::report::openmetrics::{MetricFamily, MetricKind, MetricSample};
 use crate::steps::junit::{case, failure, hook_case};
 
 impl SyncReport {
-    /// Returns a case for each tag, each entry that failed as a whole and each hook.
+    /// Returns a test case for each tag, for each entry that failed as a whole, and for each hook.
     pub fn test_suite(&self) -> TestSuite {
         let mut cases = Vec::new();
         for entry in &self.entries {
@@ -20,11 +20,11 @@ impl SyncReport {
             }
             for item in &entry.items {
                 let failure = match &item.outcome {
-                    Outcome::Failed(error) => Some(failure(error)),
-                    Outcome::Interrupted | Outcome::NotStarted => Some(failure(&ItemError::other(
-                        "the run was stopped before it was done",
-                    ))),
-                    Outcome::UpToDate | Outcome::Planned | Outcome::Copied => None,
+                    SyncOutcome::Failed(error) => Some(failure(error)),
+                    SyncOutcome::Interrupted | SyncOutcome::NotStarted => Some(failure(
+                        &ItemError::other("the run was interrupted before the tag was copied"),
+                    )),
+                    SyncOutcome::UpToDate | SyncOutcome::Planned | SyncOutcome::Copied => None,
                 };
                 cases.push(TestCase {
                     duration: item.duration,
@@ -41,7 +41,7 @@ impl SyncReport {
         }
     }
 
-    /// Returns the numbers of the run, by entry where they differ.
+    /// Returns the metrics of the run. Tags are counted for each entry and outcome.
     pub fn metrics(&self) -> Vec<MetricFamily> {
         let gauge = |name, help, samples| MetricFamily {
             name,
@@ -49,7 +49,7 @@ impl SyncReport {
             help,
             samples,
         };
-        let whole = |value: f64| {
+        let unlabeled = |value: f64| {
             vec![MetricSample {
                 labels: Vec::new(),
                 value,
@@ -68,30 +68,31 @@ impl SyncReport {
         vec![
             gauge(
                 "imglife_sync_success",
-                "Whether everything selected is at its target.",
-                whole(f64::from(u8::from(self.exit() == Exit::Done))),
+                "1 if all selected tags are at their targets, otherwise 0.",
+                unlabeled(f64::from(u8::from(self.exit() == Exit::Done))),
             ),
             gauge(
                 "imglife_sync_duration_seconds",
-                "How long the run took.",
-                whole(self.duration.as_secs_f64()),
+                "Duration of the run.",
+                unlabeled(self.duration.as_secs_f64()),
             ),
             gauge(
                 "imglife_sync_tags",
-                "Tags of each mirror by what became of them.",
+                "Tags of each mirror, by outcome.",
                 self.entries.iter().flat_map(tag_samples).collect(),
             ),
             gauge(
                 "imglife_sync_bytes",
-                "Content that was moved, mounted within the target, or present.",
+                "Content that was transferred, mounted within the target, or already present.",
                 amounts.to_vec(),
             ),
         ]
     }
 }
 
-fn tag_samples(entry: &EntryReport) -> Vec<MetricSample> {
-    let count = |outcomes: fn(&Outcome) -> bool| {
+/// Returns the number of tags with each outcome.
+fn tag_samples(entry: &SyncEntryReport) -> Vec<MetricSample> {
+    let count = |outcomes: fn(&SyncOutcome) -> bool| {
         entry
             .items
             .iter()
@@ -99,17 +100,20 @@ fn tag_samples(entry: &EntryReport) -> Vec<MetricSample> {
             .count()
     };
     let counts = [
-        ("copied", count(|outcome| *outcome == Outcome::Copied)),
-        ("planned", count(|outcome| *outcome == Outcome::Planned)),
-        ("up_to_date", count(|outcome| *outcome == Outcome::UpToDate)),
+        ("copied", count(|outcome| *outcome == SyncOutcome::Copied)),
+        ("planned", count(|outcome| *outcome == SyncOutcome::Planned)),
+        (
+            "up_to_date",
+            count(|outcome| *outcome == SyncOutcome::UpToDate),
+        ),
         (
             "failed",
-            count(|outcome| matches!(outcome, Outcome::Failed(_)))
+            count(|outcome| matches!(outcome, SyncOutcome::Failed(_)))
                 + usize::from(entry.error.is_some()),
         ),
         (
             "not_done",
-            count(|outcome| matches!(outcome, Outcome::Interrupted | Outcome::NotStarted)),
+            count(|outcome| matches!(outcome, SyncOutcome::Interrupted | SyncOutcome::NotStarted)),
         ),
     ];
     let sample = |(outcome, count): (&str, usize)| MetricSample {

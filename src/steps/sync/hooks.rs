@@ -1,33 +1,34 @@
-//! When the hooks of a sync run and what they are told.
+//! Hooks of a sync: the events that start them, and the values of their placeholders.
 
 use tokio_util::sync::CancellationToken;
 
-use super::report::EntryReport;
+use super::report::SyncEntryReport;
 use crate::hooks::{HookRunner, HookValues};
 use crate::model::hook::{Hook, Placeholder};
 use crate::steps::hooks::{HookReport, run_hook};
 
-/// What differs from tag to tag. A hook that names one of these runs once for each tag that
-/// changed, any other once.
+/// Placeholders that have a value for each tag. A hook that uses one of them runs once for each
+/// copied tag; any other hook runs once for its entry.
 const PER_TAG: [Placeholder; 3] = [Placeholder::Image, Placeholder::Digest, Placeholder::Tag];
 
-/// Runs the hooks of an entry that changed something.
+/// Runs the hooks of an entry that copied at least one tag. Stops after the first failure, except
+/// of hooks with `continue_on_error`.
 pub(super) async fn entry_hooks(
     runner: &HookRunner,
     hooks: &[Hook],
-    entry: &EntryReport,
+    entry: &SyncEntryReport,
     cancel: &CancellationToken,
 ) -> Vec<HookReport> {
-    let whole = HookValues::default()
+    let entry_values = HookValues::default()
         .with(Placeholder::Source, &entry.source)
         .with(Placeholder::Target, &entry.target);
     let mut reports = Vec::new();
     for hook in hooks {
         let runs: Vec<HookValues> = if hook.command.contains_any(&PER_TAG) {
             entry
-                .changed()
+                .copied()
                 .map(|item| {
-                    let values = whole
+                    let values = entry_values
                         .clone()
                         .with(
                             Placeholder::Image,
@@ -41,7 +42,7 @@ pub(super) async fn entry_hooks(
                 })
                 .collect()
         } else {
-            vec![whole.clone()]
+            vec![entry_values.clone()]
         };
         for values in &runs {
             if !run_hook(runner, hook, values, cancel, &mut reports).await {
@@ -52,7 +53,7 @@ pub(super) async fn entry_hooks(
     reports
 }
 
-/// Runs hooks that belong to no entry.
+/// Runs the hooks that follow all entries.
 pub(super) async fn run_hooks(
     runner: &HookRunner,
     hooks: &[Hook],

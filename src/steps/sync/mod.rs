@@ -1,7 +1,7 @@
 //! `sync`: mirrors of upstream tags.
 //!
-//! `observe` lists both sides, `plan` decides without touching anything, `execute` copies what the
-//! plan names, and the report says what became of each tag. Never deletes.
+//! `observe` lists sources and targets, `plan` decides without any request, `execute` copies the
+//! images of the plan, and `report` has the result of each tag. A sync never deletes.
 
 use std::sync::Arc;
 
@@ -20,41 +20,43 @@ mod report;
 mod select;
 mod variants;
 
-pub use execute::{Execution, execute};
-pub use observe::{Listing, ObservedEntry, TagDigests, World, observe, selections};
-pub use plan::{Action, CopyReason, EntryPlan, Item, Plan, plan};
-pub use report::{EntryReport, ItemReport, Outcome, SyncReport, Totals};
-pub use select::{LeftOut, Rejected, Selected, newest, select};
-pub use variants::Naming;
+pub use execute::{SyncExecution, execute};
+pub use observe::{ObservedEntry, TagDigests, TargetListing, World, observe, selections};
+pub use plan::{CopyReason, Plan, SyncAction, SyncEntryPlan, SyncItem, plan};
+pub use report::{SyncEntryReport, SyncItemReport, SyncOutcome, SyncReport, SyncTotals};
+pub use select::{LeftOutCounts, SelectedTags, SelectionError, newest, select};
+pub use variants::VariantName;
 
-/// Where a sync reads from and writes to.
+/// Image stores of a sync.
 #[derive(Clone)]
-pub struct Places {
+pub struct SyncStores {
     pub source: ImageStores,
     pub target: ImageStores,
-    /// What earlier runs found out.
-    pub memory: Arc<dyn DigestCache>,
+    /// Facts from earlier runs.
+    pub digest_cache: Arc<dyn DigestCache>,
 }
 
-impl Places {
+impl SyncStores {
     fn transfer(&self, progress: Arc<dyn Progress>) -> Transfer {
         Transfer::new(self.source.clone(), self.target.clone(), progress)
-            .with_cache(self.memory.clone())
+            .with_cache(self.digest_cache.clone())
     }
 }
 
-/// The part of the configuration that a run is about.
+/// Entries of the configuration that a run covers, and the depth of its checks.
 #[derive(Clone, Debug, Default)]
-pub struct Scope {
+pub struct SyncScope {
     pub only: Only,
     pub shard: Option<Shard>,
-    /// Also look into the images that are at the target, whether all of their parts are there.
+    /// True if images at the target are checked for missing parts.
     pub verify: bool,
 }
 
-impl Scope {
-    /// Returns the positions of the entries in scope. Entries with the same target stay in one
-    /// shard, so that two runners never write the same repository and overlaps are seen.
+impl SyncScope {
+    /// Returns the positions of the entries in scope.
+    ///
+    /// Entries with the same target are in the same shard. Otherwise two runners could write to one
+    /// repository, and overlapping entries would not be detected.
     pub fn entries(&self, sync: &SyncConfig) -> Vec<usize> {
         let mut targets: Vec<&crate::model::Repository> = Vec::new();
         sync.entries
@@ -76,14 +78,14 @@ impl Scope {
     }
 }
 
-/// Returns the names by which `--only` knows an entry: its repositories, whole and by their last
-/// part.
+/// Returns the names of an entry that `--only` can match: the target and the source, each in full
+/// and by its last path component.
 pub fn names(entry: &SyncEntry) -> Vec<String> {
     let mut names = Vec::new();
     for repository in [&entry.target, &entry.source] {
-        let whole = repository.to_string();
-        names.extend(whole.rsplit('/').next().map(str::to_owned));
-        names.push(whole);
+        let full = repository.to_string();
+        names.extend(full.rsplit('/').next().map(str::to_owned));
+        names.push(full);
     }
     names
 }
@@ -102,7 +104,7 @@ fn platform_filter(entry: &SyncEntry) -> PlatformFilter {
     }
 }
 
-/// Returns what an entry asks for, in a few words.
+/// Returns a short description of a selection, for reports.
 fn describe(selection: &TagSelection) -> String {
     match selection {
         TagSelection::Fixed(tag) => format!("tag {tag}"),

@@ -1,5 +1,5 @@
-//! What a sync looks at: the tags of both sides, and dates and digests where an entry asks for
-//! them. Reads only.
+//! Observation of the stores: the tags of sources and targets, and push dates, digests and
+//! attachments where an entry needs them. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
-use super::select::{Rejected, Selected, needs_dates, ranks_by_date, select};
-use super::variants::{Naming, Namings, may_be_variant, namings};
-use super::{Places, Scope, platform_filter};
+use super::select::{SelectedTags, SelectionError, needs_dates, ranks_by_date, select};
+use super::variants::{VariantName, VariantNames, may_be_variant, variant_names};
+use super::{SyncScope, SyncStores, platform_filter};
 use crate::config::{SyncConfig, SyncEntry, TagSelection};
 use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::{Digest, Reference, Repository, Tag};
@@ -19,97 +19,97 @@ use crate::transfer::{
     AttachmentCheck, AttachmentState, CompletenessRequest, PlatformFilter, RefreshRequest, absent,
 };
 
-/// Listings and look-ups under way at once, over all hosts; each host has its own limit besides.
-const PARALLEL_LOOKS: usize = 32;
+/// Most listings and other requests at once, over all hosts. Each host also has its own limit.
+const MAX_PARALLEL_REQUESTS: usize = 32;
 
-/// What was seen, by the entries in scope.
+/// State of the stores, for the entries in scope.
 #[derive(Clone, Debug, Default)]
 pub struct World {
     pub entries: Vec<ObservedEntry>,
 }
 
+/// State of the stores, for one entry.
 #[derive(Clone, Debug)]
 pub struct ObservedEntry {
-    /// The position of the entry in the configuration.
+    /// Position of the entry in the configuration.
     pub position: usize,
-    /// Which tags the entry selects upstream.
-    pub selected: Result<Selected, Rejected>,
-    /// The upstream tags that hold attachments; none where the entry leaves attachments out.
+    /// Upstream tags that the entry selects.
+    pub selected: Result<SelectedTags, SelectionError>,
+    /// Upstream tags that hold attachments. Empty if the entry does not copy attachments.
     pub attachment_tags: Result<BTreeSet<Tag>, ItemError>,
-    /// What selected tags that only name an OS variant are stored under, where the entry wants
-    /// that.
-    pub namings: BTreeMap<Tag, Result<Naming, ItemError>>,
-    /// The tags that the target has.
-    pub target: Result<Listing, ItemError>,
-    /// The digests of selected tags, where the entry compares them.
+    /// Names at the target of selected tags that name only an OS variant. Empty unless the entry
+    /// has `os_normalize`.
+    pub variant_names: BTreeMap<Tag, Result<VariantName, ItemError>>,
+    /// Tags of the target.
+    pub target: Result<TargetListing, ItemError>,
+    /// Digests of those selected tags whose digests the plan needs.
     pub digests: BTreeMap<Tag, Result<TagDigests, ItemError>>,
-    /// What images at the target refer to and the target lacks, by selected tag, where that was
-    /// looked for.
+    /// Digests that images at the target refer to and that the target lacks, by selected tag.
+    /// Filled only with `SyncScope::verify`.
     pub missing: BTreeMap<Tag, Result<Vec<Digest>, ItemError>>,
-    /// Whether upstream has attachments of an image at the target that the target lacks, by
-    /// selected tag.
+    /// States of the attachments of images at the target, by selected tag.
     pub attachments: BTreeMap<Tag, Result<AttachmentState, ItemError>>,
 }
 
 impl ObservedEntry {
-    /// Returns the tag that a selected tag is stored under at the target.
+    /// Returns the tag at the target for a selected tag.
     pub fn target_tag<'a>(&'a self, tag: &'a Tag) -> &'a Tag {
-        match self.namings.get(tag) {
-            Some(Ok(Naming::Version { tag, .. })) => tag,
+        match self.variant_names.get(tag) {
+            Some(Ok(VariantName::Version { tag, .. })) => tag,
             _ => tag,
         }
     }
 
-    /// Returns whether the target has the tag that `tag` is stored under.
+    /// Returns true if the target has the tag for the selected tag `tag`.
     fn has(&self, tag: &Tag) -> bool {
         self.target
             .as_ref()
             .is_ok_and(|target| target.has(self.target_tag(tag)))
     }
 
-    /// Returns the digest that a selected tag has upstream, where that was looked at.
+    /// Returns the upstream digest of a selected tag, or `None` if it was not resolved.
     pub(super) fn source_digest(&self, tag: &Tag) -> Option<&Digest> {
-        match (self.namings.get(tag), self.digests.get(tag)) {
-            (Some(Ok(Naming::Version { source, .. })), _) => Some(source),
+        match (self.variant_names.get(tag), self.digests.get(tag)) {
+            (Some(Ok(VariantName::Version { source, .. })), _) => Some(source),
             (_, Some(Ok(digests))) => Some(&digests.source),
             _ => None,
         }
     }
 }
 
-/// The tags that a target has.
+/// Tags of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listing {
-    /// The place knows no such repository: nothing has to be looked for in it.
+pub enum TargetListing {
+    /// The repository does not exist at the store, so it has no tags.
     NoRepository,
-    /// Entries with the same target share the listing.
+    /// Tags of the repository. Entries with the same target share the listing.
     Tags(Arc<BTreeSet<Tag>>),
-    /// The place does not let this login list. Each tag has to be looked up.
-    Refused(ItemError),
+    /// The credentials may not list tags. Each tag has to be resolved.
+    Denied(ItemError),
 }
 
-impl Listing {
+impl TargetListing {
+    /// Returns true if the listing contains `tag`.
     pub fn has(&self, tag: &Tag) -> bool {
-        matches!(self, Listing::Tags(tags) if tags.contains(tag))
+        matches!(self, TargetListing::Tags(tags) if tags.contains(tag))
     }
 }
 
-/// The digests of one tag.
+/// Digests of one tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagDigests {
     pub source: Digest,
-    /// What the target has when it is up to date: another digest than the source's only where
-    /// platforms are filtered. Known when the target has the tag.
+    /// Digest at the target once the tag is up to date. It differs from `source` only if platforms
+    /// are filtered, and is computed only if the target has the tag; otherwise it equals `source`.
     pub wanted: Digest,
     pub target: Option<Digest>,
 }
 
-/// Looks at everything that the entries in scope need. What cannot be seen is part of the result,
-/// not a failure.
+/// Reads everything that the entries in scope need. Errors are part of the result.
 pub async fn observe(
     sync: &SyncConfig,
-    scope: &Scope,
-    places: &Places,
+    scope: &SyncScope,
+    stores: &SyncStores,
     progress: &dyn Progress,
     now: DateTime<Utc>,
 ) -> World {
@@ -118,96 +118,115 @@ pub async fn observe(
         .iter()
         .map(|&position| &sync.entries[position])
         .collect();
-    let targets = list(entries.iter().map(|entry| &entry.target), |repository| {
-        list_target(places, progress, repository)
+    let targets = list_each_once(entries.iter().map(|entry| &entry.target), |repository| {
+        list_target_tags(stores, progress, repository)
     });
-    let (sources, targets) =
-        futures_util::join!(Sources::list(&places.source, progress, &entries), targets);
-    let mut observed: Vec<ObservedEntry> = Vec::with_capacity(entries.len());
+    let (sources, targets) = futures_util::join!(
+        SourceListings::read(&stores.source, progress, &entries),
+        targets
+    );
+    let mut observed_entries: Vec<ObservedEntry> = Vec::with_capacity(entries.len());
     for (&position, entry) in positions.iter().zip(&entries) {
         let selected = sources.select(entry, now);
         let attachment_tags = if entry.referrers {
-            sources.of(entry).map(attachment_tags).map_err(unlisted)
+            sources
+                .of(entry)
+                .map(attachment_tags)
+                .map_err(attachment_listing_error)
         } else {
             Ok(BTreeSet::new())
         };
         let target = targets[&entry.target].clone();
-        observed.push(ObservedEntry {
+        observed_entries.push(ObservedEntry {
             position,
             selected,
             attachment_tags,
-            namings: BTreeMap::new(),
+            variant_names: BTreeMap::new(),
             target,
             digests: BTreeMap::new(),
             missing: BTreeMap::new(),
             attachments: BTreeMap::new(),
         });
     }
-    let named: Vec<(usize, Namings)> = stream::iter(0..observed.len())
-        .filter(|&at| std::future::ready(entries[at].os_normalize))
-        .map(|at| {
-            let (entry, sources, selected) = (entries[at], &sources, &observed[at].selected);
-            async move { (at, name(&places.source, sources, entry, selected).await) }
+    let named: Vec<(usize, VariantNames)> = stream::iter(0..observed_entries.len())
+        .filter(|&index| std::future::ready(entries[index].os_normalize))
+        .map(|index| {
+            let (entry, sources, selected) =
+                (entries[index], &sources, &observed_entries[index].selected);
+            async move {
+                (
+                    index,
+                    entry_variant_names(&stores.source, sources, entry, selected).await,
+                )
+            }
         })
-        .buffer_unordered(PARALLEL_LOOKS)
+        .buffer_unordered(MAX_PARALLEL_REQUESTS)
         .collect()
         .await;
-    for (at, namings) in named {
-        observed[at].namings = namings;
+    for (index, variant_names) in named {
+        observed_entries[index].variant_names = variant_names;
     }
-    for (seen, entry) in observed.iter_mut().zip(&entries) {
-        if let Ok(Listing::Refused(refusal)) = &seen.target {
-            seen.target = look_up_tags(places, entry, seen, refusal).await;
+    for (observed, entry) in observed_entries.iter_mut().zip(&entries) {
+        if let Ok(TargetListing::Denied(denial)) = &observed.target {
+            observed.target = resolve_target_tags(stores, entry, observed, denial).await;
         }
     }
-    let comparisons: Vec<(usize, Tag)> = observed
+    let comparisons: Vec<(usize, Tag)> = observed_entries
         .iter()
         .enumerate()
-        .flat_map(|(at, seen)| {
-            seen.selected
+        .flat_map(|(index, observed)| {
+            observed
+                .selected
                 .iter()
                 .flat_map(|selected| &selected.tags)
-                .map(move |tag| (at, tag.clone()))
+                .map(move |tag| (index, tag.clone()))
         })
-        .filter(|(at, tag)| {
-            let (entry, seen) = (entries[*at], &observed[*at]);
-            match seen.namings.get(tag) {
+        .filter(|(index, tag)| {
+            let (entry, observed) = (entries[*index], &observed_entries[*index]);
+            match observed.variant_names.get(tag) {
                 Some(Err(_)) => false,
-                _ if seen.has(tag) => entry.check_digest,
-                Some(Ok(Naming::Version { .. })) => false,
-                // A fixed tag was not listed: whether there is one upstream must be seen before it
-                // is planned.
+                _ if observed.has(tag) => entry.check_digest,
+                Some(Ok(VariantName::Version { .. })) => false,
+                // A fixed tag was not listed, so the plan needs to know if it exists upstream.
                 _ => matches!(entry.selection, TagSelection::Fixed(_)),
             }
         })
         .collect();
     let digests: Vec<(usize, Tag, Result<TagDigests, ItemError>)> = stream::iter(comparisons)
-        .map(|(at, tag)| {
-            let (entry, seen) = (entries[at], &observed[at]);
-            async move { (at, tag.clone(), compare(places, entry, seen, &tag).await) }
+        .map(|(index, tag)| {
+            let (entry, observed) = (entries[index], &observed_entries[index]);
+            async move {
+                (
+                    index,
+                    tag.clone(),
+                    compare_digests(stores, entry, observed, &tag).await,
+                )
+            }
         })
-        .buffer_unordered(PARALLEL_LOOKS)
+        .buffer_unordered(MAX_PARALLEL_REQUESTS)
         .collect()
         .await;
-    for (at, tag, result) in digests {
-        observed[at].digests.insert(tag, result);
+    for (index, tag, result) in digests {
+        observed_entries[index].digests.insert(tag, result);
     }
     if scope.verify {
-        look_into_images(&mut observed, &entries, places).await;
+        find_missing_parts(&mut observed_entries, &entries, stores).await;
     }
-    look_at_attachments(&mut observed, &entries, places).await;
-    World { entries: observed }
+    check_attachments(&mut observed_entries, &entries, stores).await;
+    World {
+        entries: observed_entries,
+    }
 }
 
-/// Returns the tags at the target that each of `entries` selects, or why that cannot be told.
-/// Targets are not looked at.
+/// Returns the target tags that each of `entries` selects, or the error of the selection. Reads the
+/// sources only.
 pub async fn selections(
     entries: &[&SyncEntry],
     source: &ImageStores,
     progress: &dyn Progress,
     now: DateTime<Utc>,
 ) -> Vec<Result<BTreeSet<Tag>, ItemError>> {
-    // Attachments are not asked for.
+    // Fixed tags then need no listing.
     let entries: Vec<SyncEntry> = entries
         .iter()
         .map(|entry| SyncEntry {
@@ -216,18 +235,18 @@ pub async fn selections(
         })
         .collect();
     let entries: Vec<&SyncEntry> = entries.iter().collect();
-    let sources = &Sources::list(source, progress, &entries).await;
-    let looks = entries.iter().map(|entry| async move {
+    let sources = &SourceListings::read(source, progress, &entries).await;
+    let requests = entries.iter().map(|entry| async move {
         let selected = sources.select(entry, now);
-        let namings = if entry.os_normalize {
-            name(source, sources, entry, &selected).await
+        let variant_names = if entry.os_normalize {
+            entry_variant_names(source, sources, entry, &selected).await
         } else {
-            Namings::new()
+            VariantNames::new()
         };
-        let stored_under = |tag: Tag| match namings.get(&tag) {
-            Some(Ok(Naming::Version { tag, .. })) => Ok(tag.clone()),
+        let stored_under = |tag: Tag| match variant_names.get(&tag) {
+            Some(Ok(VariantName::Version { tag, .. })) => Ok(tag.clone()),
             Some(Err(error)) => Err(error.clone()),
-            Some(Ok(Naming::Own { .. })) | None => Ok(tag),
+            Some(Ok(VariantName::Unchanged { .. })) | None => Ok(tag),
         };
         selected
             .map_err(|rejected| *rejected.error)?
@@ -236,29 +255,34 @@ pub async fn selections(
             .map(stored_under)
             .collect()
     });
-    stream::iter(looks.collect::<Vec<_>>())
-        .buffered(PARALLEL_LOOKS)
+    stream::iter(requests.collect::<Vec<_>>())
+        .buffered(MAX_PARALLEL_REQUESTS)
         .collect()
         .await
 }
 
-/// Looks for missing parts of the images that the target has.
-async fn look_into_images(observed: &mut [ObservedEntry], entries: &[&SyncEntry], places: &Places) {
-    let transfer = places.transfer(crate::progress::silent());
-    let present: Vec<(usize, Tag, Tag)> = observed
+/// Fills `missing` for the selected images that the target has.
+async fn find_missing_parts(
+    observed_entries: &mut [ObservedEntry],
+    entries: &[&SyncEntry],
+    stores: &SyncStores,
+) {
+    let transfer = stores.transfer(crate::progress::silent());
+    let present: Vec<(usize, Tag, Tag)> = observed_entries
         .iter()
         .enumerate()
-        .flat_map(|(at, seen)| {
-            seen.selected
+        .flat_map(|(index, observed)| {
+            observed
+                .selected
                 .iter()
                 .flat_map(|selected| &selected.tags)
-                .map(move |tag| (at, seen, tag))
+                .map(move |tag| (index, observed, tag))
         })
-        .filter(|(_, seen, tag)| seen.has(tag))
-        .map(|(at, seen, tag)| (at, tag.clone(), seen.target_tag(tag).clone()))
+        .filter(|(_, observed, tag)| observed.has(tag))
+        .map(|(index, observed, tag)| (index, tag.clone(), observed.target_tag(tag).clone()))
         .collect();
-    let looks = stream::iter(present).map(|(at, tag, target_tag)| {
-        let (entry, transfer) = (entries[at], &transfer);
+    let requests = stream::iter(present).map(|(index, tag, target_tag)| {
+        let (entry, transfer) = (entries[index], &transfer);
         async move {
             let filter = platform_filter(entry);
             let request = CompletenessRequest {
@@ -269,43 +293,47 @@ async fn look_into_images(observed: &mut [ObservedEntry], entries: &[&SyncEntry]
                 filter: &filter,
             };
             let missing = transfer.missing_parts(&request).await;
-            (at, tag, missing)
+            (index, tag, missing)
         }
     });
-    let found: Vec<_> = looks.buffer_unordered(PARALLEL_LOOKS).collect().await;
-    for (at, tag, missing) in found {
-        observed[at].missing.insert(tag, missing);
+    let found: Vec<_> = requests
+        .buffer_unordered(MAX_PARALLEL_REQUESTS)
+        .collect()
+        .await;
+    for (index, tag, missing) in found {
+        observed_entries[index].missing.insert(tag, missing);
     }
 }
 
-/// Looks for attachments that upstream has and the target lacks, of images that are up to date
-/// themselves.
-async fn look_at_attachments(
-    observed: &mut [ObservedEntry],
+/// Fills `attachments` for the selected images that are up to date at the target.
+async fn check_attachments(
+    observed_entries: &mut [ObservedEntry],
     entries: &[&SyncEntry],
-    places: &Places,
+    stores: &SyncStores,
 ) {
-    let transfer = places.transfer(crate::progress::silent());
-    let (mut looks, mut unlisted_sources) = (Vec::new(), Vec::new());
-    for (at, (seen, entry)) in observed
+    let transfer = stores.transfer(crate::progress::silent());
+    let (mut requests, mut unlisted_sources) = (Vec::new(), Vec::new());
+    for (index, (observed, entry)) in observed_entries
         .iter()
         .zip(entries)
         .enumerate()
         .filter(|(_, (_, entry))| entry.referrers)
     {
-        let (Ok(selected), Ok(Listing::Tags(target_tags))) = (&seen.selected, &seen.target) else {
+        let (Ok(selected), Ok(TargetListing::Tags(target_tags))) =
+            (&observed.selected, &observed.target)
+        else {
             continue;
         };
-        let source_tags = match &seen.attachment_tags {
+        let source_tags = match &observed.attachment_tags {
             Ok(source_tags) => source_tags,
             Err(error) => {
-                let tags = selected.tags.iter().filter(|tag| seen.has(tag));
-                unlisted_sources.extend(tags.map(|tag| (at, tag.clone(), error.clone())));
+                let tags = selected.tags.iter().filter(|tag| observed.has(tag));
+                unlisted_sources.extend(tags.map(|tag| (index, tag.clone(), error.clone())));
                 continue;
             }
         };
-        for tag in selected.tags.iter().filter(|tag| seen.has(tag)) {
-            let digest = match (entry.check_digest, seen.digests.get(tag)) {
+        for tag in selected.tags.iter().filter(|tag| observed.has(tag)) {
+            let digest = match (entry.check_digest, observed.digests.get(tag)) {
                 (false, _) => None,
                 (
                     true,
@@ -315,14 +343,14 @@ async fn look_at_attachments(
                         ..
                     })),
                 ) if wanted == target => Some(target),
-                // It is going to be copied, or to fail.
+                // The image will be copied with its attachments, or its item fails.
                 (true, _) => continue,
             };
             let request = RefreshRequest {
                 item: tag.as_str(),
                 from: &entry.source,
                 to: &entry.target,
-                tag: seen.target_tag(tag),
+                tag: observed.target_tag(tag),
                 digest,
                 source_tags,
                 target_tags,
@@ -333,26 +361,32 @@ async fn look_at_attachments(
                 },
             };
             let transfer = &transfer;
-            looks.push(async move { (at, tag.clone(), transfer.attachment_state(&request).await) });
+            requests.push(async move {
+                (
+                    index,
+                    tag.clone(),
+                    transfer.attachment_state(&request).await,
+                )
+            });
         }
     }
-    let found: Vec<_> = stream::iter(looks)
-        .buffer_unordered(PARALLEL_LOOKS)
+    let found: Vec<_> = stream::iter(requests)
+        .buffer_unordered(MAX_PARALLEL_REQUESTS)
         .collect()
         .await;
-    for (at, tag, lag) in found {
-        observed[at].attachments.insert(tag, lag);
+    for (index, tag, state) in found {
+        observed_entries[index].attachments.insert(tag, state);
     }
-    for (at, tag, error) in unlisted_sources {
-        observed[at].attachments.insert(tag, Err(error));
+    for (index, tag, error) in unlisted_sources {
+        observed_entries[index].attachments.insert(tag, Err(error));
     }
 }
 
-/// Returns the error of listing the tags that attachments have.
-fn unlisted(error: ItemError) -> ItemError {
+/// Adds a hint to the error of listing the tags of a source for attachments, unless it has one.
+fn attachment_listing_error(error: ItemError) -> ItemError {
     let hint = error.hint();
     error.with_hint(hint.unwrap_or_else(|| {
-        "its tags are listed to find signatures; `referrers: false` copies without them".to_owned()
+        "set `referrers: false` to copy without signatures; finding them requires a listing of the tags".to_owned()
     }))
 }
 
@@ -360,51 +394,53 @@ fn unlisted(error: ItemError) -> ItemError {
 fn attachment_tags(listing: &[ListedTag]) -> BTreeSet<Tag> {
     listing
         .iter()
-        .map(|seen| &seen.tag)
+        .map(|listed| &listed.tag)
         .filter(|tag| tag.is_attachment())
         .cloned()
         .collect()
 }
 
-/// Lists each repository once, however many entries name it.
-async fn list<'a, T, F>(
+/// Calls `request` once for each distinct repository and returns the results.
+async fn list_each_once<'a, T, F>(
     repositories: impl Iterator<Item = &'a Repository>,
-    look: impl Fn(&'a Repository) -> F,
+    request: impl Fn(&'a Repository) -> F,
 ) -> HashMap<&'a Repository, T>
 where
     F: Future<Output = T>,
 {
     let unique: BTreeSet<&Repository> = repositories.collect();
-    let looks: Vec<_> = unique
+    let requests: Vec<_> = unique
         .into_iter()
         .map(|repository| {
-            let look = look(repository);
-            async move { (repository, look.await) }
+            let request = request(repository);
+            async move { (repository, request.await) }
         })
         .collect();
-    stream::iter(looks)
-        .buffer_unordered(PARALLEL_LOOKS)
+    stream::iter(requests)
+        .buffer_unordered(MAX_PARALLEL_REQUESTS)
         .collect()
         .await
 }
 
-/// The listings of sources, each made once for all entries that need it.
-struct Sources<'a> {
+/// Listings of sources, each made once for all entries that need it.
+struct SourceListings<'a> {
+    /// Listings without push dates.
     plain: HashMap<&'a Repository, Result<Vec<ListedTag>, ItemError>>,
-    /// For entries that need dates.
+    /// Listings for entries that need push dates.
     dated: HashMap<&'a Repository, Result<Vec<ListedTag>, ItemError>>,
-    /// For entries whose order depends on dates where the place tells them. `None`: it does not.
+    /// Listings for entries that use push dates if the store reports them. `None` if it does not.
     ranking: HashMap<&'a Repository, Result<Option<Vec<ListedTag>>, ItemError>>,
 }
 
-impl<'a> Sources<'a> {
-    async fn list(
+impl<'a> SourceListings<'a> {
+    /// Lists the sources of `entries`.
+    async fn read(
         source: &ImageStores,
         progress: &dyn Progress,
         entries: &[&'a SyncEntry],
-    ) -> Sources<'a> {
+    ) -> SourceListings<'a> {
         let plain = entries.iter().filter(|entry| match &entry.selection {
-            // Its signatures are found by the listing, and so are names for it.
+            // The listing is needed to find attachment tags and version tags.
             TagSelection::Fixed(tag) => {
                 entry.referrers || (entry.os_normalize && may_be_variant(tag))
             }
@@ -413,18 +449,18 @@ impl<'a> Sources<'a> {
         let dated = entries.iter().filter(
             |entry| matches!(&entry.selection, TagSelection::Pattern(pattern) if needs_dates(pattern)),
         );
-        let plain = list(plain.map(|entry| &entry.source), |repository| async move {
+        let plain = list_each_once(plain.map(|entry| &entry.source), |repository| async move {
             progress.event(Event::Observing {
                 what: &format!("tags of {repository}"),
             });
-            listed(repository, source.of(repository).tags(repository).await)
+            require_repository(repository, source.of(repository).tags(repository).await)
         });
-        let dated = list(dated.map(|entry| &entry.source), |repository| async move {
+        let dated = list_each_once(dated.map(|entry| &entry.source), |repository| async move {
             progress.event(Event::Observing {
                 what: &format!("push dates of {repository}"),
             });
             let tags = source.of(repository).dated_tags(repository);
-            listed(repository, tags.await)
+            require_repository(repository, tags.await)
         });
         let (plain, dated) = futures_util::join!(plain, dated);
         let ranked =
@@ -438,7 +474,7 @@ impl<'a> Sources<'a> {
                     }
                     _ => false,
                 });
-        let ranking = list(ranked.map(|entry| &entry.source), |repository| async move {
+        let ranking = list_each_once(ranked.map(|entry| &entry.source), |repository| async move {
             progress.event(Event::Observing {
                 what: &format!("push dates of {repository}"),
             });
@@ -449,23 +485,27 @@ impl<'a> Sources<'a> {
                 .map_err(|error| error.on(Side::Source))
         });
         let ranking = ranking.await;
-        Sources {
+        SourceListings {
             plain,
             dated,
             ranking,
         }
     }
 
-    /// Returns what an entry selects.
-    fn select(&self, entry: &SyncEntry, now: DateTime<Utc>) -> Result<Selected, Rejected> {
+    /// Returns the tags that an entry selects.
+    fn select(
+        &self,
+        entry: &SyncEntry,
+        now: DateTime<Utc>,
+    ) -> Result<SelectedTags, SelectionError> {
         match &entry.selection {
-            TagSelection::Fixed(tag) => Ok(Selected {
+            TagSelection::Fixed(tag) => Ok(SelectedTags {
                 tags: vec![tag.clone()],
-                ..Selected::default()
+                ..SelectedTags::default()
             }),
             TagSelection::Pattern(pattern) => self
                 .of(entry)
-                .map_err(Rejected::from)
+                .map_err(SelectionError::from)
                 .and_then(|listing| select(pattern, listing, now)),
         }
     }
@@ -506,7 +546,8 @@ impl<'a> Sources<'a> {
     }
 }
 
-fn listed(
+/// Returns the tags of a source, or an error if the repository does not exist.
+fn require_repository(
     repository: &Repository,
     tags: Result<Option<Vec<ListedTag>>, ItemError>,
 ) -> Result<Vec<ListedTag>, ItemError> {
@@ -516,11 +557,11 @@ fn listed(
             let hint = match repository {
                 Repository::Remote { host, .. } => {
                     format!(
-                        "is the name right? {host} may also say so of a repository that the login may not read"
+                        "check the name; {host} may also hide a repository that the credentials cannot read"
                     )
                 }
                 Repository::Layout { .. } => {
-                    "is the name right? Relative directories begin at the configuration's"
+                    "check the path; a relative path starts at the directory of the configuration"
                         .to_owned()
                 }
             };
@@ -534,25 +575,25 @@ fn listed(
     }
 }
 
-/// Returns what the selected tags of an entry that only name an OS variant are stored under.
-async fn name(
+/// Returns the target names of those selected tags of an entry that name only an OS variant.
+async fn entry_variant_names(
     source: &ImageStores,
-    sources: &Sources<'_>,
+    sources: &SourceListings<'_>,
     entry: &SyncEntry,
-    selected: &Result<Selected, Rejected>,
-) -> Namings {
+    selected: &Result<SelectedTags, SelectionError>,
+) -> VariantNames {
     let Ok(selected) = selected else {
-        return Namings::new();
+        return VariantNames::new();
     };
     if !selected.tags.iter().any(may_be_variant) {
-        return Namings::new();
+        return VariantNames::new();
     }
     match sources.of(entry) {
         Ok(listing) => {
             let source = source.of(&entry.source);
-            namings(source, &entry.source, listing, &selected.tags).await
+            variant_names(source, &entry.source, listing, &selected.tags).await
         }
-        // Only a fixed tag is selected without its listing.
+        // Only a fixed tag can be selected although its source cannot be listed.
         Err(error) => selected
             .tags
             .iter()
@@ -561,86 +602,89 @@ async fn name(
     }
 }
 
-/// Returns which of an entry's selected tags the target has, where it does not let its tags be
-/// listed. A tag that may not be looked at either is not there, as far as this login can tell
-/// (Artifactory says so of what is absent); when no login was accepted at all, the entry fails with
-/// `refusal`.
-async fn look_up_tags(
-    places: &Places,
+/// Resolves the selected tags of an entry at a target that denies listing them, and returns those
+/// that exist.
+///
+/// A tag for which the store answers "forbidden" counts as absent, because Artifactory answers so
+/// for tags that do not exist. If the store rejects the credentials, the entry fails with `denial`.
+async fn resolve_target_tags(
+    stores: &SyncStores,
     entry: &SyncEntry,
-    seen: &ObservedEntry,
-    refusal: &ItemError,
-) -> Result<Listing, ItemError> {
-    let tags = seen
+    observed: &ObservedEntry,
+    denial: &ItemError,
+) -> Result<TargetListing, ItemError> {
+    let tags = observed
         .selected
         .iter()
         .flat_map(|selected| &selected.tags)
-        .map(|tag| seen.target_tag(tag).clone());
-    let looks = stream::iter(tags.collect::<BTreeSet<Tag>>()).map(|tag| async move {
-        let found = places
+        .map(|tag| observed.target_tag(tag).clone());
+    let requests = stream::iter(tags.collect::<BTreeSet<Tag>>()).map(|tag| async move {
+        let found = stores
             .target
             .of(&entry.target)
             .resolve(&entry.target, &Reference::Tag(tag.clone()))
             .await;
         (tag, found)
     });
-    let mut there = BTreeSet::new();
-    for (tag, found) in looks
-        .buffer_unordered(PARALLEL_LOOKS)
+    let mut existing = BTreeSet::new();
+    for (tag, found) in requests
+        .buffer_unordered(MAX_PARALLEL_REQUESTS)
         .collect::<Vec<_>>()
         .await
     {
         match found {
-            Ok(Some(_)) => drop(there.insert(tag)),
+            Ok(Some(_)) => drop(existing.insert(tag)),
             Ok(None) => {}
             Err(error) if error.kind == ItemErrorKind::Forbidden => {}
-            Err(error) if error.kind == ItemErrorKind::Unauthorized => return Err(refusal.clone()),
+            Err(error) if error.kind == ItemErrorKind::Unauthorized => return Err(denial.clone()),
             Err(error) => return Err(error.on(Side::Target)),
         }
     }
-    Ok(Listing::Tags(Arc::new(there)))
+    Ok(TargetListing::Tags(Arc::new(existing)))
 }
 
-async fn list_target(
-    places: &Places,
+/// Lists the tags of a target.
+async fn list_target_tags(
+    stores: &SyncStores,
     progress: &dyn Progress,
     repository: &Repository,
-) -> Result<Listing, ItemError> {
+) -> Result<TargetListing, ItemError> {
     progress.event(Event::Observing {
         what: &format!("tags of {repository}"),
     });
-    match places.target.of(repository).tags(repository).await {
+    match stores.target.of(repository).tags(repository).await {
         Ok(Some(tags)) => {
-            let tags = tags.into_iter().map(|seen| seen.tag).collect();
-            Ok(Listing::Tags(Arc::new(tags)))
+            let tags = tags.into_iter().map(|listed| listed.tag).collect();
+            Ok(TargetListing::Tags(Arc::new(tags)))
         }
-        Ok(None) => Ok(Listing::NoRepository),
-        // Some registries refuse to list what nobody pushed to yet, and some logins may push
-        // without listing.
+        Ok(None) => Ok(TargetListing::NoRepository),
+        // The credentials may be allowed to push but not to list. Some registries also deny
+        // listing a repository before the first push.
         Err(error)
             if matches!(
                 error.kind,
                 ItemErrorKind::Unauthorized | ItemErrorKind::Forbidden
             ) =>
         {
-            Ok(Listing::Refused(error.on(Side::Target)))
+            Ok(TargetListing::Denied(error.on(Side::Target)))
         }
         Err(error) => Err(error.on(Side::Target)),
     }
 }
 
-async fn compare(
-    places: &Places,
+/// Returns the digests of a selected tag. Fails if the tag does not exist upstream.
+async fn compare_digests(
+    stores: &SyncStores,
     entry: &SyncEntry,
-    seen: &ObservedEntry,
+    observed: &ObservedEntry,
     tag: &Tag,
 ) -> Result<TagDigests, ItemError> {
-    let look_at_source = async {
-        if let Some(known) = seen.source_digest(tag) {
-            return Ok(known.clone());
+    let source_digest = async {
+        if let Some(digest) = observed.source_digest(tag) {
+            return Ok(digest.clone());
         }
         let reference = Reference::Tag(tag.clone());
-        let found = places
+        let found = stores
             .source
             .of(&entry.source)
             .resolve(&entry.source, &reference)
@@ -650,12 +694,12 @@ async fn compare(
             .map(|descriptor| descriptor.digest)
             .ok_or_else(|| absent(Side::Source, &entry.source, &reference))
     };
-    let look_at_target = async {
-        if !seen.has(tag) {
+    let target_digest = async {
+        if !observed.has(tag) {
             return Ok(None);
         }
-        let reference = Reference::Tag(seen.target_tag(tag).clone());
-        let found = places
+        let reference = Reference::Tag(observed.target_tag(tag).clone());
+        let found = stores
             .target
             .of(&entry.target)
             .resolve(&entry.target, &reference)
@@ -664,10 +708,10 @@ async fn compare(
         Ok(found.map(|descriptor| descriptor.digest))
     };
     let (source, target): (Result<Digest, ItemError>, Result<Option<Digest>, ItemError>) =
-        futures_util::join!(look_at_source, look_at_target);
+        futures_util::join!(source_digest, target_digest);
     let (source, target) = (source?, target?);
     let wanted = match target {
-        Some(_) => expected_digest(places, entry, &source, &platform_filter(entry)).await?,
+        Some(_) => expected_digest(stores, entry, &source, &platform_filter(entry)).await?,
         None => source.clone(),
     };
     Ok(TagDigests {
@@ -677,13 +721,14 @@ async fn compare(
     })
 }
 
+/// Returns the digest that the image `source` has at the target, after the filter.
 async fn expected_digest(
-    places: &Places,
+    stores: &SyncStores,
     entry: &SyncEntry,
     source: &Digest,
     filter: &PlatformFilter,
 ) -> Result<Digest, ItemError> {
-    let transfer = places.transfer(crate::progress::silent());
+    let transfer = stores.transfer(crate::progress::silent());
     transfer
         .expected_digest(&entry.source, source, filter)
         .await

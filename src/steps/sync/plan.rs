@@ -1,120 +1,128 @@
-//! What a sync will do, decided from what was seen. Pure: no place, no clock, no waiting.
+//! Plan of a sync, computed from the observed state. Pure: no requests and no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::observe::{Listing, ObservedEntry, TagDigests, World};
-use super::select::LeftOut;
-use super::variants::Naming;
+use super::observe::{ObservedEntry, TagDigests, TargetListing, World};
+use super::select::LeftOutCounts;
+use super::variants::VariantName;
 use crate::config::{SyncConfig, SyncEntry};
 use crate::error::ItemError;
 use crate::model::{Digest, Repository, Tag};
 
-/// What is done with each selected tag, by entry, in the order of the configuration.
+/// Actions of a sync, by entry, in the order of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    pub entries: Vec<EntryPlan>,
+    pub entries: Vec<SyncEntryPlan>,
 }
 
+/// Actions for one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EntryPlan {
-    /// The position of the entry in the configuration.
+pub struct SyncEntryPlan {
+    /// Position of the entry in the configuration.
     pub position: usize,
-    pub left_out: LeftOut,
-    /// Newest first.
-    pub items: Vec<Item>,
-    /// Why nothing can be done for the entry at all.
+    pub left_out: LeftOutCounts,
+    /// Selected tags, newest first.
+    pub items: Vec<SyncItem>,
+    /// Error that prevents any action for the entry.
     pub error: Option<ItemError>,
-    /// The upstream tags that hold attachments; `None` where upstream was not listed.
+    /// Upstream tags that hold attachments, or the error of listing them. Empty if the entry does
+    /// not copy attachments.
     pub attachment_tags: Result<BTreeSet<Tag>, ItemError>,
-    /// The target said that it has no such repository.
+    /// True if the target store reported that the repository does not exist.
     pub target_is_new: bool,
 }
 
-/// One tag.
+/// A selected tag with its action.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item {
-    /// The tag upstream.
+pub struct SyncItem {
+    /// Tag at the source.
     pub tag: Tag,
-    /// The tag at the target; another one only for tags that name an OS variant alone.
+    /// Tag at the target. It differs from `tag` only for tags that name an OS variant.
     pub target_tag: Tag,
-    pub action: Action,
+    pub action: SyncAction,
     pub warnings: Vec<String>,
 }
 
+/// Action for one tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum SyncAction {
     UpToDate,
     Copy(CopyReason),
-    /// Decided to fail before anything is copied.
+    /// Report the error and copy nothing.
     Fail(ItemError),
 }
 
+/// Reason for copying a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CopyReason {
-    /// The target has no such tag.
+    /// The tag does not exist at the target.
     Missing {
-        /// What to copy. `None`: what the tag names when the copy begins, which costs no request of
-        /// its own.
+        /// Digest to copy. If `None`, the copy resolves the tag when it starts, which saves a
+        /// request.
         source: Option<Digest>,
     },
     /// The tag moved upstream.
     Changed {
-        /// What to copy.
+        /// Digest to copy.
         source: Digest,
-        /// What the tag must still be at the target when it is overwritten.
+        /// Digest that the tag must still have at the target when it is overwritten.
         replaces: Digest,
-        /// What the tag is at the target afterwards.
+        /// Digest of the tag at the target after the copy.
         wanted: Digest,
     },
-    /// The target has the tag, and not all that its image refers to.
+    /// The tag is at the target, but parts of its image are missing.
     Incomplete { missing: Vec<Digest> },
-    /// The image is there; upstream has attachments of it that the target lacks.
+    /// The image is complete, but upstream has attachments that the target lacks.
     Attachments,
 }
 
-/// Returns the plan for `world`.
+/// Computes the plan for `world`.
 pub fn plan(sync: &SyncConfig, world: &World) -> Plan {
-    let contested = contested(sync, world);
+    let overlaps = overlaps(sync, world);
     let entries = world
         .entries
         .iter()
-        .map(|seen| plan_entry(&sync.entries[seen.position], seen, &contested))
+        .map(|observed| plan_entry(&sync.entries[observed.position], observed, &overlaps))
         .collect();
     Plan { entries }
 }
 
-/// Returns the tags of targets that more than one entry would write, with these entries.
-fn contested<'a>(
+/// Returns the target tags that several entries select, with the positions of these entries.
+fn overlaps<'a>(
     sync: &'a SyncConfig,
     world: &'a World,
 ) -> BTreeMap<(&'a Repository, &'a Tag), BTreeSet<usize>> {
     let mut writers: BTreeMap<(&Repository, &Tag), BTreeSet<usize>> = BTreeMap::new();
-    for seen in &world.entries {
-        for tag in seen.selected.iter().flat_map(|selected| &selected.tags) {
+    for observed in &world.entries {
+        for tag in observed.selected.iter().flat_map(|selected| &selected.tags) {
             writers
-                .entry((&sync.entries[seen.position].target, seen.target_tag(tag)))
+                .entry((
+                    &sync.entries[observed.position].target,
+                    observed.target_tag(tag),
+                ))
                 .or_default()
-                .insert(seen.position);
+                .insert(observed.position);
         }
     }
     writers.retain(|_, entries| entries.len() > 1);
     writers
 }
 
+/// Computes the plan for one entry.
 fn plan_entry(
     entry: &SyncEntry,
-    seen: &ObservedEntry,
-    contested: &BTreeMap<(&Repository, &Tag), BTreeSet<usize>>,
-) -> EntryPlan {
-    let mut planned = EntryPlan {
-        position: seen.position,
-        left_out: LeftOut::default(),
+    observed: &ObservedEntry,
+    overlaps: &BTreeMap<(&Repository, &Tag), BTreeSet<usize>>,
+) -> SyncEntryPlan {
+    let mut planned = SyncEntryPlan {
+        position: observed.position,
+        left_out: LeftOutCounts::default(),
         items: Vec::new(),
         error: None,
-        attachment_tags: seen.attachment_tags.clone(),
-        target_is_new: matches!(seen.target, Ok(Listing::NoRepository)),
+        attachment_tags: observed.attachment_tags.clone(),
+        target_is_new: matches!(observed.target, Ok(TargetListing::NoRepository)),
     };
-    let selected = match &seen.selected {
+    let selected = match &observed.selected {
         Ok(selected) => selected,
         Err(rejected) => {
             planned.error = Some((*rejected.error).clone());
@@ -123,7 +131,7 @@ fn plan_entry(
         }
     };
     planned.left_out = selected.left_out;
-    let target = match &seen.target {
+    let target = match &observed.target {
         Ok(target) => target,
         Err(error) => {
             planned.error = Some(error.clone());
@@ -134,30 +142,37 @@ fn plan_entry(
         .tags
         .iter()
         .map(|tag| {
-            let target_tag = seen.target_tag(tag);
-            let action = match contested.get(&(&entry.target, target_tag)) {
-                Some(writers) => Action::Fail(several_writers(&entry.target, target_tag, writers)),
-                None => match (action(entry, seen, target, tag), &seen.attachment_tags) {
-                    // What belongs to a new image could not be found.
+            let target_tag = observed.target_tag(tag);
+            let action = match overlaps.get(&(&entry.target, target_tag)) {
+                Some(writers) => {
+                    SyncAction::Fail(several_writers(&entry.target, target_tag, writers))
+                }
+                None => match (
+                    tag_action(entry, observed, target, tag),
+                    &observed.attachment_tags,
+                ) {
+                    // A new image must not be published without its attachments.
                     (
-                        Action::Copy(CopyReason::Missing { .. } | CopyReason::Changed { .. }),
+                        SyncAction::Copy(CopyReason::Missing { .. } | CopyReason::Changed { .. }),
                         Err(error),
-                    ) => Action::Fail(error.clone()),
+                    ) => SyncAction::Fail(error.clone()),
                     (action, _) => action,
                 },
             };
             let mut warnings = Vec::new();
-            if let Some(Ok(Naming::Own { warning })) = seen.namings.get(tag) {
+            if let Some(Ok(VariantName::Unchanged { warning })) = observed.variant_names.get(tag) {
                 warnings.push(warning.clone());
             }
-            match (&action, seen.attachments.get(tag)) {
-                (Action::UpToDate, Some(Err(error))) => {
-                    warnings.push(format!("new signatures were not looked for: {error}"));
+            match (&action, observed.attachments.get(tag)) {
+                (SyncAction::UpToDate, Some(Err(error))) => {
+                    warnings.push(format!("cannot check for new signatures: {error}"));
                 }
-                (Action::UpToDate, Some(Ok(lag))) => warnings.extend(lag.warnings.iter().cloned()),
+                (SyncAction::UpToDate, Some(Ok(state))) => {
+                    warnings.extend(state.warnings.iter().cloned())
+                }
                 _ => {}
             }
-            Item {
+            SyncItem {
                 tag: tag.clone(),
                 target_tag: target_tag.clone(),
                 action,
@@ -165,13 +180,15 @@ fn plan_entry(
             }
         })
         .collect();
-    unite(entry, seen, &mut planned.items);
+    merge_duplicates(entry, observed, &mut planned.items);
     planned
 }
 
-/// Leaves one item for each tag at the target. Tags that are stored under the same one are the same
-/// image; when that changed while they were looked at, all of them fail.
-fn unite(entry: &SyncEntry, seen: &ObservedEntry, items: &mut Vec<Item>) {
+/// Keeps one item for each tag at the target.
+///
+/// Source tags with the same target tag are normally the same image. If one of them moved during
+/// the observation, so that their digests differ, all of them fail.
+fn merge_duplicates(entry: &SyncEntry, observed: &ObservedEntry, items: &mut Vec<SyncItem>) {
     let mut sources: BTreeMap<Tag, Vec<Tag>> = BTreeMap::new();
     for item in items.iter() {
         sources
@@ -186,13 +203,13 @@ fn unite(entry: &SyncEntry, seen: &ObservedEntry, items: &mut Vec<Item>) {
         };
         let digests: BTreeSet<&Digest> = tags
             .iter()
-            .filter_map(|tag| seen.source_digest(tag))
+            .filter_map(|tag| observed.source_digest(tag))
             .collect();
         if digests.len() > 1 {
-            item.action = Action::Fail(several_sources(entry, &item.target_tag, tags));
+            item.action = SyncAction::Fail(several_sources(entry, &item.target_tag, tags));
             return true;
         }
-        // The tag that has the name already, else the first.
+        // The source tag with the same name, or else the first one.
         let kept = tags
             .iter()
             .find(|tag| **tag == item.target_tag)
@@ -201,19 +218,25 @@ fn unite(entry: &SyncEntry, seen: &ObservedEntry, items: &mut Vec<Item>) {
     });
 }
 
-fn action(entry: &SyncEntry, seen: &ObservedEntry, target: &Listing, tag: &Tag) -> Action {
-    if let Some(Err(error)) = seen.namings.get(tag) {
-        return Action::Fail(error.clone());
+/// Returns the action for one selected tag.
+fn tag_action(
+    entry: &SyncEntry,
+    observed: &ObservedEntry,
+    target: &TargetListing,
+    tag: &Tag,
+) -> SyncAction {
+    if let Some(Err(error)) = observed.variant_names.get(tag) {
+        return SyncAction::Fail(error.clone());
     }
-    let digests = match seen.digests.get(tag) {
-        Some(Err(error)) => return Action::Fail(error.clone()),
+    let digests = match observed.digests.get(tag) {
+        Some(Err(error)) => return SyncAction::Fail(error.clone()),
         Some(Ok(digests)) => Some(digests),
         None => None,
     };
-    let source = seen.source_digest(tag).cloned();
-    match (target.has(seen.target_tag(tag)), digests) {
-        (false, _) => Action::Copy(CopyReason::Missing { source }),
-        (true, _) if !entry.check_digest => unless_incomplete(entry, seen, tag),
+    let source = observed.source_digest(tag).cloned();
+    match (target.has(observed.target_tag(tag)), digests) {
+        (false, _) => SyncAction::Copy(CopyReason::Missing { source }),
+        (true, _) if !entry.check_digest => completion_action(entry, observed, tag),
         (
             true,
             Some(TagDigests {
@@ -221,7 +244,7 @@ fn action(entry: &SyncEntry, seen: &ObservedEntry, target: &Listing, tag: &Tag) 
                 wanted,
                 target: Some(found),
             }),
-        ) if found != wanted => Action::Copy(CopyReason::Changed {
+        ) if found != wanted => SyncAction::Copy(CopyReason::Changed {
             source: source.clone(),
             replaces: found.clone(),
             wanted: wanted.clone(),
@@ -231,30 +254,32 @@ fn action(entry: &SyncEntry, seen: &ObservedEntry, target: &Listing, tag: &Tag) 
             Some(TagDigests {
                 target: Some(_), ..
             }),
-        ) => unless_incomplete(entry, seen, tag),
-        // Gone since the listing.
-        (true, _) => Action::Copy(CopyReason::Missing { source }),
+        ) => completion_action(entry, observed, tag),
+        // The tag was deleted after the listing.
+        (true, _) => SyncAction::Copy(CopyReason::Missing { source }),
     }
 }
 
-/// Returns what is done with a tag that is as it should be, as far as the tag goes.
-fn unless_incomplete(entry: &SyncEntry, seen: &ObservedEntry, tag: &Tag) -> Action {
-    match seen.missing.get(tag) {
-        Some(Ok(missing)) if !missing.is_empty() => Action::Copy(CopyReason::Incomplete {
+/// Returns the action for a tag that points to the right image: copy missing parts or new
+/// attachments, or do nothing.
+fn completion_action(entry: &SyncEntry, observed: &ObservedEntry, tag: &Tag) -> SyncAction {
+    match observed.missing.get(tag) {
+        Some(Ok(missing)) if !missing.is_empty() => SyncAction::Copy(CopyReason::Incomplete {
             missing: missing.clone(),
         }),
-        Some(Err(error)) => Action::Fail(error.clone()),
-        _ => match seen.attachments.get(tag) {
-            Some(Ok(lag)) if lag.is_outdated => Action::Copy(CopyReason::Attachments),
-            Some(Err(error)) if entry.check_digest || seen.attachment_tags.is_ok() => {
-                Action::Fail(error.clone())
+        Some(Err(error)) => SyncAction::Fail(error.clone()),
+        _ => match observed.attachments.get(tag) {
+            Some(Ok(state)) if state.is_outdated => SyncAction::Copy(CopyReason::Attachments),
+            Some(Err(error)) if entry.check_digest || observed.attachment_tags.is_ok() => {
+                SyncAction::Fail(error.clone())
             }
-            // A fixed tag is there, whether upstream can be listed just now or not.
-            _ => Action::UpToDate,
+            // A fixed tag is up to date even if its upstream repository cannot be listed.
+            _ => SyncAction::UpToDate,
         },
     }
 }
 
+/// Returns the error of a target tag that several entries select.
 fn several_writers(target: &Repository, tag: &Tag, writers: &BTreeSet<usize>) -> ItemError {
     let entries: Vec<String> = writers
         .iter()
@@ -265,15 +290,18 @@ fn several_writers(target: &Repository, tag: &Tag, writers: &BTreeSet<usize>) ->
         "{} {all} select {target}:{tag}",
         entries.join(" and ")
     ))
-    .with_hint("narrow their `tag_regex` or add `exclude_regex`, so that one entry writes each tag")
+    .with_hint(
+        "narrow their `tag_regex` or add `exclude_regex`, so that only one entry selects each tag",
+    )
 }
 
+/// Returns the error of different images that would be stored under one target tag.
 fn several_sources(entry: &SyncEntry, target_tag: &Tag, tags: &[Tag]) -> ItemError {
     let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
     ItemError::other(format!(
-        "{} would all be stored as {}:{target_tag}, and are not the same image",
+        "{} would all be stored as {}:{target_tag}, but are different images",
         tags.join(" and "),
         entry.target
     ))
-    .with_hint("a tag moved upstream while it was looked at; run sync again")
+    .with_hint("run sync again; a tag moved upstream during the run")
 }

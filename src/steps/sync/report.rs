@@ -1,11 +1,11 @@
-//! What became of each tag, for people and for machines.
+//! Result of a sync: the outcome of each tag, as JSON and as a text report.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::plan::Item;
-use super::select::LeftOut;
+use super::plan::SyncItem;
+use super::select::LeftOutCounts;
 use crate::error::{Exit, ItemError};
 use crate::model::{Digest, Repository, Tag};
 use crate::report::text::human_bytes;
@@ -22,49 +22,50 @@ pub struct SyncReport {
     #[serde(skip)]
     pub mode: Mode,
     pub dry_run: bool,
-    /// The run was stopped before its end.
+    /// True if the run was interrupted.
     pub interrupted: bool,
     #[serde(rename = "durationSeconds", serialize_with = "seconds")]
     pub duration: Duration,
-    pub totals: Totals,
-    pub entries: Vec<EntryReport>,
-    /// The hooks after all entries.
+    pub totals: SyncTotals,
+    pub entries: Vec<SyncEntryReport>,
+    /// Hooks that ran after all entries.
     pub hooks: Vec<HookReport>,
 }
 
 /// Counts over all entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Totals {
+pub struct SyncTotals {
     pub selected: usize,
-    /// Copied, or in the dry modes to be copied.
+    /// Tags that were copied, or that would be copied in a run that changes nothing.
     pub copied: usize,
     pub up_to_date: usize,
     pub failed: usize,
-    /// Left alone because the run was stopped.
+    /// Tags that were not copied because the run was interrupted.
     pub not_done: usize,
-    /// Entries of which nothing could be done at all.
+    /// Entries that failed as a whole.
     pub failed_entries: usize,
-    /// Signatures and the like that came with what was copied.
+    /// Attachments (signatures, for example) that were copied.
     pub attachments: usize,
     #[serde(flatten)]
-    pub bytes: Bytes,
+    pub bytes: SyncBytes,
 }
 
-/// Amounts of content, in bytes.
+/// Amounts of content, in bytes: transferred, mounted within the target, and already present at the
+/// target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Bytes {
+pub struct SyncBytes {
     pub bytes_moved: u64,
     pub bytes_mounted: u64,
     pub bytes_skipped: u64,
 }
 
-impl Bytes {
-    /// Returns what moved and what was mounted, in words.
-    pub(super) fn words(&self) -> String {
+impl SyncBytes {
+    /// Returns the transferred and mounted amounts as text.
+    pub(super) fn summary(&self) -> String {
         match (self.bytes_moved, self.bytes_mounted) {
-            (0, 0) => "all there".to_owned(),
+            (0, 0) => "already present".to_owned(),
             (0, mounted) => format!("{} mounted", human_bytes(mounted)),
             (moved, 0) => human_bytes(moved),
             (moved, mounted) => format!("{}, {} mounted", human_bytes(moved), human_bytes(mounted)),
@@ -72,9 +73,9 @@ impl Bytes {
     }
 }
 
-impl From<CopiedBytes> for Bytes {
-    fn from(copied: CopiedBytes) -> Bytes {
-        Bytes {
+impl From<CopiedBytes> for SyncBytes {
+    fn from(copied: CopiedBytes) -> SyncBytes {
+        SyncBytes {
             bytes_moved: copied.moved,
             bytes_mounted: copied.mounted,
             bytes_skipped: copied.skipped,
@@ -82,49 +83,51 @@ impl From<CopiedBytes> for Bytes {
     }
 }
 
+/// Result of one entry.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct EntryReport {
+pub struct SyncEntryReport {
     pub source: Repository,
     pub target: Repository,
-    /// What the entry asks for.
+    /// Short description of the tag selection.
     pub selection: String,
-    pub left_out: LeftOut,
-    /// Why nothing could be done for the entry.
+    pub left_out: LeftOutCounts,
+    /// Error that made the entry fail as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ItemError>,
     #[serde(rename = "tags")]
-    pub items: Vec<ItemReport>,
+    pub items: Vec<SyncItemReport>,
     pub hooks: Vec<HookReport>,
 }
 
-impl EntryReport {
+impl SyncEntryReport {
     /// Returns the tags that were copied.
-    pub fn changed(&self) -> impl Iterator<Item = &ItemReport> {
+    pub fn copied(&self) -> impl Iterator<Item = &SyncItemReport> {
         self.items
             .iter()
-            .filter(|item| item.outcome == Outcome::Copied)
+            .filter(|item| item.outcome == SyncOutcome::Copied)
     }
 }
 
+/// Result of one tag.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ItemReport {
-    /// The tag upstream.
+pub struct SyncItemReport {
+    /// Tag at the source.
     pub tag: Tag,
-    /// The tag at the target, where it is another.
+    /// Tag at the target, if it differs from the tag at the source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_tag: Option<Tag>,
     #[serde(flatten)]
-    pub outcome: Outcome,
-    /// The digest at the target.
+    pub outcome: SyncOutcome,
+    /// Digest at the target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_digest: Option<Digest>,
     #[serde(flatten)]
-    pub bytes: Bytes,
-    /// Signatures and the like that came with it.
+    pub bytes: SyncBytes,
+    /// Number of attachments (signatures, for example) that were copied.
     pub attachments: usize,
     #[serde(rename = "durationSeconds", serialize_with = "seconds")]
     pub duration: Duration,
@@ -132,67 +135,68 @@ pub struct ItemReport {
     pub warnings: Vec<String>,
 }
 
-impl ItemReport {
-    pub(super) fn new(item: &Item, outcome: Outcome) -> ItemReport {
-        ItemReport {
+impl SyncItemReport {
+    pub(super) fn new(item: &SyncItem, outcome: SyncOutcome) -> SyncItemReport {
+        SyncItemReport {
             tag: item.tag.clone(),
             target_tag: (item.target_tag != item.tag).then(|| item.target_tag.clone()),
             outcome,
             digest: None,
             source_digest: None,
-            bytes: Bytes::default(),
+            bytes: SyncBytes::default(),
             attachments: 0,
             duration: Duration::ZERO,
             warnings: item.warnings.clone(),
         }
     }
 
-    /// Returns the tag that it has at the target.
+    /// Returns the tag at the target.
     pub fn stored_as(&self) -> &Tag {
         self.target_tag.as_ref().unwrap_or(&self.tag)
     }
 }
 
-/// What became of a tag.
+/// Outcome of one tag.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "outcome", content = "error")]
-pub enum Outcome {
+pub enum SyncOutcome {
     UpToDate,
-    /// To be copied, in a run that changes nothing.
+    /// Would be copied, in a run that changes nothing.
     Planned,
     Copied,
     Failed(ItemError),
-    /// Stopped while it was being copied; the tag was not touched.
+    /// The run was interrupted during the copy. The tag was not changed.
     Interrupted,
-    /// The run was stopped before its turn.
+    /// The run was interrupted before the copy started.
     NotStarted,
 }
 
-impl Outcome {
-    fn words(&self) -> (&'static str, Tone) {
+impl SyncOutcome {
+    /// Returns the label of the outcome in the text report, with its tone.
+    fn label(&self) -> (&'static str, Tone) {
         match self {
-            Outcome::UpToDate => ("up to date", Tone::Quiet),
-            Outcome::Planned => ("to copy", Tone::Plain),
-            Outcome::Copied => ("copied", Tone::Good),
-            Outcome::Failed(_) => ("failed", Tone::Bad),
-            Outcome::Interrupted => ("interrupted", Tone::Warning),
-            Outcome::NotStarted => ("not started", Tone::Warning),
+            SyncOutcome::UpToDate => ("up to date", Tone::Quiet),
+            SyncOutcome::Planned => ("to copy", Tone::Plain),
+            SyncOutcome::Copied => ("copied", Tone::Good),
+            SyncOutcome::Failed(_) => ("failed", Tone::Bad),
+            SyncOutcome::Interrupted => ("interrupted", Tone::Warning),
+            SyncOutcome::NotStarted => ("not started", Tone::Warning),
         }
     }
 }
 
 impl SyncReport {
-    pub(super) fn new(mode: Mode, entries: Vec<EntryReport>) -> SyncReport {
-        let mut totals = Totals::default();
+    pub(super) fn new(mode: Mode, entries: Vec<SyncEntryReport>) -> SyncReport {
+        let mut totals = SyncTotals::default();
         for entry in &entries {
             totals.failed_entries += usize::from(entry.error.is_some());
             for item in &entry.items {
                 totals.selected += 1;
                 match item.outcome {
-                    Outcome::UpToDate => totals.up_to_date += 1,
-                    Outcome::Planned | Outcome::Copied => totals.copied += 1,
-                    Outcome::Failed(_) => totals.failed += 1,
-                    Outcome::Interrupted | Outcome::NotStarted => totals.not_done += 1,
+                    SyncOutcome::UpToDate => totals.up_to_date += 1,
+                    SyncOutcome::Planned | SyncOutcome::Copied => totals.copied += 1,
+                    SyncOutcome::Failed(_) => totals.failed += 1,
+                    SyncOutcome::Interrupted | SyncOutcome::NotStarted => totals.not_done += 1,
                 }
                 totals.attachments += item.attachments;
                 totals.bytes.bytes_moved += item.bytes.bytes_moved;
@@ -211,7 +215,7 @@ impl SyncReport {
         }
     }
 
-    /// Returns the report of a run that was stopped before anything was planned.
+    /// Returns the report of a run that was interrupted before the plan was made.
     pub fn stopped(mode: Mode, duration: Duration) -> SyncReport {
         SyncReport {
             interrupted: true,
@@ -220,7 +224,7 @@ impl SyncReport {
         }
     }
 
-    /// Returns how the command ends on this report.
+    /// Returns the exit status of the command: `Exit::Failed` if a tag, an entry or a hook failed.
     pub fn exit(&self) -> Exit {
         let hook_failed = |hooks: &[HookReport]| hooks.iter().any(HookReport::failed);
         let failed = self.totals.failed > 0
@@ -230,7 +234,7 @@ impl SyncReport {
         if failed { Exit::Failed } else { Exit::Done }
     }
 
-    /// Returns the report for people.
+    /// Returns the text report.
     pub fn document(&self) -> Document {
         if self.mode == Mode::List {
             return self.listing();
@@ -247,7 +251,8 @@ impl SyncReport {
         Document { blocks }
     }
 
-    /// Returns one line for each selected tag, and how many others each rule left out.
+    /// Returns the report of `--list`: a row for each selected tag, and for each entry the number
+    /// of tags that each rule left out.
     fn listing(&self) -> Document {
         let mut tags = Table {
             title: None,
@@ -271,11 +276,11 @@ impl SyncReport {
         };
         for entry in &self.entries {
             for item in &entry.items {
-                let (words, tone) = item.outcome.words();
+                let (label, tone) = item.outcome.label();
                 tags.rows.push(vec![
                     Cell::plain(format!("{}:{}", entry.source, item.tag)),
                     Cell::plain(format!("{}:{}", entry.target, item.stored_as())),
-                    Cell::toned(words, tone),
+                    Cell::toned(label, tone),
                 ]);
             }
             let left_out = &entry.left_out;
@@ -306,21 +311,22 @@ impl SyncReport {
         Document { blocks }
     }
 
-    /// Returns a row for each tag that is not simply up to date; those that are share a row.
+    /// Returns a row for each tag that is not up to date, and one row for each entry with the
+    /// number of tags that are. `None` if there are no rows.
     fn table(&self) -> Option<Table> {
         let mut rows = Vec::new();
         for entry in &self.entries {
             for item in entry
                 .items
                 .iter()
-                .filter(|item| item.outcome != Outcome::UpToDate)
+                .filter(|item| item.outcome != SyncOutcome::UpToDate)
             {
-                let (words, tone) = item.outcome.words();
+                let (label, tone) = item.outcome.label();
                 let mut row = vec![
                     Cell::plain(format!("{}:{}", entry.target, item.stored_as())),
-                    Cell::toned(words, tone),
+                    Cell::toned(label, tone),
                 ];
-                if item.outcome == Outcome::Copied {
+                if item.outcome == SyncOutcome::Copied {
                     let amounts = [
                         item.bytes.bytes_moved,
                         item.bytes.bytes_mounted,
@@ -333,10 +339,10 @@ impl SyncReport {
             let up_to_date = entry
                 .items
                 .iter()
-                .filter(|item| item.outcome == Outcome::UpToDate)
+                .filter(|item| item.outcome == SyncOutcome::UpToDate)
                 .count();
             if up_to_date > 0 {
-                // Several entries may have one target.
+                // If several entries have this target, the row also names the selection.
                 let shared = self
                     .entries
                     .iter()
@@ -368,7 +374,7 @@ impl SyncReport {
         })
     }
 
-    /// Returns what went wrong and what to know, a line each, with hints below.
+    /// Returns errors and warnings, one line each, with hints below.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let mut warnings = Vec::new();
@@ -387,7 +393,7 @@ impl SyncReport {
                         .iter()
                         .map(|warning| format!("warning: {name}: {warning}")),
                 );
-                if let Outcome::Failed(error) = &item.outcome {
+                if let SyncOutcome::Failed(error) = &item.outcome {
                     problems.push(Diagnostic::error("tags", name, error));
                 }
             }
@@ -403,6 +409,7 @@ impl SyncReport {
         lines
     }
 
+    /// Returns the totals of the run.
     fn summary(&self) -> Summary {
         let mut selected = SummaryRow::new("Tags selected", self.totals.selected);
         let mut copied = SummaryRow::new(
@@ -410,7 +417,7 @@ impl SyncReport {
             self.totals.copied,
         );
         if self.totals.copied > 0 && !self.dry_run {
-            copied.extra = Some(self.totals.bytes.words());
+            copied.extra = Some(self.totals.bytes.summary());
         }
         let mut failed = SummaryRow::new("Failed", self.totals.failed);
         if self.totals.failed > 0 {

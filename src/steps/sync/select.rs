@@ -1,4 +1,4 @@
-//! Which upstream tags an entry wants, and why the others fell out.
+//! Selection of the upstream tags of an entry, with the number of tags that each rule leaves out.
 
 use std::collections::HashSet;
 
@@ -10,35 +10,35 @@ use crate::error::{ItemError, Side};
 use crate::model::{Tag, TagVersion};
 use crate::registry::ListedTag;
 
-/// The result of a selection.
+/// Selected tags of an entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selected {
+pub struct SelectedTags {
     /// Newest first.
     pub tags: Vec<Tag>,
-    pub left_out: LeftOut,
+    pub left_out: LeftOutCounts,
 }
 
-/// A selection that fails its entry, with how far it got.
+/// Error of a selection, with the counts up to the rule that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejected {
+pub struct SelectionError {
     pub error: Box<ItemError>,
-    pub left_out: LeftOut,
+    pub left_out: LeftOutCounts,
 }
 
-impl From<ItemError> for Rejected {
-    fn from(error: ItemError) -> Rejected {
-        Rejected {
+impl From<ItemError> for SelectionError {
+    fn from(error: ItemError) -> SelectionError {
+        SelectionError {
             error: Box::new(error),
-            left_out: LeftOut::default(),
+            left_out: LeftOutCounts::default(),
         }
     }
 }
 
-/// How many tags fell out by which rule, in the order in which the rules apply.
+/// Number of tags that each rule left out. The rules apply in this order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct LeftOut {
-    /// Signatures and other attachments (`sha256-…`), which are never selected.
+pub struct LeftOutCounts {
+    /// Tags of signatures and other attachments (`sha256-…`), which are never selected.
     pub attachments: usize,
     pub not_matching: usize,
     pub excluded: usize,
@@ -47,24 +47,28 @@ pub struct LeftOut {
 }
 
 /// Returns the tags of `listing` that `pattern` selects at the time `now`.
+///
+/// Fails if fewer than `min_tags` are selected, or if the selection needs the push date of a tag
+/// that has none.
 pub fn select(
     pattern: &PatternSelection,
     listing: &[ListedTag],
     now: DateTime<Utc>,
-) -> Result<Selected, Rejected> {
+) -> Result<SelectedTags, SelectionError> {
     let (mut wanted, mut left_out) = matching(pattern, listing);
     if needs_dates(pattern)
-        && let Some(undated) = wanted.iter().find(|seen| seen.pushed_at.is_none())
+        && let Some(undated) = wanted.iter().find(|listed| listed.pushed_at.is_none())
     {
-        return Err(Rejected {
+        return Err(SelectionError {
             error: Box::new(no_dates(pattern, &undated.tag)),
             left_out,
         });
     }
     if let Some(min_age) = pattern.min_age {
         let before = wanted.len();
-        wanted.retain(|seen| {
-            seen.pushed_at
+        wanted.retain(|listed| {
+            listed
+                .pushed_at
                 .is_some_and(|pushed| (now - pushed).to_std().is_ok_and(|age| age >= min_age))
         });
         left_out.too_young = before - wanted.len();
@@ -75,19 +79,24 @@ pub fn select(
         wanted.truncate(keep_last);
     }
     if wanted.len() < pattern.min_tags {
-        return Err(Rejected {
+        return Err(SelectionError {
             error: Box::new(too_few(pattern, wanted.len(), listing.len())),
             left_out,
         });
     }
-    Ok(Selected {
-        tags: wanted.into_iter().map(|seen| seen.tag.clone()).collect(),
+    Ok(SelectedTags {
+        tags: wanted
+            .into_iter()
+            .map(|listed| listed.tag.clone())
+            .collect(),
         left_out,
     })
 }
 
-/// Returns the newest tag at a mirror that is one of those that `pattern` selects. Where tags that
-/// only name an OS variant are stored under others, those that end in such a variant are meant too.
+/// Returns the newest tag of a mirror that `pattern` matches, or `None` if there is none.
+///
+/// With `os_normalize`, tags that name an OS variant are stored under version tags. A tag then also
+/// counts if `pattern` matches its ending after a hyphen.
 pub fn newest<'a>(
     pattern: &PatternSelection,
     os_normalize: bool,
@@ -95,33 +104,33 @@ pub fn newest<'a>(
 ) -> Option<&'a Tag> {
     let mut wanted = matching(pattern, mirror).0;
     if os_normalize {
-        let ends_in_variant = |seen: &&ListedTag| {
-            let text = seen.tag.as_str();
+        let ends_in_variant = |listed: &&ListedTag| {
+            let text = listed.tag.as_str();
             text.match_indices('-')
                 .any(|(at, _)| pattern.tag_regex.regex.is_match(&text[at + 1..]))
         };
-        let matched: HashSet<&Tag> = wanted.iter().map(|seen| &seen.tag).collect();
+        let matched: HashSet<&Tag> = wanted.iter().map(|listed| &listed.tag).collect();
         let others: Vec<&ListedTag> = mirror
             .iter()
-            .filter(|seen| !matched.contains(&seen.tag))
+            .filter(|listed| !matched.contains(&listed.tag))
             .filter(ends_in_variant)
             .collect();
         wanted.extend(others);
     }
     sort_newest_first(&mut wanted, pattern.sort);
-    wanted.first().map(|seen| &seen.tag)
+    wanted.first().map(|listed| &listed.tag)
 }
 
-/// Returns the tags that the expressions want, and how many others there are.
+/// Returns the tags that match `tag_regex` but not `exclude_regex`, and the counts of the others.
 fn matching<'a>(
     pattern: &PatternSelection,
     listing: &'a [ListedTag],
-) -> (Vec<&'a ListedTag>, LeftOut) {
-    let mut left_out = LeftOut::default();
+) -> (Vec<&'a ListedTag>, LeftOutCounts) {
+    let mut left_out = LeftOutCounts::default();
     let mut wanted = Vec::new();
-    for seen in listing {
-        let text = seen.tag.as_str();
-        if seen.tag.is_attachment() {
+    for listed in listing {
+        let text = listed.tag.as_str();
+        if listed.tag.is_attachment() {
             left_out.attachments += 1;
         } else if !pattern.tag_regex.regex.is_match(text) {
             left_out.not_matching += 1;
@@ -132,20 +141,19 @@ fn matching<'a>(
         {
             left_out.excluded += 1;
         } else {
-            wanted.push(seen);
+            wanted.push(listed);
         }
     }
     (wanted, left_out)
 }
 
-/// Returns whether nothing can be selected by `pattern` without the times at which tags were
-/// pushed.
+/// Returns true if `pattern` can select tags only when their push dates are available.
 pub(super) fn needs_dates(pattern: &PatternSelection) -> bool {
     pattern.min_age.is_some() || pattern.sort == SortBy::Date
 }
 
-/// Returns whether the times at which tags were pushed, where the place tells them, change what
-/// `pattern` selects: when `keep_last` parts tags that have no version.
+/// Returns true if push dates, where the store reports them, can change the tags that `pattern`
+/// selects. This is so if `keep_last` keeps some of the tags without a version and drops others.
 pub(super) fn ranks_by_date(pattern: &PatternSelection, listing: &[ListedTag]) -> bool {
     let Some(keep_last) = pattern.keep_last else {
         return false;
@@ -153,17 +161,20 @@ pub(super) fn ranks_by_date(pattern: &PatternSelection, listing: &[ListedTag]) -
     let (wanted, _) = matching(pattern, listing);
     let versions = wanted
         .iter()
-        .filter(|seen| TagVersion::of(seen.tag.as_str()).is_version())
+        .filter(|listed| TagVersion::of(listed.tag.as_str()).is_version())
         .count();
     versions < keep_last && keep_last < wanted.len()
 }
 
+/// Sorts the newest tag first.
+///
+/// By version, tags with a version come first; the others follow by push date, then by name.
 fn sort_newest_first(tags: &mut [&ListedTag], by: SortBy) {
-    tags.sort_by_cached_key(|seen| {
-        let version = TagVersion::of(seen.tag.as_str());
-        // A date only ranks where it is asked for, and among tags that have no version.
+    tags.sort_by_cached_key(|listed| {
+        let version = TagVersion::of(listed.tag.as_str());
+        // Dates rank all tags with `sort: date`, otherwise only tags without a version.
         let date = if by == SortBy::Date || !version.is_version() {
-            seen.pushed_at
+            listed.pushed_at
         } else {
             None
         };
@@ -181,23 +192,25 @@ fn sort_newest_first(tags: &mut [&ListedTag], by: SortBy) {
     });
 }
 
+/// Returns the error of a selection that needs the push date of `example`, which has none.
 fn no_dates(pattern: &PatternSelection, example: &Tag) -> ItemError {
-    let wish = if pattern.min_age.is_some() {
+    let setting = if pattern.min_age.is_some() {
         "min_age"
     } else {
         "sort: date"
     };
     let cause = format!(
-        "`{wish}` needs the time at which tags were pushed, and the source does not tell it (first of all for {example})"
+        "`{setting}` needs the push dates of tags, but the source does not report that of {example}"
     );
     let hint = if pattern.min_age.is_some() {
-        "leave `min_age` out for this source; an image's own creation time is not its age on the registry"
+        "remove `min_age` from this entry; the creation date of an image is not used as its push date"
     } else {
-        "use `sort: version`; an image's own creation time is not its age on the registry"
+        "set `sort: version`; the creation date of an image is not used as its push date"
     };
     ItemError::other(cause).with_hint(hint).on(Side::Source)
 }
 
+/// Returns the error of a selection with fewer tags than `min_tags`.
 fn too_few(pattern: &PatternSelection, selected: usize, listed: usize) -> ItemError {
     let tags = if listed == 1 { "tag" } else { "tags" };
     let cause = if selected == 0 {
@@ -211,7 +224,7 @@ fn too_few(pattern: &PatternSelection, selected: usize, listed: usize) -> ItemEr
             pattern.min_tags
         )
     };
-    ItemError::other(cause).with_hint("`imglife sync --list` shows which rule leaves how many tags out; `min_tags: 0` allows none")
+    ItemError::other(cause).with_hint("run `imglife sync --list` to see how many tags each rule leaves out, or set `min_tags: 0` to allow an empty selection")
 }
 
 #[cfg(test)]
@@ -248,9 +261,9 @@ mod tests {
             .expect("a time")
     }
 
-    /// Tags, each with the number of days since it was pushed, when there is one behind a `~`.
+    /// Returns a listing of `tags`, separated by spaces. `TAG~DAYS` was pushed that many days ago.
     fn listing(tags: &str) -> Vec<ListedTag> {
-        let seen = |text: &str| {
+        let listed = |text: &str| {
             let (tag, days) = text
                 .split_once('~')
                 .map_or((text, None), |(tag, days)| (tag, days.parse::<i64>().ok()));
@@ -259,7 +272,7 @@ mod tests {
                 ..ListedTag::named(tag.parse().expect("a tag"))
             }
         };
-        tags.split_whitespace().map(seen).collect()
+        tags.split_whitespace().map(listed).collect()
     }
 
     fn selected(pattern: &PatternSelection, tags: &str) -> String {
@@ -275,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_versions_are_kept_and_the_rest_is_counted_by_rule() {
+    fn selection_keeps_the_newest_versions_and_counts_the_others_by_rule() {
         let pattern = PatternSelection {
             exclude_regex: Some(tag_pattern(r".*-rc\d+")),
             keep_last: Some(2),
@@ -290,7 +303,7 @@ mod tests {
             selected.tags.iter().map(Tag::as_str).collect::<Vec<_>>(),
             ["3.10.1", "3.10.0"]
         );
-        let counts = LeftOut {
+        let counts = LeftOutCounts {
             attachments: 1,
             not_matching: 2,
             excluded: 1,
@@ -333,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_rank_only_where_keep_last_parts_tags_without_a_version() {
+    fn dates_rank_only_if_keep_last_drops_tags_without_a_version() {
         let newest = |count| PatternSelection {
             keep_last: Some(count),
             ..pattern("[^x].*")
@@ -353,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_dates_is_that_of_pushes_not_of_versions() {
+    fn sort_by_date_ignores_versions() {
         let newest = PatternSelection {
             sort: SortBy::Date,
             keep_last: Some(2),
@@ -363,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn young_tags_wait_before_the_newest_are_counted() {
+    fn min_age_applies_before_keep_last() {
         let old_enough = PatternSelection {
             min_age: Some(Duration::from_secs(7 * 86_400)),
             keep_last: Some(1),
@@ -373,19 +386,19 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_age_is_an_error_and_not_a_guess() {
+    fn min_age_fails_for_a_tag_without_a_push_date() {
         let old_enough = PatternSelection {
             min_age: Some(Duration::from_secs(60)),
             ..pattern("2.*")
         };
         assert_eq!(
             selected(&old_enough, "2.0~3 2.1 other"),
-            "error: `min_age` needs the time at which tags were pushed, and the source does not tell it (first of all for 2.1)"
+            "error: `min_age` needs the push dates of tags, but the source does not report that of 2.1"
         );
     }
 
     #[test]
-    fn too_few_tags_are_an_error() {
+    fn fewer_tags_than_min_tags_are_an_error() {
         assert_eq!(
             selected(&pattern("9.*"), "1 2"),
             "error: none of 2 upstream tags is selected by `tag_regex: 9.*`"

@@ -1,4 +1,4 @@
-mod naming;
+mod planning;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,34 +28,36 @@ use crate::registry::{ImageSource, ImageStore, InMemory};
 use crate::steps::Mode;
 use crate::transfer::no_cache;
 
-/// A runner that notes what it is asked to run.
+/// A runner that records commands and does not run them.
 #[derive(Default)]
-struct Noting {
+struct RecordingRunner {
     commands: Mutex<Vec<ProgramCommand>>,
+    /// True if every command fails.
     fails: bool,
 }
 
 #[async_trait]
-impl Runner for Noting {
+impl Runner for RecordingRunner {
     async fn run(&self, command: ProgramCommand) -> Result<ProgramOutput, CommandError> {
-        self.commands.lock().expect("the notes").push(command);
-        let ending = if self.fails {
+        self.commands.lock().expect("the commands").push(command);
+        let status = if self.fails {
             ProgramStatus::Exited(7)
         } else {
             ProgramStatus::Exited(0)
         };
         Ok(ProgramOutput {
-            status: ending,
+            status,
             stdout: CapturedOutput::default(),
             stderr: CapturedOutput::default(),
         })
     }
 }
 
-struct World {
+/// Stores, hooks and configuration of a sync.
+struct TestSync {
     source: Arc<MemoryStore>,
     target: Arc<MemoryStore>,
-    runner: Arc<Noting>,
+    runner: Arc<RecordingRunner>,
     cancel: CancellationToken,
     sync: SyncConfig,
 }
@@ -119,8 +121,8 @@ fn hook(words: &[&str]) -> Hook {
     }
 }
 
-fn world(entries: Vec<SyncEntry>) -> World {
-    World {
+fn fixture(entries: Vec<SyncEntry>) -> TestSync {
+    TestSync {
         source: Arc::default(),
         target: Arc::default(),
         runner: Arc::default(),
@@ -133,7 +135,7 @@ fn world(entries: Vec<SyncEntry>) -> World {
     }
 }
 
-async fn put(place: &MemoryStore, repository: &Repository, name: &str, content: &str) -> Digest {
+async fn put(store: &MemoryStore, repository: &Repository, name: &str, content: &str) -> Digest {
     let config = Descriptor::new(
         "application/vnd.oci.image.config.v1+json",
         Digest::sha256(content.as_bytes()),
@@ -142,7 +144,7 @@ async fn put(place: &MemoryStore, repository: &Repository, name: &str, content: 
     let text =
         serde_json::json!({ "schemaVersion": 2, "config": config, "layers": [] }).to_string();
     let manifest = Manifest::parse(Bytes::from(text), None, Algorithm::Sha256).expect("a manifest");
-    place
+    store
         .put_blob(
             repository,
             &config,
@@ -151,47 +153,47 @@ async fn put(place: &MemoryStore, repository: &Repository, name: &str, content: 
         )
         .await
         .expect("a blob");
-    place
+    store
         .put_manifest(repository, &Reference::Tag(tag(name)), &manifest)
         .await
         .expect("a manifest");
     manifest.digest
 }
 
-impl World {
+impl TestSync {
     async fn run(&self, mode: Mode) -> SyncReport {
         let target = self.target.stores();
         let target = match mode {
             Mode::Apply => target,
             Mode::List | Mode::DryRun => target.read_only(),
         };
-        let places = Places {
+        let stores = SyncStores {
             source: self.source.stores(),
             target,
-            memory: no_cache(),
+            digest_cache: no_cache(),
         };
-        let seen = observe(
+        let world = observe(
             &self.sync,
-            &Scope::default(),
-            &places,
+            &SyncScope::default(),
+            &stores,
             &*crate::progress::silent(),
             now(),
         )
         .await;
-        let plan = plan(&self.sync, &seen);
-        self.execute(&plan, places, mode).await
+        let plan = plan(&self.sync, &world);
+        self.execute(&plan, stores, mode).await
     }
 
-    async fn execute(&self, plan: &Plan, places: Places, mode: Mode) -> SyncReport {
+    async fn execute(&self, plan: &Plan, stores: SyncStores, mode: Mode) -> SyncReport {
         let runner: Arc<dyn Runner> = if mode == Mode::Apply {
             self.runner.clone()
         } else {
             Arc::new(RefusingRunner)
         };
         let hooks = HookRunner::new(runner, Variables::default(), "/".into());
-        let execution = Execution {
+        let execution = SyncExecution {
             mode,
-            places,
+            stores,
             progress: crate::progress::silent(),
             hooks,
             cancel: self.cancel.clone(),
@@ -212,9 +214,9 @@ impl World {
         self.target.count(StoreOperation::PutBlob) + self.target.count(StoreOperation::PutManifest)
     }
 
-    /// Returns the hooks that ran, as their words.
+    /// Returns the command lines of the hooks that ran.
     fn hooks(&self) -> Vec<String> {
-        let commands = self.runner.commands.lock().expect("the notes");
+        let commands = self.runner.commands.lock().expect("the commands");
         commands
             .iter()
             .map(|command| format!("{} {}", command.program, command.arguments.join(" ")))
@@ -235,7 +237,7 @@ fn items(report: &SyncReport) -> Vec<String> {
         .collect()
 }
 
-fn outcomes(report: &SyncReport) -> Vec<(&str, &Outcome)> {
+fn outcomes(report: &SyncReport) -> Vec<(&str, &SyncOutcome)> {
     report
         .entries
         .iter()
@@ -249,8 +251,8 @@ fn outcomes(report: &SyncReport) -> Vec<(&str, &Outcome)> {
 }
 
 #[tokio::test]
-async fn dry_and_real_runs_name_the_same_items_and_a_second_run_has_nothing_to_do() {
-    let world = world(vec![
+async fn all_modes_report_the_same_items_and_a_second_run_copies_nothing() {
+    let fixture = fixture(vec![
         entry(r"1\..*"),
         SyncEntry {
             target: repository("registry.example.com/mirrors/two"),
@@ -258,20 +260,20 @@ async fn dry_and_real_runs_name_the_same_items_and_a_second_run_has_nothing_to_d
         },
     ]);
     for name in ["1.0", "1.1", "1.2", "2.0", "other"] {
-        put(&world.source, &upstream(), name, name).await;
+        put(&fixture.source, &upstream(), name, name).await;
     }
-    put(&world.target, &mirror(), "1.0", "1.0").await;
-    world.target.clear_calls();
-    let listed = world.run(Mode::List).await;
-    let dry = world.run(Mode::DryRun).await;
-    assert_eq!(world.writes(), 0, "the dry modes write nothing");
-    let real = world.run(Mode::Apply).await;
+    put(&fixture.target, &mirror(), "1.0", "1.0").await;
+    fixture.target.clear_calls();
+    let listed = fixture.run(Mode::List).await;
+    let dry = fixture.run(Mode::DryRun).await;
+    assert_eq!(fixture.writes(), 0, "the dry modes write nothing");
+    let real = fixture.run(Mode::Apply).await;
     assert_eq!(items(&dry), items(&real));
     assert_eq!(items(&listed), items(&real));
     let planned = |report: &SyncReport| {
         outcomes(report)
             .iter()
-            .filter(|(_, outcome)| **outcome == Outcome::Planned)
+            .filter(|(_, outcome)| **outcome == SyncOutcome::Planned)
             .count()
     };
     assert_eq!(
@@ -279,37 +281,41 @@ async fn dry_and_real_runs_name_the_same_items_and_a_second_run_has_nothing_to_d
         (3, 3, 3)
     );
     assert_eq!((real.totals.up_to_date, real.exit()), (1, Exit::Done));
-    world.target.clear_calls();
-    world.source.clear_calls();
-    let again = world.run(Mode::Apply).await;
+    fixture.target.clear_calls();
+    fixture.source.clear_calls();
+    let again = fixture.run(Mode::Apply).await;
     assert_eq!(
-        (again.totals.copied, again.totals.up_to_date, world.writes()),
+        (
+            again.totals.copied,
+            again.totals.up_to_date,
+            fixture.writes()
+        ),
         (0, 4, 0)
     );
     assert_eq!(
-        (world.source.calls().len(), world.target.calls().len()),
+        (fixture.source.calls().len(), fixture.target.calls().len()),
         (1, 2),
         "one listing of each repository"
     );
 }
 
 #[tokio::test]
-async fn a_tag_that_fails_does_not_stop_the_others_and_the_exit_tells() {
-    let world = world(vec![entry(r"1\..*")]);
+async fn a_failed_tag_does_not_stop_the_others_and_fails_the_command() {
+    let fixture = fixture(vec![entry(r"1\..*")]);
     for name in ["1.0", "1.1", "1.2"] {
-        put(&world.source, &upstream(), name, name).await;
+        put(&fixture.source, &upstream(), name, name).await;
     }
     let lost = Digest::sha256(b"1.1").to_string();
-    world.source.fail_when(move |call| {
+    fixture.source.fail_when(move |call| {
         (call.subject == lost).then_some(StoreFault::Error(ItemErrorKind::ServerError))
     });
-    let report = world.run(Mode::Apply).await;
+    let report = fixture.run(Mode::Apply).await;
     assert_eq!(
         (report.totals.copied, report.totals.failed, report.exit()),
         (2, 1, Exit::Failed)
     );
-    assert_eq!(world.at_target("1.1").await, None);
-    let Outcome::Failed(error) = &report.entries[0].items[1].outcome else {
+    assert_eq!(fixture.at_target("1.1").await, None);
+    let SyncOutcome::Failed(error) = &report.entries[0].items[1].outcome else {
         panic!("{:?}", outcomes(&report))
     };
     assert_eq!(error.side, Some(crate::error::Side::Source));
@@ -326,33 +332,36 @@ async fn a_tag_that_fails_does_not_stop_the_others_and_the_exit_tells() {
 }
 
 #[tokio::test]
-async fn a_moved_tag_is_followed_and_its_old_image_kept_when_asked() {
+async fn a_moved_tag_is_copied_and_its_old_image_kept_with_keep_replaced() {
     let followed = SyncEntry {
         check_digest: true,
         keep_replaced: true,
         ..entry("stable")
     };
-    let world = world(vec![followed]);
-    let new = put(&world.source, &upstream(), "stable", "new").await;
-    let old = put(&world.target, &mirror(), "stable", "old").await;
-    let report = world.run(Mode::Apply).await;
-    assert_eq!(outcomes(&report), [("stable", &Outcome::Copied)]);
+    let fixture = fixture(vec![followed]);
+    let new = put(&fixture.source, &upstream(), "stable", "new").await;
+    let old = put(&fixture.target, &mirror(), "stable", "old").await;
+    let report = fixture.run(Mode::Apply).await;
+    assert_eq!(outcomes(&report), [("stable", &SyncOutcome::Copied)]);
     assert_eq!(report.entries[0].items[0].digest, Some(new.clone()));
-    assert_eq!(world.at_target("stable").await, Some(new));
-    assert_eq!(world.at_target("stable-replaced.20260301").await, Some(old));
+    assert_eq!(fixture.at_target("stable").await, Some(new));
+    assert_eq!(
+        fixture.at_target("stable-replaced.20260301").await,
+        Some(old)
+    );
 }
 
 #[tokio::test]
-async fn every_image_that_a_tag_loses_on_one_day_is_kept() {
-    let world = world(vec![SyncEntry {
+async fn keep_replaced_keeps_every_image_of_one_day() {
+    let fixture = fixture(vec![SyncEntry {
         check_digest: true,
         keep_replaced: true,
         ..entry("stable")
     }]);
-    let mut lost = Vec::new();
+    let mut pushed = Vec::new();
     for content in ["first", "second", "third", "fourth"] {
-        lost.push(put(&world.source, &upstream(), "stable", content).await);
-        assert_eq!(world.run(Mode::Apply).await.exit(), Exit::Done);
+        pushed.push(put(&fixture.source, &upstream(), "stable", content).await);
+        assert_eq!(fixture.run(Mode::Apply).await.exit(), Exit::Done);
     }
     for (name, digest) in [
         "stable-replaced.20260301",
@@ -361,61 +370,61 @@ async fn every_image_that_a_tag_loses_on_one_day_is_kept() {
         "stable",
     ]
     .iter()
-    .zip(lost)
+    .zip(pushed)
     {
-        assert_eq!(world.at_target(name).await, Some(digest), "{name}");
+        assert_eq!(fixture.at_target(name).await, Some(digest), "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_tag_that_somebody_else_moved_meanwhile_is_left_alone() {
-    let world = world(vec![SyncEntry {
+async fn a_target_tag_that_moved_since_the_plan_is_not_overwritten() {
+    let fixture = fixture(vec![SyncEntry {
         check_digest: true,
         ..entry("stable")
     }]);
-    put(&world.source, &upstream(), "stable", "new").await;
-    put(&world.target, &mirror(), "stable", "old").await;
-    let places = Places {
-        source: world.source.stores(),
-        target: world.target.stores(),
-        memory: no_cache(),
+    put(&fixture.source, &upstream(), "stable", "new").await;
+    put(&fixture.target, &mirror(), "stable", "old").await;
+    let stores = SyncStores {
+        source: fixture.source.stores(),
+        target: fixture.target.stores(),
+        digest_cache: no_cache(),
     };
-    let seen = observe(
-        &world.sync,
-        &Scope::default(),
-        &places,
+    let world = observe(
+        &fixture.sync,
+        &SyncScope::default(),
+        &stores,
         &*crate::progress::silent(),
         now(),
     )
     .await;
-    let plan = plan(&world.sync, &seen);
-    let theirs = put(&world.target, &mirror(), "stable", "theirs").await;
-    let report = world.execute(&plan, places, Mode::Apply).await;
+    let plan = plan(&fixture.sync, &world);
+    let theirs = put(&fixture.target, &mirror(), "stable", "theirs").await;
+    let report = fixture.execute(&plan, stores, Mode::Apply).await;
     assert_eq!(report.totals.failed, 1);
-    assert_eq!(world.at_target("stable").await, Some(theirs));
+    assert_eq!(fixture.at_target("stable").await, Some(theirs));
 }
 
 #[tokio::test]
-async fn a_tag_that_somebody_else_moves_while_its_image_is_copied_is_left_alone() {
+async fn a_target_tag_that_moves_during_the_copy_is_not_overwritten() {
     for (keep_replaced, theirs, failed) in
         [(false, "theirs", 1), (true, "theirs", 1), (false, "new", 0)]
     {
-        let world = world(vec![SyncEntry {
+        let fixture = fixture(vec![SyncEntry {
             check_digest: true,
             keep_replaced,
             ..entry("stable")
         }]);
-        put(&world.source, &upstream(), "stable", "new").await;
-        let old = put(&world.target, &mirror(), "stable", "old").await;
-        let theirs = put(&world.target, &mirror(), "other", theirs).await;
-        let (target, moved) = (world.target.clone(), theirs.clone());
+        put(&fixture.source, &upstream(), "stable", "new").await;
+        let old = put(&fixture.target, &mirror(), "stable", "old").await;
+        let theirs = put(&fixture.target, &mirror(), "other", theirs).await;
+        let (target, moved) = (fixture.target.clone(), theirs.clone());
         let parts = [
             StoreOperation::HasBlob,
             StoreOperation::PutBlob,
             StoreOperation::Manifest,
         ];
-        world.target.fail_when(move |call| {
-            // The first of these belongs to the copy.
+        fixture.target.fail_when(move |call| {
+            // The first of these calls belongs to the copy.
             if parts.contains(&call.operation)
                 || call.operation == StoreOperation::Resolve && call.subject.starts_with("sha256:")
             {
@@ -423,15 +432,15 @@ async fn a_tag_that_somebody_else_moves_while_its_image_is_copied_is_left_alone(
             }
             None
         });
-        let report = world.run(Mode::Apply).await;
-        world.target.fail_when(|_| None);
+        let report = fixture.run(Mode::Apply).await;
+        fixture.target.fail_when(|_| None);
         assert_eq!(
-            (report.totals.failed, world.at_target("stable").await),
+            (report.totals.failed, fixture.at_target("stable").await),
             (failed, Some(theirs)),
             "{report:?}"
         );
-        assert!(!keep_replaced || world.at_target("stable-replaced.20260301").await == Some(old));
-        let Outcome::Failed(error) = &report.entries[0].items[0].outcome else {
+        assert!(!keep_replaced || fixture.at_target("stable-replaced.20260301").await == Some(old));
+        let SyncOutcome::Failed(error) = &report.entries[0].items[0].outcome else {
             assert_eq!(
                 report.entries[0].items[0].warnings,
                 ["another run copied it meanwhile"]
@@ -453,30 +462,30 @@ async fn a_tag_that_somebody_else_moves_while_its_image_is_copied_is_left_alone(
 }
 
 #[tokio::test]
-async fn a_tag_that_another_run_moved_to_where_it_is_wanted_is_done() {
-    let world = world(vec![SyncEntry {
+async fn a_tag_that_another_run_copied_is_done() {
+    let fixture = fixture(vec![SyncEntry {
         check_digest: true,
         ..entry("stable")
     }]);
-    put(&world.source, &upstream(), "stable", "new").await;
-    put(&world.target, &mirror(), "stable", "old").await;
-    let places = Places {
-        source: world.source.stores(),
-        target: world.target.stores(),
-        memory: no_cache(),
+    put(&fixture.source, &upstream(), "stable", "new").await;
+    put(&fixture.target, &mirror(), "stable", "old").await;
+    let stores = SyncStores {
+        source: fixture.source.stores(),
+        target: fixture.target.stores(),
+        digest_cache: no_cache(),
     };
-    let seen = observe(
-        &world.sync,
-        &Scope::default(),
-        &places,
+    let world = observe(
+        &fixture.sync,
+        &SyncScope::default(),
+        &stores,
         &*crate::progress::silent(),
         now(),
     )
     .await;
-    let plan = plan(&world.sync, &seen);
-    put(&world.target, &mirror(), "stable", "new").await;
-    let report = world.execute(&plan, places, Mode::Apply).await;
-    assert_eq!(outcomes(&report), [("stable", &Outcome::Copied)]);
+    let plan = plan(&fixture.sync, &world);
+    put(&fixture.target, &mirror(), "stable", "new").await;
+    let report = fixture.execute(&plan, stores, Mode::Apply).await;
+    assert_eq!(outcomes(&report), [("stable", &SyncOutcome::Copied)]);
     assert_eq!(
         report.entries[0].items[0].warnings,
         ["another run copied it meanwhile"]
@@ -484,80 +493,80 @@ async fn a_tag_that_another_run_moved_to_where_it_is_wanted_is_done() {
 }
 
 #[tokio::test]
-async fn what_a_stopped_run_did_not_do_is_told() {
-    let world = world(vec![entry(r"1\..*")]);
+async fn interrupted_run_reports_the_tags_that_were_not_done() {
+    let fixture = fixture(vec![entry(r"1\..*")]);
     for name in ["1.0", "1.1", "1.2", "1.3", "1.4"] {
-        put(&world.source, &upstream(), name, name).await;
+        put(&fixture.source, &upstream(), name, name).await;
     }
-    let cancel = world.cancel.clone();
-    world.target.fail_when(move |call| {
+    let cancel = fixture.cancel.clone();
+    fixture.target.fail_when(move |call| {
         if call.operation == StoreOperation::PutBlob {
             cancel.cancel();
         }
         None
     });
-    let report = world.run(Mode::Apply).await;
+    let report = fixture.run(Mode::Apply).await;
     assert!(report.interrupted);
     assert_eq!(report.totals.copied + report.totals.not_done, 5);
     assert!(report.totals.not_done >= 2, "{:?}", report.totals);
     for (name, outcome) in outcomes(&report) {
         assert_eq!(
-            world.at_target(name).await.is_some(),
-            *outcome == Outcome::Copied,
+            fixture.at_target(name).await.is_some(),
+            *outcome == SyncOutcome::Copied,
             "{name}: {outcome:?}"
         );
     }
 }
 
 #[tokio::test]
-async fn hooks_run_for_each_changed_tag_or_once_as_they_ask_and_only_after_changes() {
+async fn hooks_run_once_or_for_each_copied_tag_and_only_after_copies() {
     let hooked = |target: &str, pattern: &str| SyncEntry {
         target: repository(target),
         post_sync: vec![
             hook(&["scan", "{{ image }}@{{ digest }}"]),
-            hook(&["tell", "{{ source }}", "{{ target }}"]),
+            hook(&["notify", "{{ source }}", "{{ target }}"]),
         ],
         ..entry(pattern)
     };
-    let mut world = world(vec![
+    let mut fixture = fixture(vec![
         hooked("registry.example.com/a", r"1\..*"),
         hooked("registry.example.com/b", "2.0"),
     ]);
-    world.sync.post_sync = vec![hook(&["done"])];
+    fixture.sync.post_sync = vec![hook(&["done"])];
     let mut digests = Vec::new();
     for name in ["1.0", "1.1", "2.0"] {
-        digests.push(put(&world.source, &upstream(), name, name).await);
+        digests.push(put(&fixture.source, &upstream(), name, name).await);
     }
     put(
-        &world.target,
+        &fixture.target,
         &repository("registry.example.com/b"),
         "2.0",
         "2.0",
     )
     .await;
-    world.run(Mode::DryRun).await;
-    assert_eq!(world.hooks(), [""; 0], "no hooks in a dry run");
-    let report = world.run(Mode::Apply).await;
+    fixture.run(Mode::DryRun).await;
+    assert_eq!(fixture.hooks(), [""; 0], "no hooks in a dry run");
+    let report = fixture.run(Mode::Apply).await;
     assert_eq!(report.exit(), Exit::Done);
     assert_eq!(
-        world.hooks(),
+        fixture.hooks(),
         [
             format!("scan registry.example.com/a:1.1@{}", digests[1]),
             format!("scan registry.example.com/a:1.0@{}", digests[0]),
-            "tell docker.io/library/app registry.example.com/a".to_owned(),
+            "notify docker.io/library/app registry.example.com/a".to_owned(),
             "done ".to_owned(),
         ]
     );
 }
 
 #[tokio::test]
-async fn a_failed_hook_counts_unless_it_is_tolerated() {
+async fn a_failed_hook_fails_the_command_unless_continue_on_error_is_set() {
     for (tolerated, exit, runs) in [(false, Exit::Failed, 1), (true, Exit::Done, 2)] {
         let failing = Hook {
             continue_on_error: tolerated,
             ..hook(&["first"])
         };
-        let mut world = world(vec![SyncEntry {
+        let mut fixture = fixture(vec![SyncEntry {
             post_sync: vec![
                 failing,
                 Hook {
@@ -567,14 +576,14 @@ async fn a_failed_hook_counts_unless_it_is_tolerated() {
             ],
             ..entry("1.0")
         }]);
-        world.runner = Arc::new(Noting {
+        fixture.runner = Arc::new(RecordingRunner {
             fails: true,
-            ..Noting::default()
+            ..RecordingRunner::default()
         });
-        put(&world.source, &upstream(), "1.0", "1.0").await;
-        let report = world.run(Mode::Apply).await;
+        put(&fixture.source, &upstream(), "1.0", "1.0").await;
+        let report = fixture.run(Mode::Apply).await;
         assert_eq!(
-            (report.exit(), world.hooks().len()),
+            (report.exit(), fixture.hooks().len()),
             (exit, runs),
             "tolerated: {tolerated}"
         );
@@ -587,61 +596,64 @@ async fn entries_with_one_target_stay_in_one_shard() {
         target: repository(name),
         ..entry("1.0")
     };
-    let world = world(vec![
+    let fixture = fixture(vec![
         target("r.example.com/a"),
         target("r.example.com/b"),
         target("r.example.com/a"),
         target("r.example.com/c"),
     ]);
     let shard = |index| {
-        Scope {
+        SyncScope {
             shard: Shard::new(index, 2),
-            ..Scope::default()
+            ..SyncScope::default()
         }
-        .entries(&world.sync)
+        .entries(&fixture.sync)
     };
     assert_eq!((shard(1), shard(2)), (vec![0, 2, 3], vec![1]));
-    let only = Scope {
+    let only = SyncScope {
         only: Only::new(&["b".to_owned()]).expect("a pattern"),
-        ..Scope::default()
+        ..SyncScope::default()
     };
-    assert_eq!(only.entries(&world.sync), [1]);
+    assert_eq!(only.entries(&fixture.sync), [1]);
 }
 
 #[tokio::test]
-async fn a_target_that_may_not_be_listed_is_looked_at_tag_by_tag() {
-    let world = world(vec![entry(r"1\..*")]);
+async fn tags_are_resolved_one_by_one_if_the_target_denies_listing() {
+    let fixture = fixture(vec![entry(r"1\..*")]);
     for name in ["1.0", "1.1"] {
-        put(&world.source, &upstream(), name, name).await;
+        put(&fixture.source, &upstream(), name, name).await;
     }
-    let theirs = put(&world.target, &mirror(), "1.0", "somebody else's").await;
-    world.target.fail_when(|call| {
+    let theirs = put(&fixture.target, &mirror(), "1.0", "another image").await;
+    fixture.target.fail_when(|call| {
         (call.operation == StoreOperation::Tags)
             .then_some(StoreFault::Error(ItemErrorKind::Forbidden))
     });
-    let report = world.run(Mode::Apply).await;
+    let report = fixture.run(Mode::Apply).await;
     assert_eq!(
         outcomes(&report),
-        [("1.1", &Outcome::Copied), ("1.0", &Outcome::UpToDate)]
+        [
+            ("1.1", &SyncOutcome::Copied),
+            ("1.0", &SyncOutcome::UpToDate)
+        ]
     );
     assert_eq!(
-        world.at_target("1.0").await,
+        fixture.at_target("1.0").await,
         Some(theirs),
-        "a tag that is there is left alone"
+        "an existing tag is not overwritten"
     );
 }
 
 #[tokio::test]
-async fn a_login_that_is_not_accepted_fails_the_entry_before_anything_is_planned() {
-    let world = world(vec![entry("1.0")]);
-    put(&world.source, &upstream(), "1.0", "1.0").await;
+async fn rejected_credentials_fail_the_entry_before_the_plan() {
+    let fixture = fixture(vec![entry("1.0")]);
+    put(&fixture.source, &upstream(), "1.0", "1.0").await;
     let refused = [StoreOperation::Tags, StoreOperation::Resolve];
-    world.target.fail_when(move |call| {
+    fixture.target.fail_when(move |call| {
         refused
             .contains(&call.operation)
             .then_some(StoreFault::Error(ItemErrorKind::Unauthorized))
     });
-    let report = world.run(Mode::DryRun).await;
+    let report = fixture.run(Mode::DryRun).await;
     assert_eq!(
         (
             report.totals.failed_entries,
@@ -661,19 +673,20 @@ async fn a_login_that_is_not_accepted_fails_the_entry_before_anything_is_planned
 }
 
 #[tokio::test]
-async fn a_pattern_that_selects_nothing_still_shows_what_each_rule_left_out() {
-    let world = world(vec![entry(r"9\..*")]);
+async fn a_selection_without_tags_reports_the_counts_of_each_rule() {
+    let fixture = fixture(vec![entry(r"9\..*")]);
     for name in ["1.0", "1.1", "latest"] {
-        put(&world.source, &upstream(), name, name).await;
+        put(&fixture.source, &upstream(), name, name).await;
     }
-    let report = world.run(Mode::List).await;
+    let report = fixture.run(Mode::List).await;
     assert_eq!(
         (report.entries[0].left_out.not_matching, report.exit()),
         (3, Exit::Failed)
     );
 }
 
-/// Makes `source` return no blob before it read the manifest of the next of `images` images.
+/// Makes `source` delay each blob until the manifest of the next image was read. `images` is the
+/// number of images.
 fn require_prefetch(source: &MemoryStore, images: usize) {
     let (manifests, blobs) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
     source.delay_by(move |call| {
@@ -703,63 +716,64 @@ fn require_prefetch(source: &MemoryStore, images: usize) {
     });
 }
 
-/// Copies ten images one after the other from a source that waits for what is read ahead.
-async fn copy_ten(prepare: impl Fn(&MemoryStore)) -> (World, SyncReport) {
-    let mut world = world(vec![entry(r"1\..*")]);
-    world.sync.parallelism = 1;
+/// Copies ten images, one at a time, from a source that delays blobs until the next manifest was
+/// prefetched.
+async fn copy_ten(prepare: impl Fn(&MemoryStore)) -> (TestSync, SyncReport) {
+    let mut fixture = fixture(vec![entry(r"1\..*")]);
+    fixture.sync.parallelism = 1;
     for number in 0..10 {
         put(
-            &world.source,
+            &fixture.source,
             &upstream(),
             &format!("1.{number}"),
             &number.to_string(),
         )
         .await;
     }
-    let places = Places {
-        source: world.source.stores(),
-        target: world.target.stores(),
-        memory: no_cache(),
+    let stores = SyncStores {
+        source: fixture.source.stores(),
+        target: fixture.target.stores(),
+        digest_cache: no_cache(),
     };
-    let seen = observe(
-        &world.sync,
-        &Scope::default(),
-        &places,
+    let world = observe(
+        &fixture.sync,
+        &SyncScope::default(),
+        &stores,
         &*crate::progress::silent(),
         now(),
     )
     .await;
-    let plan = plan(&world.sync, &seen);
-    world.source.clear_calls();
-    require_prefetch(&world.source, 10);
-    prepare(&world.source);
-    let report = world.execute(&plan, places, Mode::Apply).await;
-    (world, report)
+    let plan = plan(&fixture.sync, &world);
+    fixture.source.clear_calls();
+    require_prefetch(&fixture.source, 10);
+    prepare(&fixture.source);
+    let report = fixture.execute(&plan, stores, Mode::Apply).await;
+    (fixture, report)
 }
 
 #[tokio::test]
-async fn manifests_are_read_while_the_images_before_are_copied_each_once() {
-    let (world, report) = copy_ten(|_| {}).await;
+async fn prefetch_reads_each_manifest_once_while_earlier_images_are_copied() {
+    let (fixture, report) = copy_ten(|_| {}).await;
     assert_eq!(
         (
             report.totals.copied,
-            world.source.count(StoreOperation::Manifest)
+            fixture.source.count(StoreOperation::Manifest)
         ),
         (10, 10)
     );
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_ends_reading_ahead() {
+async fn prefetch_stops_at_the_first_manifest_that_cannot_be_read() {
     let fails = |call: &ImageStoreCall| {
         (call.operation == StoreOperation::Manifest)
             .then_some(StoreFault::Error(ItemErrorKind::ServerError))
     };
-    let (world, report) = copy_ten(|source| source.fail_when(fails)).await;
-    let asked = world.source.count(StoreOperation::Manifest);
+    let (fixture, report) = copy_ten(|source| source.fail_when(fails)).await;
+    let requests = fixture.source.count(StoreOperation::Manifest);
     assert!(
-        report.totals.failed == 10 && (10..=12).contains(&asked),
-        "{asked} for {} failures",
+        report.totals.failed == 10 && (10..=12).contains(&requests),
+        "{requests} requests for {} failures",
         report.totals.failed
     );
 }

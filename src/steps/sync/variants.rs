@@ -1,5 +1,7 @@
-//! `os_normalize`: tags that only name an OS variant (`alpine3.21`), and the version tags that they
-//! are stored under. Reads only.
+//! `os_normalize`: finds the version tag (`1.24.1-alpine3.21`) under which a tag that names only an
+//! OS variant (`alpine3.21`) is stored at the target.
+//!
+//! Reads the source only.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -9,55 +11,58 @@ use crate::model::{Digest, Reference, Repository, Tag, TagVersion};
 use crate::registry::{ImageSource, ListedTag};
 use crate::transfer::absent;
 
-/// Version tags that are compared with one variant's, the newest first. An older variant rests on
-/// the newest version that was made with it, so the first is almost always the right one.
+/// Most version tags that are compared with one variant tag, starting with the newest.
+///
+/// A variant tag has the image of the newest version that was built for the variant, so the first
+/// candidate is almost always the right one.
 const MAX_CANDIDATES: usize = 50;
 
-/// What a tag that only names an OS variant is stored under.
+/// Name at the target of a tag that names only an OS variant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Naming {
-    /// The most specific version tag with the same digest upstream.
+pub enum VariantName {
+    /// The newest and most specific version tag that has the same digest upstream.
     Version { tag: Tag, source: Digest },
-    /// Its own name, with the reason.
-    Own { warning: String },
+    /// The upstream name, because no version tag has the same digest.
+    Unchanged { warning: String },
 }
 
-/// The tags that only name an OS variant, and what each is stored under.
-pub(super) type Namings = BTreeMap<Tag, Result<Naming, ItemError>>;
+/// Tags that name only an OS variant, with their names at the target.
+pub(super) type VariantNames = BTreeMap<Tag, Result<VariantName, ItemError>>;
 
-/// Returns the names for those of `tags` that only name an OS variant: that have no version, and
-/// that version tags of `listing` end in.
-pub(super) async fn namings(
+/// Returns the target names of those `tags` that name only an OS variant.
+///
+/// Such a tag has no version itself and is the ending of at least one version tag in `listing`.
+pub(super) async fn variant_names(
     source: &dyn ImageSource,
     repository: &Repository,
     listing: &[ListedTag],
     tags: &[Tag],
-) -> Namings {
-    let known = listing
+) -> VariantNames {
+    let resolved = listing
         .iter()
-        .filter_map(|seen| Some((seen.tag.clone(), Some(seen.digest.clone()?))))
+        .filter_map(|listed| Some((listed.tag.clone(), Some(listed.digest.clone()?))))
         .collect();
-    let mut upstream = Upstream {
+    let mut digests = UpstreamDigests {
         source,
         repository,
-        known,
+        resolved,
     };
-    let mut namings = Namings::new();
+    let mut variant_names = VariantNames::new();
     for tag in tags {
         let candidates = candidates(tag, listing);
         if !candidates.is_empty() {
-            namings.insert(tag.clone(), upstream.naming(tag, &candidates).await);
+            variant_names.insert(tag.clone(), digests.variant_name(tag, &candidates).await);
         }
     }
-    namings
+    variant_names
 }
 
-/// Returns whether a tag can be one that only names an OS variant.
+/// Returns true if a tag has no version, so that it can be the name of an OS variant.
 pub(super) fn may_be_variant(tag: &Tag) -> bool {
     !TagVersion::of(tag.as_str()).is_version()
 }
 
-/// Returns the version tags that end in `variant`, newest and most specific first; none when
+/// Returns the version tags that end in `-variant`, newest and most specific first. Returns none if
 /// `variant` has a version itself.
 fn candidates<'a>(variant: &Tag, listing: &'a [ListedTag]) -> Vec<&'a Tag> {
     if !may_be_variant(variant) {
@@ -66,7 +71,7 @@ fn candidates<'a>(variant: &Tag, listing: &'a [ListedTag]) -> Vec<&'a Tag> {
     let suffix = format!("-{variant}");
     let mut candidates: Vec<(TagVersion, &Tag)> = listing
         .iter()
-        .map(|seen| &seen.tag)
+        .map(|listed| &listed.tag)
         .filter(|tag| tag.as_str().ends_with(&suffix))
         .map(|tag| (TagVersion::of(tag.as_str()), tag))
         .filter(|(version, _)| version.is_version())
@@ -75,41 +80,50 @@ fn candidates<'a>(variant: &Tag, listing: &'a [ListedTag]) -> Vec<&'a Tag> {
     candidates.into_iter().map(|(_, tag)| tag).collect()
 }
 
-/// The digests of a repository's tags, each looked up once. `None`: there is no such tag.
-struct Upstream<'a> {
+/// Digests of the tags of one upstream repository. Each tag is resolved at most once.
+struct UpstreamDigests<'a> {
     source: &'a dyn ImageSource,
     repository: &'a Repository,
-    known: HashMap<Tag, Option<Digest>>,
+    /// Digests by tag. `None` if the tag does not exist.
+    resolved: HashMap<Tag, Option<Digest>>,
 }
 
-impl Upstream<'_> {
-    async fn naming(&mut self, variant: &Tag, candidates: &[&Tag]) -> Result<Naming, ItemError> {
+impl UpstreamDigests<'_> {
+    /// Returns the name of `variant` at the target. Fails if the tag does not exist upstream.
+    async fn variant_name(
+        &mut self,
+        variant: &Tag,
+        candidates: &[&Tag],
+    ) -> Result<VariantName, ItemError> {
         let digest = self.digest(variant).await?.ok_or_else(|| {
             let reference = Reference::Tag(variant.clone());
             absent(Side::Source, self.repository, &reference)
         })?;
         for &candidate in candidates.iter().take(MAX_CANDIDATES) {
             if self.digest(candidate).await?.as_ref() == Some(&digest) {
-                return Ok(Naming::Version {
+                return Ok(VariantName::Version {
                     tag: candidate.clone(),
                     source: digest,
                 });
             }
         }
-        let looked_at = match candidates.len() {
+        let compared = match candidates.len() {
             count if count > MAX_CANDIDATES => {
-                format!("none of the newest {MAX_CANDIDATES} of {count} version tags that end in")
+                format!(
+                    "none of the newest {MAX_CANDIDATES} of {count} upstream version tags that end in"
+                )
             }
-            _ => "no version tag that ends in".to_owned(),
+            _ => "no upstream version tag that ends in".to_owned(),
         };
         let warning =
-            format!("{looked_at} `-{variant}` has its digest upstream, so it keeps its name");
-        Ok(Naming::Own { warning })
+            format!("{compared} `-{variant}` has the same digest, so the tag keeps its name");
+        Ok(VariantName::Unchanged { warning })
     }
 
+    /// Returns the digest of a tag, or `None` if the tag does not exist.
     async fn digest(&mut self, tag: &Tag) -> Result<Option<Digest>, ItemError> {
-        if let Some(known) = self.known.get(tag) {
-            return Ok(known.clone());
+        if let Some(digest) = self.resolved.get(tag) {
+            return Ok(digest.clone());
         }
         let found = self
             .source
@@ -118,7 +132,7 @@ impl Upstream<'_> {
         let digest = found
             .map_err(|error| error.on(Side::Source))?
             .map(|descriptor| descriptor.digest);
-        self.known.insert(tag.clone(), digest.clone());
+        self.resolved.insert(tag.clone(), digest.clone());
         Ok(digest)
     }
 }

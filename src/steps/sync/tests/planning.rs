@@ -1,3 +1,5 @@
+//! Tests of observation and plan: requests, selection by date, names of OS variants.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -103,9 +105,9 @@ fn image(content: &str) -> (Manifest, Descriptor) {
     )
 }
 
-async fn put(place: &MemoryStore, repository: &Repository, name: &str, content: &str) {
+async fn put(store: &MemoryStore, repository: &Repository, name: &str, content: &str) {
     let (manifest, config) = image(content);
-    place
+    store
         .put_blob(
             repository,
             &config,
@@ -114,55 +116,63 @@ async fn put(place: &MemoryStore, repository: &Repository, name: &str, content: 
         )
         .await
         .expect("a blob");
-    place
+    store
         .put_manifest(repository, &Reference::Tag(tag(name)), &manifest)
         .await
         .expect("a manifest");
 }
 
-/// Returns a place with tags of the source, each as `tag=content`, with the days since it was
-/// pushed behind a `~`.
+/// Returns a store with the given tags in the source repository, separated by spaces.
+///
+/// Each is `TAG=CONTENT`, or `TAG=CONTENT~DAYS` with the number of days since the push.
 async fn upstream(tags: &str) -> Arc<MemoryStore> {
-    let place = Arc::new(MemoryStore::default());
+    let store = Arc::new(MemoryStore::default());
     for text in tags.split_whitespace() {
         let (name, content) = text.split_once('=').expect("a content");
         let (content, days) = content
             .split_once('~')
             .map_or((content, None), |(content, days)| (content, Some(days)));
-        put(&place, &repository(SOURCE), name, content).await;
+        put(&store, &repository(SOURCE), name, content).await;
         if let Some(days) = days {
             let days = days.parse().expect("a number of days");
-            place.date_tag(
+            store.date_tag(
                 &repository(SOURCE),
                 &tag(name),
                 now() - chrono::Duration::days(days),
             );
         }
     }
-    place.clear_calls();
-    place
+    store.clear_calls();
+    store
 }
 
-fn places(place: &Arc<MemoryStore>) -> Places {
-    Places {
-        source: place.stores(),
-        target: place.stores(),
-        memory: crate::transfer::no_cache(),
+fn stores(store: &Arc<MemoryStore>) -> SyncStores {
+    SyncStores {
+        source: store.stores(),
+        target: store.stores(),
+        digest_cache: crate::transfer::no_cache(),
     }
 }
 
-async fn seen(place: &Arc<MemoryStore>, sync: &SyncConfig) -> World {
-    observe(sync, &Scope::default(), &places(place), &*silent(), now()).await
+async fn observed(store: &Arc<MemoryStore>, sync: &SyncConfig) -> World {
+    observe(
+        sync,
+        &SyncScope::default(),
+        &stores(store),
+        &*silent(),
+        now(),
+    )
+    .await
 }
 
-/// Returns what each entry selects, and how often its source was listed without dates and with
-/// them.
+/// Returns the tags that each entry selects, and the numbers of source listings without and with
+/// push dates.
 async fn selected(
-    place: &Arc<MemoryStore>,
+    store: &Arc<MemoryStore>,
     entries: impl IntoIterator<Item = SyncEntry>,
 ) -> (Vec<String>, usize, usize) {
-    place.clear_calls();
-    let world = seen(place, &sync(entries)).await;
+    store.clear_calls();
+    let world = observed(store, &sync(entries)).await;
     let selected = world.entries.iter().map(|entry| match &entry.selected {
         Ok(selected) => selected
             .tags
@@ -173,7 +183,7 @@ async fn selected(
         Err(rejected) => format!("error: {}", rejected.error),
     });
     let listed = |operation| {
-        place
+        store
             .calls()
             .iter()
             .filter(|call| call.operation == operation && call.repository == repository(SOURCE))
@@ -187,8 +197,8 @@ async fn selected(
 }
 
 #[tokio::test]
-async fn dates_are_asked_for_only_when_they_decide() {
-    let place = upstream("1.0=a~9 1.1=b~1 edge=c~2 latest=d~5 nightly=e~3").await;
+async fn push_dates_are_requested_only_if_they_decide() {
+    let store = upstream("1.0=a~9 1.1=b~1 edge=c~2 latest=d~5 nightly=e~3").await;
     let newest = |count| PatternSelection {
         keep_last: Some(count),
         ..pattern(".*")
@@ -211,25 +221,25 @@ async fn dates_are_asked_for_only_when_they_decide() {
         (by_date, "1.1 edge", 0, 1),
     ] {
         assert_eq!(
-            selected(&place, [by_pattern(pattern)]).await,
+            selected(&store, [by_pattern(pattern)]).await,
             (vec![expected.to_owned()], plain, dated)
         );
     }
 }
 
 #[tokio::test]
-async fn a_place_without_dates_ranks_by_name_or_says_that_it_has_none() {
-    let place = upstream("1.0=a edge=c latest=d nightly=e").await;
+async fn without_push_dates_tags_rank_by_name_and_sort_by_date_fails() {
+    let store = upstream("1.0=a edge=c latest=d nightly=e").await;
     let newest = by_pattern(PatternSelection {
         keep_last: Some(2),
         ..pattern(".*")
     });
     assert_eq!(
-        selected(&place, [newest]).await,
+        selected(&store, [newest]).await,
         (vec!["1.0 nightly".to_owned()], 1, 1)
     );
     let (selected, plain, dated) = selected(
-        &place,
+        &store,
         [by_pattern(PatternSelection {
             sort: SortBy::Date,
             ..pattern(".*")
@@ -237,15 +247,15 @@ async fn a_place_without_dates_ranks_by_name_or_says_that_it_has_none() {
     )
     .await;
     assert!(
-        selected[0].starts_with("error: `sort: date` needs the time at which tags were pushed"),
+        selected[0].starts_with("error: `sort: date` needs the push dates of tags"),
         "{selected:?}"
     );
     assert_eq!((plain, dated), (1, 1));
 }
 
 #[tokio::test]
-async fn entries_of_one_source_share_its_listings_and_not_its_failures() {
-    let place = upstream("1.0=a~9 edge=c~2 latest=d~5").await;
+async fn entries_of_one_source_share_listings_but_not_failures() {
+    let store = upstream("1.0=a~9 edge=c~2 latest=d~5").await;
     let entries = || {
         let by_date = PatternSelection {
             sort: SortBy::Date,
@@ -261,12 +271,12 @@ async fn entries_of_one_source_share_its_listings_and_not_its_failures() {
     let expected = ["edge", "edge", "1.0 edge", "1.0"]
         .map(str::to_owned)
         .to_vec();
-    assert_eq!(selected(&place, entries()).await, (expected, 1, 1));
-    place.fail_when(|call| {
+    assert_eq!(selected(&store, entries()).await, (expected, 1, 1));
+    store.fail_when(|call| {
         (call.operation == StoreOperation::PushDates)
             .then_some(StoreFault::Error(ItemErrorKind::ServerError))
     });
-    let (texts, _, _) = selected(&place, entries()).await;
+    let (texts, _, _) = selected(&store, entries()).await;
     let fails = texts
         .iter()
         .map(|text| text.starts_with("error: docker.io: cannot list tags with their dates"))
@@ -274,22 +284,23 @@ async fn entries_of_one_source_share_its_listings_and_not_its_failures() {
     assert_eq!(fails, [true, true, true, false], "{texts:?}");
 }
 
-/// Returns each planned item, as it is drawn in a few words.
+/// Returns the planned items and errors of `entries`, a line each.
 async fn planned(
-    place: &Arc<MemoryStore>,
+    store: &Arc<MemoryStore>,
     entries: impl IntoIterator<Item = SyncEntry>,
 ) -> Vec<String> {
     let sync = sync(entries);
-    drawn(&plan(&sync, &seen(place, &sync).await))
+    described(&plan(&sync, &observed(store, &sync).await))
 }
 
-fn drawn(plan: &Plan) -> Vec<String> {
+/// Returns the items and errors of a plan, a line each.
+fn described(plan: &Plan) -> Vec<String> {
     let items = plan.entries.iter().flat_map(|entry| {
         let error = entry.error.iter().map(|error| format!("fails: {error}"));
         let items = entry.items.iter().map(|item| {
             let action = match &item.action {
-                Action::UpToDate => "up to date".to_owned(),
-                Action::Copy(CopyReason::Missing { source }) => {
+                SyncAction::UpToDate => "up to date".to_owned(),
+                SyncAction::Copy(CopyReason::Missing { source }) => {
                     format!(
                         "copy {}",
                         if source.is_some() {
@@ -299,11 +310,11 @@ fn drawn(plan: &Plan) -> Vec<String> {
                         }
                     )
                 }
-                Action::Copy(CopyReason::Changed { .. }) => "replace".to_owned(),
-                Action::Copy(CopyReason::Incomplete { .. } | CopyReason::Attachments) => {
+                SyncAction::Copy(CopyReason::Changed { .. }) => "replace".to_owned(),
+                SyncAction::Copy(CopyReason::Incomplete { .. } | CopyReason::Attachments) => {
                     "complete".to_owned()
                 }
-                Action::Fail(error) => format!("fails: {error}"),
+                SyncAction::Fail(error) => format!("fails: {error}"),
             };
             let warnings: Vec<String> = item
                 .warnings
@@ -324,7 +335,7 @@ fn drawn(plan: &Plan) -> Vec<String> {
 
 #[tokio::test]
 async fn a_variant_is_stored_under_the_most_specific_version_with_its_digest() {
-    let place = upstream(
+    let store = upstream(
         "alpine3.21=new bookworm=other bookworm-slim=slim latest=other trixie=gone \
          1=new 1-alpine3.21=new 1.22-alpine3.21=new 1.22.3-alpine3.21=new 1.22.2-alpine3.21=old 1.23rc1-alpine3.21=rc \
          1.22.3-bookworm=b 1.22.3-bookworm-slim=slim 1.22.3-trixie=a 1.22.2-trixie=b",
@@ -332,40 +343,40 @@ async fn a_variant_is_stored_under_the_most_specific_version_with_its_digest() {
     .await;
     let variants = normalized(by_pattern(pattern("[a-z].*")));
     assert_eq!(
-        planned(&place, [variants.clone()]).await,
+        planned(&store, [variants.clone()]).await,
         [
-            "trixie -> trixie: copy by tag (no version tag that ends in `-trixie` has its digest upstream, so it keeps its name)",
+            "trixie -> trixie: copy by tag (no upstream version tag that ends in `-trixie` has the same digest, so the tag keeps its name)",
             "latest -> latest: copy by tag",
             "bookworm-slim -> 1.22.3-bookworm-slim: copy by digest",
-            "bookworm -> bookworm: copy by tag (no version tag that ends in `-bookworm` has its digest upstream, so it keeps its name)",
+            "bookworm -> bookworm: copy by tag (no upstream version tag that ends in `-bookworm` has the same digest, so the tag keeps its name)",
             "alpine3.21 -> 1.22.3-alpine3.21: copy by digest",
         ]
     );
-    // Newest first, and no further than the first with the digest; each digest once.
-    let looked_up: Vec<String> = place
+    // Candidates are resolved newest first, each once, until one has the digest.
+    let resolved: Vec<String> = store
         .calls()
         .into_iter()
         .filter(|call| call.operation == StoreOperation::Resolve)
         .map(|call| call.subject)
         .collect();
-    let mut unique = looked_up.clone();
+    let mut unique = resolved.clone();
     unique.sort();
     unique.dedup();
-    assert_eq!(unique.len(), looked_up.len(), "{looked_up:?}");
+    assert_eq!(unique.len(), resolved.len(), "{resolved:?}");
     assert!(
         unique.contains(&"1.23rc1-alpine3.21".to_owned())
             && !unique.contains(&"1.22-alpine3.21".to_owned()),
         "{unique:?}"
     );
 
-    // At the target, it is looked for under that name.
-    put(&place, &repository(TARGET), "1.22.3-alpine3.21", "new").await;
-    put(&place, &repository(TARGET), "1.22.3-bookworm-slim", "older").await;
+    // The plan compares the tags of that name at the target.
+    put(&store, &repository(TARGET), "1.22.3-alpine3.21", "new").await;
+    put(&store, &repository(TARGET), "1.22.3-bookworm-slim", "older").await;
     let compared = SyncEntry {
         check_digest: true,
         ..variants
     };
-    let planned = planned(&place, [compared]).await;
+    let planned = planned(&store, [compared]).await;
     assert!(
         planned.contains(&"alpine3.21 -> 1.22.3-alpine3.21: up to date".to_owned()),
         "{planned:?}"
@@ -378,18 +389,18 @@ async fn a_variant_is_stored_under_the_most_specific_version_with_its_digest() {
 
 #[tokio::test]
 async fn a_fixed_tag_is_normalized_too() {
-    let place = upstream("alpine3.21=new 1.22.3-alpine3.21=new 1.22.3=x").await;
+    let store = upstream("alpine3.21=new 1.22.3-alpine3.21=new 1.22.3=x").await;
     let fixed = |name| normalized(entry(TagSelection::Fixed(tag(name))));
     assert_eq!(
-        planned(&place, [fixed("alpine3.21")]).await,
+        planned(&store, [fixed("alpine3.21")]).await,
         ["alpine3.21 -> 1.22.3-alpine3.21: copy by digest"]
     );
-    place.clear_calls();
+    store.clear_calls();
     assert_eq!(
-        planned(&place, [fixed("1.22.3")]).await,
+        planned(&store, [fixed("1.22.3")]).await,
         ["1.22.3 -> 1.22.3: copy by digest"]
     );
-    let listings = place
+    let listings = store
         .calls()
         .iter()
         .filter(|call| {
@@ -397,11 +408,11 @@ async fn a_fixed_tag_is_normalized_too() {
         })
         .count();
     assert_eq!(listings, 0, "a tag with a version needs no listing");
-    place.fail_when(|call| {
+    store.fail_when(|call| {
         let fails = call.operation == StoreOperation::Tags && call.repository == repository(SOURCE);
         fails.then_some(StoreFault::Error(ItemErrorKind::Unreachable))
     });
-    let failed = planned(&place, [fixed("alpine3.21")]).await;
+    let failed = planned(&store, [fixed("alpine3.21")]).await;
     assert!(
         failed[0].starts_with("alpine3.21 -> alpine3.21: fails: docker.io: cannot list tags"),
         "{failed:?}"
@@ -409,55 +420,55 @@ async fn a_fixed_tag_is_normalized_too() {
 }
 
 #[tokio::test]
-async fn digests_that_a_listing_told_are_not_looked_up() {
-    let place = upstream("alpine3.21=new~3 1.22.3-alpine3.21=new~3 1.22.2-alpine3.21=old~9").await;
+async fn digests_of_a_listing_are_not_resolved_again() {
+    let store = upstream("alpine3.21=new~3 1.22.3-alpine3.21=new~3 1.22.2-alpine3.21=old~9").await;
     let by_date = normalized(by_pattern(PatternSelection {
         sort: SortBy::Date,
         ..pattern("alpine.*")
     }));
     assert_eq!(
-        planned(&place, [by_date]).await,
+        planned(&store, [by_date]).await,
         ["alpine3.21 -> 1.22.3-alpine3.21: copy by digest"]
     );
-    assert_eq!(place.count(StoreOperation::Resolve), 0);
+    assert_eq!(store.count(StoreOperation::Resolve), 0);
 }
 
 #[tokio::test]
-async fn candidates_are_bounded_and_a_failing_lookup_fails_the_item() {
+async fn variant_candidates_are_limited_and_a_failed_request_fails_the_item() {
     let many: Vec<String> = (0..80)
         .map(|patch| format!("1.0.{patch}-alpine=c{patch}"))
         .collect();
-    let place = upstream(&format!("alpine=c1 {}", many.join(" "))).await;
+    let store = upstream(&format!("alpine=c1 {}", many.join(" "))).await;
     let alpine = || normalized(by_pattern(pattern("alpine")));
     assert_eq!(
-        planned(&place, [alpine()]).await,
+        planned(&store, [alpine()]).await,
         [
-            "alpine -> alpine: copy by tag (none of the newest 50 of 80 version tags that end in `-alpine` has its digest upstream, so it keeps its name)"
+            "alpine -> alpine: copy by tag (none of the newest 50 of 80 upstream version tags that end in `-alpine` has the same digest, so the tag keeps its name)"
         ]
     );
-    assert_eq!(place.count(StoreOperation::Resolve), 51);
-    place.fail_when(|call| {
+    assert_eq!(store.count(StoreOperation::Resolve), 51);
+    store.fail_when(|call| {
         (call.subject == "1.0.79-alpine").then_some(StoreFault::Error(ItemErrorKind::RateLimited))
     });
     assert!(
-        planned(&place, [alpine()]).await[0]
+        planned(&store, [alpine()]).await[0]
             .starts_with("alpine -> alpine: fails: docker.io: cannot resolve 1.0.79-alpine")
     );
 }
 
 #[tokio::test]
-async fn tags_that_are_stored_under_one_name_are_one_item_while_they_are_one_image() {
-    let place = upstream("alpine=new alpine3.21=new 1.22.3-alpine3.21=new 1.22.3-alpine=new").await;
+async fn source_tags_with_one_target_tag_are_one_item_if_they_are_one_image() {
+    let store = upstream("alpine=new alpine3.21=new 1.22.3-alpine3.21=new 1.22.3-alpine=new").await;
     let all = || normalized(by_pattern(pattern(".*")));
     let expected = [
         "1.22.3-alpine3.21 -> 1.22.3-alpine3.21: copy by tag",
         "1.22.3-alpine -> 1.22.3-alpine: copy by tag",
     ];
-    assert_eq!(planned(&place, [all()]).await, expected);
+    assert_eq!(planned(&store, [all()]).await, expected);
 
-    // Seen at different moments, before and after a push.
+    // The tags were resolved before and after a push.
     let sync = sync([all()]);
-    let mut world = seen(&place, &sync).await;
+    let mut world = observed(&store, &sync).await;
     let digests = TagDigests {
         source: Digest::sha256(b"pushed since"),
         wanted: Digest::sha256(b"pushed since"),
@@ -465,20 +476,20 @@ async fn tags_that_are_stored_under_one_name_are_one_item_while_they_are_one_ima
     };
     world.entries[0].digests = BTreeMap::from([(tag("1.22.3-alpine"), Ok(digests))]);
     let fails = "fails: 1.22.3-alpine and alpine would all be stored as registry.example.com/mirrors/golang:1.22.3-alpine, \
-                 and are not the same image";
+                 but are different images";
     let expected = [
         "1.22.3-alpine3.21 -> 1.22.3-alpine3.21: copy by tag".to_owned(),
         format!("1.22.3-alpine -> 1.22.3-alpine: {fails}"),
         format!("alpine -> 1.22.3-alpine: {fails}"),
     ];
-    assert_eq!(drawn(&plan(&sync, &world)), expected);
+    assert_eq!(described(&plan(&sync, &world)), expected);
 }
 
 #[tokio::test]
-async fn entries_that_would_write_the_same_name_are_both_refused() {
-    let place = upstream("alpine=new 1.22.3-alpine=new").await;
+async fn entries_that_select_the_same_target_tag_both_fail() {
+    let store = upstream("alpine=new 1.22.3-alpine=new").await;
     let planned = planned(
-        &place,
+        &store,
         [
             normalized(by_pattern(pattern("alpine"))),
             by_pattern(pattern("1.*")),
@@ -496,15 +507,15 @@ async fn entries_that_would_write_the_same_name_are_both_refused() {
 }
 
 #[tokio::test]
-async fn what_was_named_is_copied_and_reported_under_both_names() {
-    let place = upstream("alpine=new 1.22.3-alpine=new bookworm=x 1.22.3-bookworm=y").await;
+async fn renamed_tags_are_copied_and_reported_under_both_names() {
+    let store = upstream("alpine=new 1.22.3-alpine=new bookworm=x 1.22.3-bookworm=y").await;
     let sync = sync([normalized(by_pattern(pattern("alpine|bookworm")))]);
-    let planned = plan(&sync, &seen(&place, &sync).await);
-    // What upstream pushes after the plan is not stored under the version that the plan found.
-    put(&place, &repository(SOURCE), "alpine", "newer").await;
-    let execution = |mode| Execution {
+    let planned = plan(&sync, &observed(&store, &sync).await);
+    // A later push upstream must not be stored under the version tag of the plan.
+    put(&store, &repository(SOURCE), "alpine", "newer").await;
+    let execution = |mode| SyncExecution {
         mode,
-        places: places(&place),
+        stores: stores(&store),
         progress: silent(),
         hooks: HookRunner::new(
             Arc::new(SystemRunner),
@@ -525,8 +536,7 @@ async fn what_was_named_is_copied_and_reported_under_both_names() {
         execute(&sync, &planned, &execution(Mode::DryRun)).await,
         execute(&sync, &planned, &execution(Mode::Apply)).await,
     );
-    let warning =
-        "no version tag that ends in `-bookworm` has its digest upstream, so it keeps its name";
+    let warning = "no upstream version tag that ends in `-bookworm` has the same digest, so the tag keeps its name";
     assert_eq!(
         names(&real),
         [
@@ -536,9 +546,9 @@ async fn what_was_named_is_copied_and_reported_under_both_names() {
     );
     assert_eq!(names(&dry), names(&real));
     let at_target = |name| {
-        let (place, reference) = (place.clone(), Reference::Tag(tag(name)));
+        let (store, reference) = (store.clone(), Reference::Tag(tag(name)));
         async move {
-            place
+            store
                 .resolve(&repository(TARGET), &reference)
                 .await
                 .expect("an answer")
