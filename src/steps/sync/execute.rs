@@ -26,7 +26,7 @@ use crate::transfer::{
     RefreshRequest, Transfer, UpcomingCopy,
 };
 
-/// Most replaced images of one tag that `keep_replaced` keeps for one day.
+/// Maximum number of replaced images of one tag that `keep_replaced` keeps for one day.
 const MAX_REPLACED_PER_DAY: usize = 50;
 
 /// Mode and dependencies of the execution of a plan.
@@ -79,8 +79,8 @@ struct SyncRun<'a> {
 struct PrefetchLimit {
     /// One permit for each item that the prefetch may read. Closed after the last copy.
     permits: Semaphore,
-    /// Number of items that were started. Their copies read the manifests themselves unless the
-    /// prefetch is already reading them.
+    /// Number of items that were started. The prefetch skips them, because their copies read the
+    /// manifests themselves.
     started: AtomicUsize,
 }
 
@@ -92,7 +92,9 @@ impl SyncRun<'_> {
             .entries
             .iter()
             .enumerate()
-            .flat_map(|(at, planned)| planned.items.iter().map(move |item| (at, planned, item)))
+            .flat_map(|(index, planned)| {
+                planned.items.iter().map(move |item| (index, planned, item))
+            })
             .collect();
         let copies = work
             .iter()
@@ -115,12 +117,12 @@ impl SyncRun<'_> {
         };
         let copies = async {
             let done = stream::iter(work.iter().enumerate())
-                .map(|(order, (at, planned, item))| {
+                .map(|(order, (index, planned, item))| {
                     let limit = &limit;
                     async move {
                         limit.started.fetch_add(1, Ordering::Relaxed);
                         limit.permits.add_permits(1);
-                        (order, *at, self.item(planned, item).await)
+                        (order, *index, self.item(planned, item).await)
                     }
                 })
                 .buffer_unordered(self.sync.parallelism)
@@ -134,8 +136,8 @@ impl SyncRun<'_> {
         done.sort_by_key(|(order, _, _)| *order);
         let mut by_entry: Vec<Vec<SyncItemReport>> =
             plan.entries.iter().map(|_| Vec::new()).collect();
-        for (_, at, item) in done {
-            by_entry[at].push(item);
+        for (_, index, item) in done {
+            by_entry[index].push(item);
         }
         by_entry
     }
@@ -265,7 +267,7 @@ impl SyncRun<'_> {
         }
     }
 
-    /// Copies one item, or the missing parts of it.
+    /// Copies the image of one item, its missing parts or its attachments, depending on `reason`.
     async fn try_copy(
         &self,
         planned: &SyncEntryPlan,

@@ -19,7 +19,7 @@ use crate::transfer::{
     AttachmentCheck, AttachmentState, CompletenessRequest, PlatformFilter, RefreshRequest, absent,
 };
 
-/// Most listings and other requests at once, over all hosts. Each host also has its own limit.
+/// Maximum number of parallel operations over all hosts. Each host also has its own limit.
 const MAX_PARALLEL_REQUESTS: usize = 32;
 
 /// State of the stores, for the entries in scope.
@@ -60,7 +60,7 @@ impl ObservedEntry {
         }
     }
 
-    /// Returns true if the target has the tag for the selected tag `tag`.
+    /// Returns true if the target has the target tag of the selected tag `tag`.
     fn has(&self, tag: &Tag) -> bool {
         self.target
             .as_ref()
@@ -84,7 +84,7 @@ pub enum TargetListing {
     NoRepository,
     /// Tags of the repository. Entries with the same target share the listing.
     Tags(Arc<BTreeSet<Tag>>),
-    /// The credentials may not list tags. Each tag has to be resolved.
+    /// The store denied the listing. Each selected tag has to be resolved.
     Denied(ItemError),
 }
 
@@ -98,10 +98,12 @@ impl TargetListing {
 /// Digests of one tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagDigests {
+    /// Digest upstream.
     pub source: Digest,
     /// Digest at the target once the tag is up to date. It differs from `source` only if platforms
     /// are filtered, and is computed only if the target has the tag; otherwise it equals `source`.
     pub wanted: Digest,
+    /// Digest at the target, or `None` if the target does not have the tag.
     pub target: Option<Digest>,
 }
 
@@ -187,7 +189,7 @@ pub async fn observe(
                 Some(Err(_)) => false,
                 _ if observed.has(tag) => entry.check_digest,
                 Some(Ok(VariantName::Version { .. })) => false,
-                // A fixed tag was not listed, so the plan needs to know if it exists upstream.
+                // A fixed tag was not selected from a listing, so check that it exists upstream.
                 _ => matches!(entry.selection, TagSelection::Fixed(_)),
             }
         })
@@ -226,7 +228,7 @@ pub async fn selections(
     progress: &dyn Progress,
     now: DateTime<Utc>,
 ) -> Vec<Result<BTreeSet<Tag>, ItemError>> {
-    // Fixed tags then need no listing.
+    // A selection does not depend on attachments, and without them fixed tags need no listing.
     let entries: Vec<SyncEntry> = entries
         .iter()
         .map(|entry| SyncEntry {
@@ -243,7 +245,7 @@ pub async fn selections(
         } else {
             VariantNames::new()
         };
-        let stored_under = |tag: Tag| match variant_names.get(&tag) {
+        let target_tag = |tag: Tag| match variant_names.get(&tag) {
             Some(Ok(VariantName::Version { tag, .. })) => Ok(tag.clone()),
             Some(Err(error)) => Err(error.clone()),
             Some(Ok(VariantName::Unchanged { .. })) | None => Ok(tag),
@@ -252,7 +254,7 @@ pub async fn selections(
             .map_err(|rejected| *rejected.error)?
             .tags
             .into_iter()
-            .map(stored_under)
+            .map(target_tag)
             .collect()
     });
     stream::iter(requests.collect::<Vec<_>>())
@@ -305,7 +307,8 @@ async fn find_missing_parts(
     }
 }
 
-/// Fills `attachments` for the selected images that are up to date at the target.
+/// Fills `attachments` for the selected images that the target has, except those whose digests
+/// differ.
 async fn check_attachments(
     observed_entries: &mut [ObservedEntry],
     entries: &[&SyncEntry],

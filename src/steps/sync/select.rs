@@ -13,7 +13,7 @@ use crate::registry::ListedTag;
 /// Selected tags of an entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SelectedTags {
-    /// Newest first.
+    /// Tags, newest first.
     pub tags: Vec<Tag>,
     pub left_out: LeftOutCounts,
 }

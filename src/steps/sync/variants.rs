@@ -11,7 +11,7 @@ use crate::model::{Digest, Reference, Repository, Tag, TagVersion};
 use crate::registry::{ImageSource, ListedTag};
 use crate::transfer::absent;
 
-/// Most version tags that are compared with one variant tag, starting with the newest.
+/// Maximum number of version tags that are compared with one variant tag, newest first.
 ///
 /// A variant tag has the image of the newest version that was built for the variant, so the first
 /// candidate is almost always the right one.
