@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::faults::kills::assert_whole;
+use crate::faults::kills::assert_complete;
 use crate::native::images::base;
 use crate::registries::client;
 use crate::support::registry::Registry;
@@ -196,7 +196,7 @@ async fn builds_at_once_publish_one_image() {
     }
     let tags = registry.stored_tags("shared/app");
     assert_eq!(tags["latest"], tags["1-core1.0.0"]);
-    assert_whole(&client(&registry), &registry.repository("shared/app")).await;
+    assert_complete(&client(&registry), &registry.repository("shared/app")).await;
     let again = json(
         &worlds[0]
             .imglife(["build", "--output", "json"])

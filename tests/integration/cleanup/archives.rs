@@ -5,7 +5,7 @@ use imglife::registry::ImageStore;
 use imglife::registry::layout::Layouts;
 
 use super::{client, set, tags};
-use crate::faults::kills::assert_whole;
+use crate::faults::kills::assert_complete;
 use crate::support::attachments::Attached;
 use crate::support::images::{Flavour, Graph};
 use crate::support::registry::Registry;
@@ -111,7 +111,7 @@ async fn archives(
             "{digest} is not archived"
         );
     }
-    assert_whole(archive, &archived_at).await;
+    assert_complete(archive, &archived_at).await;
 
     // Its time is over after the last of thirty days.
     let listed = |day: &str| {

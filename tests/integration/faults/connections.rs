@@ -1,4 +1,4 @@
-//! Connections that stall, lead elsewhere, or are refused a shared layer.
+//! Tests of stalled connections, redirects, rejected mounts, and time limits.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use imglife::registry::remote::RemoteRegistries;
 use imglife::transfer::{Attachments, CopyRequest, ExpectedTag, PlatformFilter, Transfer};
 
 use super::{
-    ALWAYS, Duration, Fault, Graph, HUGE_LAYER, LAYER, PATIENCE, ProxiedRequest, Proxy, Registry,
-    Rule, Scene, World, causes, client, configuration, image, report,
+    ALWAYS, Duration, Fault, Graph, HUGE_LAYER, LAYER, ProxiedRequest, Proxy, RUN_TIMEOUT,
+    Registry, Rule, TestRegistries, World, causes, client, configuration, image, report,
 };
 use crate::registries::Alice;
 use crate::support::registry::{PASSWORD, USER};
 
-/// Returns the variable that holds something for a host.
+/// Returns the environment variable of a host setting.
 pub(super) fn variable(host: &str, name: &str) -> String {
     format!("IMGLIFE_{}_{name}", host.replace(['.', ':'], "_"))
 }
 
-/// Returns a client that loses patience soon, for places that stall.
-fn impatient(hosts: [&str; 2]) -> ImageStores {
+/// Returns a client with short timeouts, for registries that stall.
+fn stores_with_short_timeouts(hosts: [&str; 2]) -> ImageStores {
     let settings = Settings {
         insecure: hosts
             .into_iter()
@@ -38,9 +38,9 @@ fn impatient(hosts: [&str; 2]) -> ImageStores {
 }
 
 #[tokio::test]
-async fn a_connection_that_stalls_is_given_up_and_its_content_moved_again() {
-    let scene = Scene::set(LAYER).await;
-    let layer = scene.layer().as_str();
+async fn stalled_connection_is_closed_and_the_transfer_repeated() {
+    let registries = TestRegistries::start(LAYER).await;
+    let layer = registries.layer().as_str();
     let (blob, commit) = (format!("/blobs/{layer}"), layer.replace(':', "%3A"));
     let middle = 1_500_000;
     for (at_source, method, path, which, fault, copied) in [
@@ -73,21 +73,21 @@ async fn a_connection_that_stalls_is_given_up_and_its_content_moved_again() {
             false,
         ),
     ] {
-        let what = format!("{method} {path} {which:?} {fault:?}");
-        scene.target.wipe();
+        let name = format!("{method} {path} {which:?} {fault:?}");
+        registries.target.wipe();
         let proxied = if at_source {
-            &scene.upstream
+            &registries.upstream
         } else {
-            &scene.target
+            &registries.target
         };
         let proxy = Proxy::start(proxied.host(), vec![Rule::new(method, path, which, fault)]);
         let (from, to) = if at_source {
-            (proxy.host(), scene.target.host())
+            (proxy.host(), registries.target.host())
         } else {
-            (scene.upstream.host(), proxy.host())
+            (registries.upstream.host(), proxy.host())
         };
-        let place = impatient([&from, &to]);
-        let transfer = Transfer::new(place.clone(), place, imglife::progress::silent());
+        let stores = stores_with_short_timeouts([&from, &to]);
+        let transfer = Transfer::new(stores.clone(), stores, imglife::progress::silent());
         let tag: Tag = "1.0".parse().expect("a tag");
         let request = CopyRequest {
             item: "an image",
@@ -99,27 +99,29 @@ async fn a_connection_that_stalls_is_given_up_and_its_content_moved_again() {
             filter: &PlatformFilter::All,
             attachments: Attachments::Skip,
         };
-        let result = tokio::time::timeout(PATIENCE, transfer.copy(request))
+        let result = tokio::time::timeout(RUN_TIMEOUT, transfer.copy(request))
             .await
-            .unwrap_or_else(|_| panic!("{what} takes for ever"));
-        assert!(proxy.faults() > 0, "{what}: the fault never happened");
+            .unwrap_or_else(|_| panic!("{name}: the copy does not end"));
+        assert!(proxy.faults() > 0, "{name}: the proxy injected no fault");
         if copied {
-            result.unwrap_or_else(|error| panic!("{what}: {}", imglife::error::chain(&error)));
-            scene
+            result.unwrap_or_else(|error| panic!("{name}: {}", imglife::error::chain(&error)));
+            registries
                 .graph
-                .assert_published(&client(&scene.target), &scene.target.repository("app"))
+                .assert_published(
+                    &client(&registries.target),
+                    &registries.target.repository("app"),
+                )
                 .await;
         } else {
-            let cause = imglife::error::chain(&result.expect_err(&what));
-            assert!(cause.contains("no data for"), "{what}: {cause}");
-            assert!(scene.target.stored_tags("app").is_empty(), "{what}");
+            let cause = imglife::error::chain(&result.expect_err(&name));
+            assert!(cause.contains("no data for"), "{name}: {cause}");
+            assert!(registries.target.stored_tags("app").is_empty(), "{name}");
         }
     }
 }
 
 #[tokio::test]
-async fn content_on_another_host_is_read_without_the_credential_and_not_over_plain_http_unless_allowed()
- {
+async fn redirected_download_sends_no_credentials_and_needs_tls_unless_allowed() {
     let (upstream, elsewhere) = (Registry::builder().htpasswd().start(), Registry::plain());
     let graph = image("1.0", 200_000);
     for registry in [&upstream, &elsewhere] {
@@ -173,7 +175,7 @@ async fn content_on_another_host_is_read_without_the_credential_and_not_over_pla
         "{}",
         refused.stdout
     );
-    assert!(storage.seen().is_empty());
+    assert!(storage.requests().is_empty());
     let copied = world.imglife(["--log-level", "trace", "sync"]).succeeds();
     let layout = imglife::model::Repository::Layout {
         directory: world.path("out"),
@@ -183,17 +185,17 @@ async fn content_on_another_host_is_read_without_the_credential_and_not_over_pla
         .await;
     assert!(
         proxy
-            .seen()
+            .requests()
             .iter()
-            .any(|seen| seen.header("authorization").is_some()),
-        "the registry was logged in to"
+            .any(|request| request.header("authorization").is_some()),
+        "no request had credentials"
     );
     assert!(
-        !storage.seen().is_empty()
+        !storage.requests().is_empty()
             && storage
-                .seen()
+                .requests()
                 .iter()
-                .all(|seen| seen.header("authorization").is_none())
+                .all(|request| request.header("authorization").is_none())
     );
     for text in [refused.stdout, refused.stderr, copied.stdout, copied.stderr] {
         assert!(
@@ -204,7 +206,7 @@ async fn content_on_another_host_is_read_without_the_credential_and_not_over_pla
 }
 
 #[tokio::test]
-async fn a_registry_that_does_not_mount_gets_the_content_and_no_upload_stays_open() {
+async fn rejected_mount_becomes_an_upload_and_leaves_none_open() {
     let (upstream, target) = (Registry::plain(), Registry::plain());
     let graph = image("1.0", 100_000);
     graph
@@ -223,7 +225,7 @@ async fn a_registry_that_does_not_mount_gets_the_content_and_no_upload_stays_ope
         .map(|fault| (fault, ALWAYS))
         .chain(once.into_iter().map(|fault| (fault, 0..1)));
     let runs = rules.enumerate().map(|(number, (fault, which))| {
-        let (what, upstream, graph, target) = (format!("{fault:?}"), &upstream, &graph, &target);
+        let (name, upstream, graph, target) = (format!("{fault:?}"), &upstream, &graph, &target);
         async move {
             let proxy = Proxy::start(
                 target.host(),
@@ -245,12 +247,12 @@ async fn a_registry_that_does_not_mount_gets_the_content_and_no_upload_stays_ope
             let sync = tokio::task::spawn_blocking(move || {
                 world
                     .start_imglife(["sync"])
-                    .within(PATIENCE)
+                    .within(RUN_TIMEOUT)
                     .wait()
                     .succeeds()
             });
-            sync.await.unwrap_or_else(|_| panic!("{what}"));
-            assert!(proxy.faults() > 0, "{what}: the fault never happened");
+            sync.await.unwrap_or_else(|_| panic!("{name}"));
+            assert!(proxy.faults() > 0, "{name}: the proxy injected no fault");
             for path in &paths {
                 graph
                     .assert_published(&client(target), &target.repository(path))
@@ -258,7 +260,7 @@ async fn a_registry_that_does_not_mount_gets_the_content_and_no_upload_stays_ope
                 assert_eq!(
                     open_uploads(target, path),
                     BTreeSet::new(),
-                    "{what} leaves uploads open"
+                    "{name} leaves uploads open"
                 );
             }
         }
@@ -280,7 +282,7 @@ fn open_uploads(registry: &Registry, path: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn a_limited_look_up_never_becomes_a_read() {
+async fn rate_limited_head_never_becomes_a_get() {
     let (upstream, target) = (Registry::plain(), Registry::plain());
     let (old, new) = (image("1.0", 1_000), image("1.0", 2_000));
     new.publish(&client(&upstream), &upstream.repository("app"))
@@ -311,18 +313,19 @@ async fn a_limited_look_up_never_becomes_a_read() {
         "{}",
         failed.stdout
     );
-    let seen = proxy.seen();
+    let requests = proxy.requests();
     assert!(
-        seen.iter()
-            .all(|seen| seen.method == "HEAD" || seen.path.contains("/tags/list")),
-        "{seen:?}"
+        requests
+            .iter()
+            .all(|request| request.method == "HEAD" || request.path.contains("/tags/list")),
+        "{requests:?}"
     );
     old.assert_published(&client(&target), &target.repository("app"))
         .await;
 }
 
 #[tokio::test]
-async fn a_tag_that_moves_while_it_is_copied_is_one_image_or_the_other() {
+async fn tag_moved_during_a_copy_is_one_complete_image() {
     let (upstream, target) = (Registry::plain(), Registry::plain());
     let (old, new) = (image("1.0", 500_000), image("1.0", 600_000));
     for graph in [&new, &old] {
@@ -345,7 +348,7 @@ async fn a_tag_that_moves_while_it_is_copied_is_one_image_or_the_other() {
         "imglife.yaml",
         configuration(&[proxy.host(), target.host()], &entries),
     );
-    let running = world.start_imglife(["sync"]).within(PATIENCE);
+    let running = world.start_imglife(["sync"]).within(RUN_TIMEOUT);
     while proxy.faults() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -362,12 +365,12 @@ async fn a_tag_that_moves_while_it_is_copied_is_one_image_or_the_other() {
 }
 
 #[tokio::test]
-async fn after_a_break_only_the_rest_is_sent_and_read() {
-    let scene = Scene::set(HUGE_LAYER).await;
-    let layer = scene.layer().as_str();
+async fn broken_transfers_continue_at_the_offset() {
+    let registries = TestRegistries::start(HUGE_LAYER).await;
+    let layer = registries.layer().as_str();
     let (half, part) = (HUGE_LAYER as u64 / 2, 20 * 1024 * 1024);
     let from = Proxy::start(
-        scene.upstream.host(),
+        registries.upstream.host(),
         vec![Rule::new(
             "GET",
             format!("/blobs/{layer}"),
@@ -378,7 +381,7 @@ async fn after_a_break_only_the_rest_is_sent_and_read() {
     let commit = format!("digest={}", layer.replace(':', "%3A"));
     let uploads = "/blobs/uploads/";
     let to = Proxy::start(
-        scene.target.host(),
+        registries.target.host(),
         vec![
             Rule::new("PUT", commit, 0..1, Fault::ResetSending(half)),
             Rule::new(
@@ -387,8 +390,8 @@ async fn after_a_break_only_the_rest_is_sent_and_read() {
                 ALWAYS,
                 Fault::Header("oci-chunk-min-length", Some(part.to_string())),
             ),
-            // Before its content: Debian's registry forgets an upload of which it has more than it
-            // said it had.
+            // The reset comes before the content: Debian's registry drops an upload that has more
+            // bytes than it last reported.
             Rule::new("PATCH", uploads, 1..2, Fault::Reset),
         ],
     );
@@ -404,33 +407,37 @@ async fn after_a_break_only_the_rest_is_sent_and_read() {
     tokio::task::spawn_blocking(move || {
         world
             .start_imglife(["sync"])
-            .within(PATIENCE)
+            .within(RUN_TIMEOUT)
             .wait()
             .succeeds()
     })
     .await
     .expect("a run");
-    scene
+    registries
         .graph
-        .assert_published(&client(&scene.target), &scene.target.repository("app"))
+        .assert_published(
+            &client(&registries.target),
+            &registries.target.repository("app"),
+        )
         .await;
     let sent: Vec<u64> = to
-        .seen()
+        .requests()
         .iter()
-        .filter(|seen| seen.method == "PATCH")
+        .filter(|request| request.method == "PATCH")
         .map(ProxiedRequest::forwarded)
         .collect();
     assert_eq!(
         sent,
         [part, 0, HUGE_LAYER as u64 - part],
-        "a part as large as the registry wants, one that broke, the rest"
+        "expected a chunk of the requested size, a broken one, and the rest"
     );
     let offsets: Vec<u64> = from
-        .seen()
+        .requests()
         .iter()
-        .filter(|seen| seen.path.contains(layer))
-        .filter_map(|seen| {
-            seen.header("range")?
+        .filter(|request| request.path.contains(layer))
+        .filter_map(|request| {
+            request
+                .header("range")?
                 .strip_prefix("bytes=")?
                 .strip_suffix('-')?
                 .parse()
@@ -439,28 +446,28 @@ async fn after_a_break_only_the_rest_is_sent_and_read() {
         .collect();
     assert!(
         !offsets.is_empty() && offsets.iter().all(|offset| *offset > 0),
-        "the content is read on from where it broke: {offsets:?}"
+        "the download must continue at the offset: {offsets:?}"
     );
 }
 
 #[tokio::test]
-async fn an_upload_is_not_begun_before_its_content_is_there() {
-    let scene = Scene::set(LAYER).await;
+async fn upload_starts_only_when_its_content_is_available() {
+    let registries = TestRegistries::start(LAYER).await;
     let from = Proxy::start(
-        scene.upstream.host(),
+        registries.upstream.host(),
         vec![Rule::new("GET", "/blobs/", ALWAYS, Fault::status(404, &[]))],
     );
     let entries = [(
         format!("{}/app", from.host()),
-        format!("{}/app", scene.target.host()),
+        format!("{}/app", registries.target.host()),
         "tag_regex: '.*'",
     )];
     let world = World::new().file(
         "imglife.yaml",
-        configuration(&[from.host(), scene.target.host()], &entries),
+        configuration(&[from.host(), registries.target.host()], &entries),
     );
     world.imglife(["sync"]).exits(1);
-    let requests = scene.target.requests();
+    let requests = registries.target.requests();
     assert!(
         from.faults() > 0
             && requests
@@ -471,7 +478,7 @@ async fn an_upload_is_not_begun_before_its_content_is_there() {
 }
 
 #[tokio::test]
-async fn when_the_time_is_up_the_run_ends_in_good_order_and_long_waits_are_not_begun() {
+async fn time_limit_cancels_uploads_and_rejects_long_waits() {
     let (upstream, target) = (Registry::plain(), Registry::plain());
     for name in ["drips", "limited"] {
         image("1.0", LAYER)
@@ -482,7 +489,7 @@ async fn when_the_time_is_up_the_run_ends_in_good_order_and_long_waits_are_not_b
     whole
         .publish(&client(&upstream), &upstream.repository("whole"))
         .await;
-    // A byte a second never stalls: without a limit it would be followed for a month.
+    // One byte per second is not a stall: without a time limit the download would last a month.
     let drip = Rule::new(
         "GET",
         "/v2/drips/blobs/",
@@ -512,7 +519,7 @@ async fn when_the_time_is_up_the_run_ends_in_good_order_and_long_waits_are_not_b
     );
     let ended = world
         .start_imglife(["--time-limit", "4s", "sync", "--output", "json"])
-        .within(PATIENCE)
+        .within(RUN_TIMEOUT)
         .wait();
     let ended = ended.exits(1);
     let found = report(&ended);
@@ -552,12 +559,11 @@ async fn when_the_time_is_up_the_run_ends_in_good_order_and_long_waits_are_not_b
             .map(|request| request.status)
             .collect::<Vec<_>>()
     };
-    // How the registry answers depends on whether it has noticed by then that the content broke
-    // off.
+    // The status depends on whether the registry has already detected the broken upload.
     assert!(!of_uploads("POST").is_empty());
     assert_eq!(
         of_uploads("POST").len(),
         of_uploads("DELETE").len(),
-        "what was begun is cancelled"
+        "started uploads must be cancelled"
     );
 }

@@ -1,4 +1,5 @@
-//! Runs that are killed at any moment: what they leave, and that the next one completes.
+//! Tests of runs that are killed at a random moment: the remaining state is valid, and the next run
+//! completes the work.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,7 +11,8 @@ use imglife::registry::ImageSource;
 use imglife::registry::layout::Layouts;
 
 use super::{
-    Duration, Flavour, Graph, LAYER_TYPE, PATIENCE, Registry, World, client, configuration, noise,
+    Duration, Flavour, Graph, LAYER_TYPE, RUN_TIMEOUT, Registry, World, client, configuration,
+    noise,
 };
 use crate::support::world::Running;
 
@@ -21,13 +23,13 @@ mod registrations;
 mod reports;
 mod updates;
 
-/// How long a registry may take to end what it was doing for a run that was killed.
-const SETTLING: Duration = Duration::from_millis(200);
+/// Time that a registry or git needs to finish the requests of a killed run.
+const SETTLE_TIME: Duration = Duration::from_millis(200);
 
-/// Returns how many runs of a kind are killed: as many as `IMGLIFE_SOAK` says, else five.
+/// Returns the number of runs to kill in each test: `IMGLIFE_SOAK`, by default five.
 #[expect(
     clippy::disallowed_methods,
-    reason = "only who runs the tests says how long they may take"
+    reason = "a setting for the person who runs the tests"
 )]
 fn rounds() -> u64 {
     std::env::var("IMGLIFE_SOAK").ok().map_or(5, |text| {
@@ -35,7 +37,7 @@ fn rounds() -> u64 {
     })
 }
 
-/// Returns an image of several platforms with many tags that share a layer.
+/// Returns `count` tagged images for two platforms that share a layer.
 fn versions(count: u64) -> Graph {
     let mut graph = Graph::default();
     let base = graph.blob(LAYER_TYPE, noise(0, 400_000));
@@ -54,27 +56,27 @@ fn versions(count: u64) -> Graph {
     graph
 }
 
-/// Fails the test when a tag of `repository` is of an image that is not there with everything below
-/// it, verified. Returns how many tags there are.
-pub(crate) async fn assert_whole(source: &dyn ImageSource, repository: &Repository) -> usize {
+/// Fails the test if a tag of `repository` refers to an image with missing or wrong content.
+/// Returns the number of tags.
+pub(crate) async fn assert_complete(source: &dyn ImageSource, repository: &Repository) -> usize {
     let tags = source
         .tags(repository)
         .await
         .expect("an answer")
         .unwrap_or_default();
-    for seen in &tags {
-        let mut left = vec![Reference::Tag(seen.tag.clone())];
+    for listed in &tags {
+        let mut left = vec![Reference::Tag(listed.tag.clone())];
         while let Some(reference) = left.pop() {
             let manifest = source.manifest(repository, &reference).await;
             let manifest = manifest.unwrap_or_else(|error| {
                 panic!(
                     "{repository}:{}: {}",
-                    seen.tag,
+                    listed.tag,
                     imglife::error::chain(&error)
                 )
             });
-            let manifest =
-                manifest.unwrap_or_else(|| panic!("{}:{} lacks {reference}", repository, seen.tag));
+            let manifest = manifest
+                .unwrap_or_else(|| panic!("{}:{} lacks {reference}", repository, listed.tag));
             match &manifest.content {
                 ManifestContent::Index { children } => {
                     left.extend(children.iter().map(|child| child.digest.clone().into()));
@@ -83,11 +85,16 @@ pub(crate) async fn assert_whole(source: &dyn ImageSource, repository: &Reposito
                     for blob in manifest.blobs() {
                         let stream = source.blob(repository, blob, 0).await;
                         let stream = stream.unwrap_or_else(|error| {
-                            panic!("{}:{} lacks {}: {error}", repository, seen.tag, blob.digest)
+                            panic!(
+                                "{}:{} lacks {}: {error}",
+                                repository, listed.tag, blob.digest
+                            )
                         });
                         let stream = imglife::registry::verified(stream, blob, "the target");
                         let read: Result<Vec<Bytes>, _> = stream.try_collect().await;
-                        read.unwrap_or_else(|error| panic!("{}:{}: {error}", repository, seen.tag));
+                        read.unwrap_or_else(|error| {
+                            panic!("{}:{}: {error}", repository, listed.tag)
+                        });
                     }
                 }
             }
@@ -96,8 +103,8 @@ pub(crate) async fn assert_whole(source: &dyn ImageSource, repository: &Reposito
     tags.len()
 }
 
-/// Returns every file of a layout but locks, with its content. An index is taken as the set of its
-/// entries.
+/// Returns the digests of all files of a layout, without locks. An index is represented by the set
+/// of its entries.
 pub(super) fn layout_files(directory: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let mut files = BTreeMap::new();
     let mut left = vec![directory.to_owned()];
@@ -133,41 +140,41 @@ pub(super) fn layout_files(directory: &Path) -> BTreeMap<String, BTreeSet<String
     files
 }
 
-/// Runs a sync that is slowed down, and kills it. Returns whether it had not ended by itself.
+/// Runs a slow sync and kills it after `moment`. Returns true if it had not ended before.
 fn kill_after(world: &World, moment: Duration) -> bool {
     let running = world
         .start_imglife(["-c", "slow.yaml", "sync"])
-        .within(PATIENCE);
+        .within(RUN_TIMEOUT);
     std::thread::sleep(moment);
     running.signal("KILL");
     running.wait().code().is_none()
 }
 
-/// Kills a run that takes `length` at the moment of this round. Returns whether it had not ended by
-/// itself.
+/// Kills a run that normally takes `length`, at the moment of this round. Returns true if it had
+/// not ended before.
 fn kill(running: Running, round: u64, length: Duration) -> bool {
     std::thread::sleep(moment(round, length));
     running.signal("KILL");
     running.wait().code().is_none()
 }
 
-/// Fails the test when hardly any run was killed before it ended by itself. Short ones take now
-/// less, now more time.
-fn assert_some(killed: u64) {
+/// Fails the test if less than a fifth of the runs were killed before they ended. The duration of
+/// short runs varies.
+fn assert_killed(killed: u64) {
     assert!(
         5 * killed >= rounds(),
-        "{killed} of {} were killed on the way",
+        "{killed} of {} were killed before they ended",
         rounds()
     );
 }
 
-/// Returns a moment within a run that takes `length`.
+/// Returns a pseudo-random moment within a run that takes `length`.
 fn moment(round: u64, length: Duration) -> Duration {
     length.mul_f64(fastrand::Rng::with_seed(round).f64())
 }
 
 #[tokio::test]
-async fn a_sync_to_a_registry_that_is_killed_leaves_whole_images_and_the_next_one_completes() {
+async fn killed_sync_to_a_registry_leaves_complete_images_and_the_next_one_completes() {
     let (upstream, target) = (Registry::plain(), Registry::plain());
     let graph = versions(12);
     graph
@@ -204,8 +211,8 @@ async fn a_sync_to_a_registry_that_is_killed_leaves_whole_images_and_the_next_on
         let path = format!("round-{round}/app");
         let world = world_for(&path, &slowness);
         killed += u64::from(kill_after(&world, moment(round, length)));
-        std::thread::sleep(SETTLING);
-        left.insert(assert_whole(&client(&target), &target.repository(&path)).await);
+        std::thread::sleep(SETTLE_TIME);
+        left.insert(assert_complete(&client(&target), &target.repository(&path)).await);
         world.imglife(["sync"]).succeeds();
         assert_eq!(target.stored_tags(&path), undisturbed, "round {round}");
         graph
@@ -214,14 +221,13 @@ async fn a_sync_to_a_registry_that_is_killed_leaves_whole_images_and_the_next_on
     }
     assert!(
         2 * killed >= rounds() && left.len() > 1,
-        "{killed} of {} were killed on the way, with {left:?} tags",
+        "{killed} of {} were killed before they ended, with {left:?} tags",
         rounds()
     );
 }
 
 #[tokio::test]
-async fn a_sync_to_a_layout_that_is_killed_leaves_whole_images_and_the_next_one_completes_without_leftovers()
- {
+async fn killed_sync_to_a_layout_is_completed_by_the_next_without_leftovers() {
     let upstream = Registry::plain();
     let graph = versions(20);
     graph
@@ -258,14 +264,14 @@ async fn a_sync_to_a_layout_that_is_killed_leaves_whole_images_and_the_next_one_
         let layout = Repository::Layout {
             directory: world.path("out"),
         };
-        left.insert(assert_whole(&Layouts::default(), &layout).await);
+        left.insert(assert_complete(&Layouts::default(), &layout).await);
         world.imglife(["sync"]).succeeds();
         assert_eq!(layout_files(&world.path("out")), expected, "round {round}");
         graph.assert_published(&Layouts::default(), &layout).await;
     }
     assert!(
         2 * killed >= rounds() && left.len() > 1,
-        "{killed} of {} were killed on the way, with {left:?} tags",
+        "{killed} of {} were killed before they ended, with {left:?} tags",
         rounds()
     );
 }

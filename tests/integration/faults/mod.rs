@@ -1,8 +1,8 @@
-//! What registries and networks do wrong, one fault at a time, and what a sync makes of it.
+//! Tests of a sync with faulty registries and networks, one fault at a time.
 //!
-//! A run ends right, with everything bit for bit at the target, or fails with the cause named; then
-//! nothing at the target has changed. The table in `docs/reliability.md` is what these cases say,
-//! and a test keeps it so.
+//! A run either succeeds, with exactly the source's bytes at the target, or it fails with the cause
+//! in its report and leaves the target unchanged. A test checks that the table in
+//! `docs/reliability.md` lists the same cases.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,32 +21,32 @@ use crate::support::proxy::{ALWAYS, Fault, ProxiedRequest, Proxy, Rule};
 use crate::support::registry::Registry;
 use crate::support::world::{Outcome, World};
 
+mod concurrent_runs;
 mod connections;
-mod hostile;
+mod invalid_responses;
 pub(crate) mod kills;
-mod lies;
-mod logins;
-mod pairs;
 mod races;
 mod secrets;
 mod table;
+mod token_expiry;
+mod untrusted_text;
 
-/// No run of these tests may take longer, whatever is done to it: five tries wait for 15 seconds at
-/// the most.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit for each run, whatever the fault. The waits between five tries add up to 15 seconds
+/// at most.
+const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Cases that run at once. They mostly wait.
-const AT_ONCE: usize = 16;
+/// Number of cases that run in parallel. Most of their time is spent waiting.
+const MAX_PARALLEL_CASES: usize = 16;
 
-/// The size of the large layer, in bytes.
+/// Size of the large layer, in bytes.
 const LAYER: usize = 3_000_000;
 
-/// The size of a layer that goes on in parts when its upload breaks, in bytes.
+/// Size of a layer that is large enough to be uploaded in chunks after a broken upload, in bytes.
 const HUGE_LAYER: usize = 24 * 1024 * 1024;
 
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// Returns `size` bytes that no two seeds share.
+/// Returns `size` random bytes that depend only on `seed`.
 fn noise(seed: u64, size: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut bytes = vec![0; size];
@@ -54,7 +54,7 @@ fn noise(seed: u64, size: usize) -> Vec<u8> {
     bytes
 }
 
-/// Returns an index, tagged, of one image of a layer of `size` bytes and a small one.
+/// Returns a tagged index of one image, which has a layer of `size` bytes and a small one.
 fn image(tag: &str, size: usize) -> Graph {
     let mut graph = Graph::default();
     let layers = [
@@ -67,8 +67,8 @@ fn image(tag: &str, size: usize) -> Graph {
     graph
 }
 
-/// Returns a configuration that may speak plain HTTP to `insecure`, with entries of source, target
-/// and more.
+/// Returns a configuration with `insecure` as registries over plain HTTP. Each entry consists of
+/// source, target and further keys.
 fn configuration(insecure: &[String], entries: &[(String, String, &str)]) -> String {
     let hosts: Vec<String> = insecure.iter().map(|host| format!("{host:?}")).collect();
     let entries: String = entries
@@ -92,7 +92,7 @@ fn report(outcome: &Outcome) -> Value {
     })
 }
 
-/// Returns everything that a report says went wrong.
+/// Returns all errors in a report.
 fn causes(report: &Value) -> String {
     let entries = report["entries"].as_array().expect("entries");
     let tags = entries
@@ -109,7 +109,7 @@ fn causes(report: &Value) -> String {
     errors.join("\n")
 }
 
-/// The side that is faulty.
+/// Side that has the fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Source,
@@ -127,16 +127,16 @@ impl Side {
 
 enum Expected {
     Copied,
-    /// Copied, and not before this time has passed.
+    /// Copied, but not before this time has passed.
     CopiedAfter(Duration),
-    /// The part of the message that names the cause.
+    /// Fails with this text in the message; `…` stands for any text.
     Fails(&'static str),
 }
 
-/// A fault, and how a run ends that meets it.
+/// A fault and the expected result of a run.
 struct Case {
     side: Side,
-    /// What is done to which request, in words.
+    /// Description of the fault and the request.
     name: &'static str,
     rules: Vec<Rule>,
     expected: Expected,
@@ -147,36 +147,39 @@ impl Case {
     fn row(&self) -> String {
         let outcome = match self.expected {
             Expected::Copied => "copied".to_owned(),
-            Expected::CopiedAfter(_) => "copied, after the wait that was asked for".to_owned(),
+            Expected::CopiedAfter(_) => "copied after the requested wait".to_owned(),
             Expected::Fails(cause) => format!("fails: `{cause}`"),
         };
         format!("| {} | {} | {outcome} |", self.side.word(), self.name)
     }
 }
 
-/// The registries that all cases share, each with a repository of its own at the target.
-struct Scene {
+/// Registries shared by all cases. Each case has its own repository at the target.
+struct TestRegistries {
     upstream: Registry,
     target: Registry,
     graph: Graph,
-    /// What every target holds before.
+    /// Content of each target repository before the run.
     earlier: Graph,
 }
 
-impl Scene {
-    /// Returns a scene whose large layer has `size` bytes.
-    async fn set(size: usize) -> Scene {
-        let scene = Scene {
+impl TestRegistries {
+    /// Starts the registries. The large layer of the source image has `size` bytes.
+    async fn start(size: usize) -> TestRegistries {
+        let registries = TestRegistries {
             upstream: Registry::plain(),
             target: Registry::plain(),
             graph: image("1.0", size),
             earlier: image("0.9", 1_000),
         };
-        scene
+        registries
             .graph
-            .publish(&client(&scene.upstream), &scene.upstream.repository("app"))
+            .publish(
+                &client(&registries.upstream),
+                &registries.upstream.repository("app"),
+            )
             .await;
-        scene
+        registries
     }
 
     /// Returns the digest of the large layer.
@@ -188,8 +191,8 @@ impl Scene {
         &self.graph.manifests[0].descriptor.digest
     }
 
-    /// Runs a case and returns what happened, for the reader of the test.
-    async fn play(&self, number: usize, case: &Case) -> String {
+    /// Runs a case and returns its duration and result for the output of the test.
+    async fn run_case(&self, number: usize, case: &Case) -> String {
         let path = format!("case-{number}/app");
         let repository = self.target.repository(&path);
         self.earlier
@@ -215,40 +218,43 @@ impl Scene {
         let sync = tokio::task::spawn_blocking(move || {
             world
                 .start_imglife(["sync", "--output", "json"])
-                .within(PATIENCE)
+                .within(RUN_TIMEOUT)
                 .wait()
         });
         let outcome = sync.await.expect("a run");
         assert!(
             proxy.faults() > 0,
-            "the fault never happened: {:?}",
-            proxy.seen()
+            "the proxy injected no fault: {:?}",
+            proxy.requests()
         );
-        let seen = proxy.seen();
-        let deleted = seen
-            .iter()
-            .find(|seen| seen.method == "DELETE" && !seen.path.contains("/blobs/uploads/"));
+        let requests = proxy.requests();
+        let deleted = requests.iter().find(|request| {
+            request.method == "DELETE" && !request.path.contains("/blobs/uploads/")
+        });
         assert!(
             deleted.is_none(),
-            "a sync deletes nothing but its own uploads: {deleted:?}"
+            "a sync must only delete its own uploads: {deleted:?}"
         );
-        let pulled = seen.iter().find(|seen| {
+        let pulled = requests.iter().find(|request| {
             case.side == Side::Target
-                && seen.method == "GET"
-                && seen.path.contains("/manifests/1.0")
+                && request.method == "GET"
+                && request.path.contains("/manifests/1.0")
         });
-        assert!(pulled.is_none(), "a target is not pulled from: {pulled:?}");
+        assert!(
+            pulled.is_none(),
+            "a sync must not pull from the target: {pulled:?}"
+        );
         let causes = causes(&report(&outcome));
         match &case.expected {
             Expected::Fails(cause) => {
                 let outcome = outcome.exits(1);
                 assert!(
-                    quoted(cause).is_match(&without_requests(&causes)),
+                    message_pattern(cause).is_match(&without_requests(&causes)),
                     "{cause:?} is not in {causes}"
                 );
                 let side = format!("\"side\":\"{}\"", case.side.word());
-                assert!(causes.contains(&side), "{causes} names the other side");
-                assert_eq!(self.target.stored_tags(&path), before, "nothing is tagged");
+                assert!(causes.contains(&side), "{causes} has the wrong side");
+                assert_eq!(self.target.stored_tags(&path), before, "no tag may change");
                 self.earlier
                     .assert_published(&client(&self.target), &repository)
                     .await;
@@ -270,30 +276,30 @@ impl Scene {
         }
     }
 
-    /// Plays all cases, and fails with the names of those that do not end as expected.
-    async fn play_all(&self, cases: &[Case]) {
+    /// Runs all cases. Fails with the names of those that do not end as expected.
+    async fn run_all(&self, cases: &[Case]) {
         let mut cases: Vec<&Case> = cases.iter().collect();
-        // Those that are tried to the end wait longest.
+        // Cases that fail wait for all retries, so they start first.
         cases.sort_by_key(|case| !matches!(case.expected, Expected::Fails(_)));
-        let played = cases.iter().enumerate().map(|(number, case)| async move {
-            let played = AssertUnwindSafe(self.play(number, case))
+        let results = cases.iter().enumerate().map(|(number, case)| async move {
+            let result = AssertUnwindSafe(self.run_case(number, case))
                 .catch_unwind()
                 .await;
             println!(
                 "{:60} {}",
                 case.row(),
-                played.as_deref().unwrap_or("WRONG, see above")
+                result.as_deref().unwrap_or("FAILED, see above")
             );
-            played.is_err().then(|| case.row())
+            result.is_err().then(|| case.row())
         });
-        let wrong: Vec<Option<String>> = stream::iter(played)
-            .buffer_unordered(AT_ONCE)
+        let wrong: Vec<Option<String>> = stream::iter(results)
+            .buffer_unordered(MAX_PARALLEL_CASES)
             .collect()
             .await;
         let wrong: Vec<String> = wrong.into_iter().flatten().collect();
         assert!(
             wrong.is_empty(),
-            "{} of {} cases end otherwise:\n{}",
+            "{} of {} cases did not end as expected:\n{}",
             wrong.len(),
             cases.len(),
             wrong.join("\n")
@@ -302,7 +308,7 @@ impl Scene {
 }
 
 #[test]
-fn the_faults_that_are_documented_are_those_that_are_tested() {
+fn documented_faults_are_the_tested_faults() {
     let page = include_str!("../../../docs/reliability.md");
     let cases: Vec<Case> = [
         table::of_source("L", "C"),
@@ -329,11 +335,11 @@ fn the_faults_that_are_documented_are_those_that_are_tested() {
     assert_eq!(
         documented.len(),
         cases.len(),
-        "docs/reliability.md has rows that no case stands for"
+        "docs/reliability.md has rows without a case"
     );
 }
 
-/// Returns the text of all sources.
+/// Returns the text of all Rust files of the project.
 fn sources() -> String {
     let mut sources = String::new();
     let mut left: Vec<PathBuf> = ["src", "tests"]
@@ -355,7 +361,7 @@ fn sources() -> String {
 }
 
 #[test]
-fn the_tests_that_are_documented_exist() {
+fn documented_tests_exist() {
     let page = include_str!("../../../docs/reliability.md");
     let sources = sources();
     let traps = page.split("## Traps").nth(1).expect("the section");
@@ -371,13 +377,13 @@ fn the_tests_that_are_documented_exist() {
         .collect();
     assert!(
         names.len() > 60 && missing.is_empty(),
-        "of {} tests these are not there: {missing:?}",
+        "of {} documented tests these do not exist: {missing:?}",
         names.len()
     );
 }
 
 #[test]
-fn the_readers_that_are_documented_are_those_that_are_fuzzed() {
+fn documented_readers_are_the_fuzzed_readers() {
     let page = include_str!("../../../docs/reliability.md");
     let readers = page.split("<!-- readers").nth(1).expect("the table");
     let documented: BTreeSet<&str> = readers
@@ -397,36 +403,36 @@ fn the_readers_that_are_documented_are_those_that_are_fuzzed() {
 }
 
 #[tokio::test]
-async fn faults_of_the_source_are_overcome_or_named() {
-    let scene = Scene::set(LAYER).await;
-    scene
-        .play_all(&table::of_source(
-            scene.layer().as_str(),
-            scene.child().as_str(),
+async fn faults_of_the_source_are_retried_or_reported() {
+    let registries = TestRegistries::start(LAYER).await;
+    registries
+        .run_all(&table::of_source(
+            registries.layer().as_str(),
+            registries.child().as_str(),
         ))
         .await;
 }
 
 #[tokio::test]
-async fn faults_of_the_target_are_overcome_or_named() {
-    let scene = Scene::set(LAYER).await;
-    scene
-        .play_all(&table::of_target(
-            scene.layer().as_str(),
-            scene.child().as_str(),
+async fn faults_of_the_target_are_retried_or_reported() {
+    let registries = TestRegistries::start(LAYER).await;
+    registries
+        .run_all(&table::of_target(
+            registries.layer().as_str(),
+            registries.child().as_str(),
         ))
         .await;
 }
 
 #[tokio::test]
-async fn uploads_in_parts_survive_what_registries_say_of_them() {
-    let scene = Scene::set(HUGE_LAYER).await;
-    scene
-        .play_all(&table::of_huge_uploads(scene.layer().as_str()))
+async fn chunked_uploads_survive_faulty_upload_status() {
+    let registries = TestRegistries::start(HUGE_LAYER).await;
+    registries
+        .run_all(&table::of_huge_uploads(registries.layer().as_str()))
         .await;
 }
 
-/// Returns `causes` without the requests that failed, since each case has another path.
+/// Removes the failed requests from `causes`, because each case has a different path.
 fn without_requests(causes: &str) -> String {
     let request =
         Regex::new(r" \((?:GET|HEAD|POST|PUT|PATCH|DELETE) [^ ()]*(, |\))").expect("a pattern");
@@ -438,8 +444,8 @@ fn without_requests(causes: &str) -> String {
         .into_owned()
 }
 
-/// Returns the pattern of a quoted message, in which `…` stands for any text.
-fn quoted(message: &str) -> Regex {
+/// Returns the pattern of an expected message, in which `…` stands for any text.
+fn message_pattern(message: &str) -> Regex {
     let parts: Vec<String> = message.split('…').map(regex::escape).collect();
     Regex::new(&parts.join(".*")).expect("a pattern")
 }

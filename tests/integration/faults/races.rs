@@ -1,30 +1,31 @@
-//! What somebody else does while a run is under way: the run notices, and leaves it alone.
+//! Tests of changes by other clients during a run. The run must detect and respect them.
 
 use imglife::model::{Digest, Tag};
 use imglife::registry::ImageSource as _;
 
 use super::{
-    Duration, Fault, Flavour, Graph, PATIENCE, Proxy, Registry, Rule, World, client, configuration,
-    noise,
+    Duration, Fault, Flavour, Graph, Proxy, RUN_TIMEOUT, Registry, Rule, World, client,
+    configuration, noise,
 };
 use crate::support::proxy::ALWAYS;
 
-/// Waits until the proxy was asked for something whose path has this in it.
-async fn is_asked(proxy: &Proxy, method: &str, part: &str) {
+/// Waits until the proxy has received a request with this method and `part` in its path.
+async fn wait_for_request(proxy: &Proxy, method: &str, part: &str) {
     let received = async {
         while !proxy
-            .seen()
+            .requests()
             .iter()
-            .any(|seen| seen.method == method && seen.path.contains(part))
+            .any(|request| request.method == method && request.path.contains(part))
         {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, received)
+    tokio::time::timeout(RUN_TIMEOUT, received)
         .await
-        .unwrap_or_else(|_| panic!("never asked: {method} {part}"));
+        .unwrap_or_else(|_| panic!("the proxy received no {method} {part}"));
 }
 
+/// Returns small images with these tags.
 fn small(names: &[&str]) -> Graph {
     let mut graph = Graph::default();
     for name in names {
@@ -34,7 +35,8 @@ fn small(names: &[&str]) -> Graph {
     graph
 }
 
-async fn named(registry: &Registry, path: &str, tag: &str) -> Option<Digest> {
+/// Returns the digest of a tag in the registry.
+async fn tag_digest(registry: &Registry, path: &str, tag: &str) -> Option<Digest> {
     let tag: Tag = tag.parse().expect("a tag");
     client(registry)
         .resolve(&registry.repository(path), &tag.into())
@@ -56,7 +58,7 @@ const REGISTER: [&str; 9] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_base_that_is_registered_while_cleanup_looks_stays() {
+async fn base_registered_during_cleanup_is_kept() {
     let registry = Registry::plain();
     small(&["1.0", "2.0", "3.0", "9.0"])
         .publish(&client(&registry), &registry.repository("app"))
@@ -74,7 +76,7 @@ async fn a_base_that_is_registered_while_cleanup_looks_stays() {
     let rules = "retention: { keep_last: 1, max_delete_percent: 90 }\n";
     let world = World::new().file("imglife.yaml", text + rules);
     let cleanup = world.start_imglife(["cleanup"]);
-    is_asked(&proxy, "GET", "/manifests/3.0").await;
+    wait_for_request(&proxy, "GET", "/manifests/3.0").await;
     world
         .imglife_with(&[&REGISTER[..], &["--base", &format!("{at}:2.0")]].concat())
         .succeeds();
@@ -86,18 +88,18 @@ async fn a_base_that_is_registered_while_cleanup_looks_stays() {
     );
     assert_eq!(
         (
-            named(&registry, "app", "1.0").await,
-            named(&registry, "app", "3.0").await
+            tag_digest(&registry, "app", "1.0").await,
+            tag_digest(&registry, "app", "3.0").await
         ),
         (None, None),
         "{}",
         outcome.stdout
     );
-    assert!(named(&registry, "app", "2.0").await.is_some());
+    assert!(tag_digest(&registry, "app", "2.0").await.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tag_that_somebody_moves_while_its_image_is_copied_is_left_alone() {
+async fn tag_moved_by_another_client_during_a_copy_is_not_overwritten() {
     let (upstream, target) = (Registry::plain(), Registry::plain());
     let mut new = Graph::default();
     for name in ["moved", "missing"] {
@@ -129,7 +131,7 @@ async fn a_tag_that_somebody_moves_while_its_image_is_copied_is_left_alone() {
         configuration(&[proxy.host(), target.host()], &entries),
     );
     let sync = world.start_imglife(["sync"]);
-    is_asked(&proxy, "GET", "/blobs/").await;
+    wait_for_request(&proxy, "GET", "/blobs/").await;
     let mut theirs = small(&["old", "theirs"]);
     let own = theirs.tags[1].1.clone();
     theirs.tags = ["moved", "missing"]
@@ -139,7 +141,7 @@ async fn a_tag_that_somebody_moves_while_its_image_is_copied_is_left_alone() {
     let outcome = sync.wait().exits(1);
     for name in ["moved", "missing"] {
         assert_eq!(
-            named(&target, "app", name).await.as_ref(),
+            tag_digest(&target, "app", name).await.as_ref(),
             Some(&own.digest),
             "{}",
             outcome.stdout

@@ -1,6 +1,7 @@
-//! No secret that a run is given is in anything that it prints, in a file that it writes, or in the
-//! arguments of a program that it starts; whether it ends well, is refused, or meets servers that
-//! repeat what they were told.
+//! Tests that no secret appears in the output of a run, in the files that it writes, or in the
+//! arguments of the programs that it starts.
+//!
+//! They cover runs that succeed, runs with rejected credentials, and servers that echo requests.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,12 +26,12 @@ use crate::support::registry::{PASSWORD, USER};
 use crate::support::seaweed::ACCESS_KEY;
 use crate::support::tokens::TokenRules;
 
-/// What is told of a run, by where it was found.
-pub(super) type Told = BTreeMap<String, String>;
+/// Output of a run by its origin: a stream of a command, or the path of a file.
+pub(super) type Output = BTreeMap<String, String>;
 
-/// Returns the forms that a secret may not be shown in: as it is, as part of a URL or of JSON, and
-/// as a login of `users`.
-fn forms(secret: &str) -> Vec<String> {
+/// Returns all encodings of a secret to search for: unchanged, in a URL, in JSON, and in Basic
+/// credentials with several user names.
+fn encodings(secret: &str) -> Vec<String> {
     let mut forms = vec![secret.to_owned()];
     forms.push(url::form_urlencoded::byte_serialize(secret.as_bytes()).collect());
     forms.push(forms[1].replace('+', "%20"));
@@ -49,25 +50,35 @@ fn forms(secret: &str) -> Vec<String> {
         "token:",
         "imglife:",
     ] {
-        let login = format!("{user}{secret}");
-        // The last characters depend on what follows.
-        forms.push(STANDARD.encode(&login).trim_end_matches('=').to_owned());
-        forms.push(URL_SAFE.encode(&login).trim_end_matches('=').to_owned());
+        let credentials = format!("{user}{secret}");
+        // The padding depends on the text that follows.
+        forms.push(
+            STANDARD
+                .encode(&credentials)
+                .trim_end_matches('=')
+                .to_owned(),
+        );
+        forms.push(
+            URL_SAFE
+                .encode(&credentials)
+                .trim_end_matches('=')
+                .to_owned(),
+        );
     }
     forms.sort();
     forms.dedup();
     forms
 }
 
-/// Fails the test when one of the secrets is told anywhere.
-fn assert_untold(told: &Told, secrets: &[String]) {
+/// Fails the test if one of the secrets appears in the output.
+fn assert_no_secrets(output: &Output, secrets: &[String]) {
     for secret in secrets {
-        for form in forms(secret) {
-            for (place, text) in told {
+        for form in encodings(secret) {
+            for (origin, text) in output {
                 let line = text.lines().find(|line| line.contains(&form));
                 assert!(
                     line.is_none(),
-                    "{secret:?} is in {place}: {}",
+                    "{secret:?} is in {origin}: {}",
                     line.unwrap_or_default()
                 );
             }
@@ -76,13 +87,13 @@ fn assert_untold(told: &Told, secrets: &[String]) {
 }
 
 /// Adds every file below a directory.
-pub(super) fn files(directory: &Path, told: &mut Told) {
+pub(super) fn files(directory: &Path, output: &mut Output) {
     for entry in fs::read_dir(directory).expect("a directory").flatten() {
         let path = entry.path();
         if entry.file_type().expect("a kind").is_dir() {
-            files(&path, told);
+            files(&path, output);
         } else if let Ok(content) = fs::read(&path) {
-            told.insert(
+            output.insert(
                 path.display().to_string(),
                 String::from_utf8_lossy(&content).into_owned(),
             );
@@ -106,8 +117,12 @@ fn arguments_in(world: &World) -> Vec<String> {
         .collect()
 }
 
-/// Runs all commands in a world and returns everything that is told of it, and how each ended.
-fn everything(world: &World, image: &str, base: &str) -> (Told, Vec<(String, Option<i32>)>) {
+/// Runs all commands in a world. Returns the output and the exit code of each command.
+fn run_all_commands(
+    world: &World,
+    image: &str,
+    base: &str,
+) -> (Output, Vec<(String, Option<i32>)>) {
     let lines = [
         "config check",
         "config show",
@@ -133,9 +148,9 @@ fn everything(world: &World, image: &str, base: &str) -> (Told, Vec<(String, Opt
         "git commit-push -m update README.md",
         "run --push always --reports reports --event schedule",
     ];
-    let mut told = Told::new();
+    let mut output = Output::new();
     let mut ends = Vec::new();
-    let arguments = Mutex::new(Told::new());
+    let arguments = Mutex::new(Output::new());
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -158,25 +173,25 @@ fn everything(world: &World, image: &str, base: &str) -> (Told, Vec<(String, Opt
                     .collect();
                 let outcome = world.imglife_with(&words);
                 ends.push((line.to_owned(), outcome.code()));
-                told.insert(format!("stdout of {line} ({format})"), outcome.stdout);
-                told.insert(format!("stderr of {line} ({format})"), outcome.stderr);
+                output.insert(format!("stdout of {line} ({format})"), outcome.stdout);
+                output.insert(format!("stderr of {line} ({format})"), outcome.stderr);
             }
         }
         is_over.store(true, Ordering::Relaxed);
     });
-    told.extend(arguments.into_inner().expect("no panic"));
+    output.extend(arguments.into_inner().expect("no panic"));
     for directory in [
         world.path(""),
         world.home(),
         world.home().with_file_name("tmp"),
     ] {
-        files(&directory, &mut told);
+        files(&directory, &mut output);
     }
-    (told, ends)
+    (output, ends)
 }
 
-/// Where a world of all kinds of places finds them.
-struct Places<'a> {
+/// Addresses of the servers that a world uses.
+struct Servers<'a> {
     upstream: String,
     target: String,
     forge: &'a str,
@@ -184,9 +199,9 @@ struct Places<'a> {
     hooks: String,
 }
 
-impl Places<'_> {
+impl Servers<'_> {
     fn configuration(&self, engine: &str) -> String {
-        let Places {
+        let Servers {
             upstream,
             target,
             forge,
@@ -212,13 +227,13 @@ retention: {{ keep_last: 1, max_delete_percent: 100, require_records: false }}
         )
     }
 
-    /// Returns the world, in a checkout of `bare`, with every kind of login that there is.
+    /// Returns a world in a checkout of `bare`, with every supported kind of credentials.
     fn world(&self, bare: &Bare, secrets: &Secrets) -> World {
         let helper = format!(
             "cat > /dev/null; echo 'asked for {0}' >&2; echo '{{\"Username\":\"{USER}\",\"Secret\":\"{0}\"}}'",
             secrets.password
         );
-        // An engine that shows all it has, and fails.
+        // A build engine that prints its arguments, credentials and environment, and fails.
         let engine = "case $1 in --version) echo buildah version 1.28.2; exit 0;; esac; tr '\\0' ' ' < /proc/$$/cmdline; \
                       cat $REGISTRY_AUTH_FILE >&2; base64 -d < $REGISTRY_AUTH_FILE 2>&1; env | grep -v ^PATH; exit 125";
         let job = gitlab_job(self.forge, "main")
@@ -270,7 +285,7 @@ retention: {{ keep_last: 1, max_delete_percent: 100, require_records: false }}
     }
 }
 
-/// What must not be told.
+/// Secrets that must not appear in the output.
 struct Secrets {
     password: String,
     token: String,
@@ -294,8 +309,7 @@ impl Secrets {
         .to_vec()
     }
 
-    /// Returns secrets that nobody takes, with characters that are written otherwise in URLs,
-    /// shells and JSON.
+    /// Returns invalid secrets with characters that are escaped in URLs, shells and JSON.
     fn wrong() -> Secrets {
         let odd = |kind: &str| format!("{kind}-%hunter2+/\"=&'{kind}");
         Secrets {
@@ -319,7 +333,7 @@ fn today() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_that_runs_print_write_or_start_holds_a_secret() {
+async fn output_files_and_arguments_contain_no_secret() {
     let secrets = Secrets {
         password: PASSWORD.to_owned(),
         token: MAINTAINER.to_owned(),
@@ -348,38 +362,40 @@ async fn nothing_that_runs_print_write_or_start_holds_a_secret() {
     let bare = Bare::with(&[("README.md", "old\n")]);
     let forge = gitlab(&bare, &[&format!("oauth2:{MAINTAINER}")]);
     let address = forge.url();
-    let places = Places {
+    let servers = Servers {
         upstream: upstream.host(),
         target: proxy.host(),
         forge: address.as_str(),
         calendar: api.address(),
         hooks: hooks.host(),
     };
-    let world = places.world(&bare, &secrets);
+    let world = servers.world(&bare, &secrets);
     let (image, on) = (
-        format!("{}/mirrors/app:1.0", places.target),
-        format!("{}/bases/app:1.0-core1.0.0", places.target),
+        format!("{}/mirrors/app:1.0", servers.target),
+        format!("{}/bases/app:1.0-core1.0.0", servers.target),
     );
-    let (told, ends) = everything(&world, &image, &on);
-    // The engine fails, and the forge knows nothing of its project.
-    let is_to_fail = |line: &str| line.contains("engine.yaml") || line.starts_with("doctor");
+    let (output, ends) = run_all_commands(&world, &image, &on);
+    // The engine fails, and the forge does not know the project.
+    let must_fail = |line: &str| line.contains("engine.yaml") || line.starts_with("doctor");
     let failed: Vec<_> = ends
         .iter()
-        .filter(|(line, code)| *code != Some(0) && !is_to_fail(line))
+        .filter(|(line, code)| *code != Some(0) && !must_fail(line))
         .collect();
     assert!(
         failed.is_empty(),
         "{failed:?}: {}",
-        told.iter()
-            .filter(|(place, _)| failed.iter().any(|(line, _)| place.contains(line)))
-            .map(|(place, text)| format!("--- {place}\n{text}\n"))
+        output
+            .iter()
+            .filter(|(origin, _)| failed.iter().any(|(line, _)| origin.contains(line)))
+            .map(|(origin, text)| format!("--- {origin}\n{text}\n"))
             .collect::<String>()
     );
     let tokens: Vec<String> = proxy
-        .seen()
+        .requests()
         .iter()
-        .filter_map(|seen| {
-            seen.header("authorization")?
+        .filter_map(|request| {
+            request
+                .header("authorization")?
                 .split(' ')
                 .nth(1)
                 .map(str::to_owned)
@@ -387,19 +403,19 @@ async fn nothing_that_runs_print_write_or_start_holds_a_secret() {
         .collect();
     assert!(
         !tokens.is_empty() && !hooks.requests().is_empty(),
-        "the registry was logged in to, and the message sent"
+        "no credentials or no notification were sent"
     );
-    assert_untold(&told, &[secrets.all(), tokens].concat());
-    // Nor is it in an address, but that of the webhooks, which is one.
+    assert_no_secrets(&output, &[secrets.all(), tokens].concat());
+    // Request URLs contain no secret either, except the webhook URLs, which are secrets themselves.
     let addresses = forge
         .server
         .requests()
         .into_iter()
         .chain(api.requests())
         .map(|received| received.path)
-        .chain(proxy.seen().into_iter().map(|seen| seen.path));
-    assert_untold(
-        &Told::from([(
+        .chain(proxy.requests().into_iter().map(|request| request.path));
+    assert_no_secrets(
+        &Output::from([(
             "an address".to_owned(),
             addresses.collect::<Vec<_>>().join("\n"),
         )]),
@@ -407,15 +423,14 @@ async fn nothing_that_runs_print_write_or_start_holds_a_secret() {
     );
 }
 
-/// Answers with all that it was told, as proxies do that somebody debugs, in the forms that errors
-/// have.
-fn repeating(received: &ReceivedRequest) -> axum::response::Response {
-    let mut told: Vec<String> = received
+/// Responds with an error that echoes the whole request, like a proxy in debug mode.
+fn echo(received: &ReceivedRequest) -> axum::response::Response {
+    let mut echoed: Vec<String> = received
         .headers
         .iter()
         .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
         .collect();
-    let logins = received
+    let credentials = received
         .headers
         .get_all(header::AUTHORIZATION)
         .iter()
@@ -424,16 +439,16 @@ fn repeating(received: &ReceivedRequest) -> axum::response::Response {
                 .decode(value.to_str().ok()?.strip_prefix("Basic ")?)
                 .ok()
         });
-    told.extend(logins.map(|login| String::from_utf8_lossy(&login).into_owned()));
-    told.push(format!("{} {}", received.method, received.path));
-    told.push(String::from_utf8_lossy(&received.body).into_owned());
-    let told = told.join("; ");
+    echoed.extend(credentials.map(|decoded| String::from_utf8_lossy(&decoded).into_owned()));
+    echoed.push(format!("{} {}", received.method, received.path));
+    echoed.push(String::from_utf8_lossy(&received.body).into_owned());
+    let echoed = echoed.join("; ");
     let status = if received.headers.contains_key(header::AUTHORIZATION) {
         StatusCode::FORBIDDEN
     } else {
         StatusCode::UNAUTHORIZED
     };
-    let body = serde_json::json!({ "errors": [{ "code": "DENIED", "message": told, "detail": told }], "message": told, "error": told });
+    let body = serde_json::json!({ "errors": [{ "code": "DENIED", "message": echoed, "detail": echoed }], "message": echoed, "error": echoed });
     let challenge = format!("Basic realm={:?}", "the realm");
     (
         status,
@@ -444,11 +459,11 @@ fn repeating(received: &ReceivedRequest) -> axum::response::Response {
 }
 
 #[test]
-fn servers_that_repeat_secrets_do_not_bring_them_into_what_runs_print_or_write() {
-    let server = FakeServer::start(repeating);
+fn secrets_echoed_by_servers_are_redacted() {
+    let server = FakeServer::start(echo);
     let (host, address) = (server.host(), format!("http://{}", server.host()));
     let bare = Bare::with(&[("README.md", "old\n")]);
-    let places = Places {
+    let servers = Servers {
         upstream: host.clone(),
         target: host.clone(),
         forge: &address,
@@ -456,14 +471,14 @@ fn servers_that_repeat_secrets_do_not_bring_them_into_what_runs_print_or_write()
         hooks: host.clone(),
     };
     let secrets = Secrets::wrong();
-    let world = places
+    let world = servers
         .world(&bare, &secrets)
         .file("README.md", "new\n")
         .file(
             "eol-data.yaml",
             format!("app: [{{ cycle: '1', eol: {} }}]\n", today()),
         );
-    let (told, ends) = everything(
+    let (output, ends) = run_all_commands(
         &world,
         &format!("{host}/mirrors/app:1.0"),
         &format!("{host}/bases/app:1.0-core1.0.0"),
@@ -472,24 +487,24 @@ fn servers_that_repeat_secrets_do_not_bring_them_into_what_runs_print_or_write()
         ends.iter().filter(|(_, code)| *code == Some(1)).count() > 20,
         "{ends:?}"
     );
-    assert_untold(&told, &secrets.all());
+    assert_no_secrets(&output, &secrets.all());
     let received = server.requests();
-    let told_to = |name: &str| {
+    let received_header = |name: &str| {
         received
             .iter()
             .any(|received| received.headers.contains_key(name))
     };
     assert!(
-        told_to("authorization") && told_to("private-token"),
-        "it was told something"
+        received_header("authorization") && received_header("private-token"),
+        "the server received no credentials"
     );
 
-    // The same of a bucket, whose requests are signed.
+    // The same for S3, where requests are signed.
     let storage = format!(
         "registry: {{ provider: s3, url: {address:?}, bucket: records, insecure_registries: [{host:?}] }}\n"
     );
     let world = world.file("imglife.yaml", storage);
-    let mut told = Told::new();
+    let mut output = Output::new();
     for words in [
         &["app", "list"][..],
         &["doctor"],
@@ -510,8 +525,8 @@ fn servers_that_repeat_secrets_do_not_bring_them_into_what_runs_print_or_write()
         let outcome = world
             .imglife_with(&[&["--log-level", "trace"], words].concat())
             .exits(1);
-        told.insert(format!("stdout of {words:?}"), outcome.stdout);
-        told.insert(format!("stderr of {words:?}"), outcome.stderr);
+        output.insert(format!("stdout of {words:?}"), outcome.stdout);
+        output.insert(format!("stderr of {words:?}"), outcome.stderr);
     }
-    assert_untold(&told, &secrets.all());
+    assert_no_secrets(&output, &secrets.all());
 }

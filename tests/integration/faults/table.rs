@@ -1,4 +1,4 @@
-//! The faults, each with how a run ends that meets it.
+//! Table of the faults and the expected results.
 
 use super::{ALWAYS, Case, Duration, Expected, Fault, Rule, Side};
 use Expected::{Copied, CopiedAfter, Fails};
@@ -6,9 +6,10 @@ use Expected::{Copied, CopiedAfter, Fails};
 const ONCE: std::ops::Range<usize> = 0..1;
 const TWICE: std::ops::Range<usize> = 0..2;
 
-/// Somewhere in the middle of the large layer.
+/// Position in the middle of the large layer, in bytes.
 const MIDDLE: u64 = 1_500_000;
 
+/// A valid digest that matches no content.
 const WRONG: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
 fn limited(retry_after: &str) -> Fault {
@@ -23,10 +24,10 @@ fn digest_header(value: Option<&str>) -> Fault {
     Fault::Header("docker-content-digest", value.map(str::to_owned))
 }
 
-/// Returns a date, as HTTP writes it, in three to two seconds.
+/// Returns an HTTP date between two and three seconds in the future.
 #[expect(
     clippy::disallowed_methods,
-    reason = "what is compared with it is the clock of a real run"
+    reason = "the run compares the date with the real clock"
 )]
 fn soon() -> String {
     (chrono::Utc::now() + Duration::from_secs(3))
@@ -46,8 +47,8 @@ fn cases<const N: usize>(side: Side, cases: [(&'static str, Vec<Rule>, Expected)
         .collect()
 }
 
-/// Returns the cases of a faulty source, whose image has this large layer and this manifest below
-/// its index.
+/// Returns the cases with a faulty source. `layer` and `child` are the digests of the large layer
+/// and of the manifest below the index.
 pub(super) fn of_source(layer: &str, child: &str) -> Vec<Case> {
     let (listing, tag) = ("/tags/list", "/manifests/1.0");
     let (blob, child) = (format!("/blobs/{layer}"), format!("/manifests/{child}"));
@@ -75,7 +76,7 @@ pub(super) fn of_source(layer: &str, child: &str) -> Vec<Case> {
             (
                 "429 every time, on a manifest",
                 get(tag, ALWAYS, status(429)),
-                Fails("429 Too Many Requests: FAULT: as the proxy was told (tried 5 times)"),
+                Fails("429 Too Many Requests: FAULT: injected by the proxy (tried 5 times)"),
             ),
             ("408 on a manifest", get(&child, ONCE, status(408)), Copied),
             (
@@ -101,22 +102,22 @@ pub(super) fn of_source(layer: &str, child: &str) -> Vec<Case> {
             (
                 "503 every time, on the listing",
                 get(listing, ALWAYS, status(503)),
-                Fails("503 Service Unavailable: FAULT: as the proxy was told (tried 5 times)"),
+                Fails("503 Service Unavailable: FAULT: injected by the proxy (tried 5 times)"),
             ),
             (
                 "503 every time, on a layer",
                 get(&blob, ALWAYS, status(503)),
-                Fails("503 Service Unavailable: FAULT: as the proxy was told (tried 5 times)"),
+                Fails("503 Service Unavailable: FAULT: injected by the proxy (tried 5 times)"),
             ),
             (
                 "403 on a layer",
                 get(&blob, ALWAYS, status(403)),
-                Fails("403 Forbidden: FAULT: as the proxy was told"),
+                Fails("403 Forbidden: FAULT: injected by the proxy"),
             ),
             (
                 "404 on a layer",
                 get(&blob, ALWAYS, status(404)),
-                Fails("404 Not Found: FAULT: as the proxy was told"),
+                Fails("404 Not Found: FAULT: injected by the proxy"),
             ),
             (
                 "404 on a manifest below an index",
@@ -124,22 +125,22 @@ pub(super) fn of_source(layer: &str, child: &str) -> Vec<Case> {
                 Fails("although an index refers to it"),
             ),
             (
-                "connection reset before the answer, on the listing",
+                "connection reset before the response, on the listing",
                 get(listing, ONCE, Fault::Reset),
                 Copied,
             ),
             (
-                "connection reset before the answer, on a manifest",
+                "connection reset before the response, on a manifest",
                 get(tag, ONCE, Fault::Reset),
                 Copied,
             ),
             (
-                "connection reset before the answer, twice, on a layer",
+                "connection reset before the response, twice, on a layer",
                 get(&blob, TWICE, Fault::Reset),
                 Copied,
             ),
             (
-                "connection reset before the answer, every time",
+                "connection reset before the response, every time",
                 get(&blob, ALWAYS, Fault::Reset),
                 Fails("the connection failed: … (tried 5 times)"),
             ),
@@ -211,22 +212,22 @@ pub(super) fn of_source(layer: &str, child: &str) -> Vec<Case> {
                 Fails("its bytes have the digest"),
             ),
             (
-                "a layer shorter than its descriptor says",
+                "a layer shorter than the size in its descriptor",
                 get(&blob, ALWAYS, Fault::Length(-10)),
                 Fails("it ended after 2999990 of 3000000 bytes"),
             ),
             (
-                "`Content-Length` more than what comes, on a layer",
+                "`Content-Length` larger than the body, on a layer",
                 get(&blob, ONCE, Fault::Length(10)),
                 Copied,
             ),
             (
-                "`Content-Length` more than what comes, on a manifest",
+                "`Content-Length` larger than the body, on a manifest",
                 get(&child, ONCE, Fault::Length(10)),
                 Copied,
             ),
             (
-                "`Content-Length` less than what comes, on a manifest",
+                "`Content-Length` smaller than the body, on a manifest",
                 get(&child, ALWAYS, Fault::Length(-10)),
                 Fails("its bytes have the digest"),
             ),
@@ -241,7 +242,7 @@ pub(super) fn of_source(layer: &str, child: &str) -> Vec<Case> {
                 Fails("its bytes have the digest"),
             ),
             (
-                "a `Docker-Content-Digest` that is no digest",
+                "an invalid `Docker-Content-Digest`",
                 get(tag, ALWAYS, digest_header(Some("nonsense"))),
                 Copied,
             ),
@@ -254,7 +255,7 @@ pub(super) fn of_source(layer: &str, child: &str) -> Vec<Case> {
     )
 }
 
-/// Returns the cases of a faulty target.
+/// Returns the cases with a faulty target. The arguments are those of [`of_source`].
 pub(super) fn of_target(layer: &str, child: &str) -> Vec<Case> {
     let (uploads, commit) = (
         "/blobs/uploads/",
@@ -286,7 +287,7 @@ pub(super) fn of_target(layer: &str, child: &str) -> Vec<Case> {
             (
                 "429 every time, on writing the tag",
                 on("PUT", tag, ALWAYS, status(429)),
-                Fails("429 Too Many Requests: FAULT: as the proxy was told (tried 5 times)"),
+                Fails("429 Too Many Requests: FAULT: injected by the proxy (tried 5 times)"),
             ),
             (
                 "500 twice, on the start of an upload",
@@ -309,29 +310,29 @@ pub(super) fn of_target(layer: &str, child: &str) -> Vec<Case> {
                 Copied,
             ),
             (
-                "503 twice, on looking for a layer",
+                "503 twice, on the HEAD of a layer",
                 on("HEAD", &blob, TWICE, status(503)),
                 Copied,
             ),
             (
                 "503 every time, on the listing",
                 on("GET", listing, ALWAYS, status(503)),
-                Fails("503 Service Unavailable: FAULT: as the proxy was told (tried 5 times)"),
+                Fails("503 Service Unavailable: FAULT: injected by the proxy (tried 5 times)"),
             ),
             (
                 "503 every time, on the start of uploads",
                 on("POST", uploads, ALWAYS, status(503)),
-                Fails("503 Service Unavailable: FAULT: as the proxy was told (tried 5 times)"),
+                Fails("503 Service Unavailable: FAULT: injected by the proxy (tried 5 times)"),
             ),
             (
                 "503 every time, on the commit of a layer",
                 on("PUT", &commit, ALWAYS, status(503)),
-                Fails("503 Service Unavailable: FAULT: as the proxy was told (tried 5 times)"),
+                Fails("503 Service Unavailable: FAULT: injected by the proxy (tried 5 times)"),
             ),
             (
                 "403 on the start of uploads",
                 on("POST", uploads, ALWAYS, status(403)),
-                Fails("403 Forbidden: FAULT: as the proxy was told"),
+                Fails("403 Forbidden: FAULT: injected by the proxy"),
             ),
             (
                 "404 on the start of uploads",
@@ -341,12 +342,12 @@ pub(super) fn of_target(layer: &str, child: &str) -> Vec<Case> {
             (
                 "400 on the commit of a layer",
                 on("PUT", &commit, ALWAYS, status(400)),
-                Fails("400 Bad Request: FAULT: as the proxy was told"),
+                Fails("400 Bad Request: FAULT: injected by the proxy"),
             ),
             (
                 "400 on writing the tag",
                 on("PUT", tag, ALWAYS, status(400)),
-                Fails("400 Bad Request: FAULT: as the proxy was told"),
+                Fails("400 Bad Request: FAULT: injected by the proxy"),
             ),
             (
                 "202 on the commit of a layer",
@@ -354,7 +355,7 @@ pub(super) fn of_target(layer: &str, child: &str) -> Vec<Case> {
                 Fails("the registry accepted the content but did not store it"),
             ),
             (
-                "connection reset before the answer, on the start of an upload",
+                "connection reset before the response, on the start of an upload",
                 on("POST", uploads, ONCE, Fault::Reset),
                 Copied,
             ),
@@ -374,27 +375,27 @@ pub(super) fn of_target(layer: &str, child: &str) -> Vec<Case> {
                 Fails("the connection failed: … (tried 5 times)"),
             ),
             (
-                "connection reset within a manifest that is written",
+                "connection reset while a manifest is written",
                 on("PUT", &child, ONCE, Fault::ResetSending(10)),
                 Copied,
             ),
             (
-                "a layer is stored, and the answer lost",
+                "a layer is stored, and the response is lost",
                 on("PUT", &commit, ONCE, Fault::LoseAnswer),
                 Copied,
             ),
             (
-                "a manifest is stored, and the answer lost",
+                "a manifest is stored, and the response is lost",
                 on("PUT", &child, ONCE, Fault::LoseAnswer),
                 Copied,
             ),
             (
-                "a tag is written, and the answer lost",
+                "a tag is written, and the response is lost",
                 on("PUT", tag, ONCE, Fault::LoseAnswer),
                 Copied,
             ),
             (
-                "an upload is started, and the answer lost",
+                "an upload is started, and the response is lost",
                 on("POST", uploads, ONCE, Fault::LoseAnswer),
                 Copied,
             ),
@@ -419,12 +420,12 @@ pub(super) fn of_target(layer: &str, child: &str) -> Vec<Case> {
                 Fails("the registry stored sha256:0000"),
             ),
             (
-                "a layer said to be there in another size",
+                "HEAD reports a layer with a different size",
                 on("HEAD", &blob, ALWAYS, status(200)),
                 Copied,
             ),
             (
-                "a layer said to be there that is not",
+                "HEAD reports a layer that does not exist",
                 on(
                     "HEAD",
                     &blob,
@@ -437,8 +438,8 @@ pub(super) fn of_target(layer: &str, child: &str) -> Vec<Case> {
     )
 }
 
-/// Returns the cases of a target where the upload of this layer, large enough for parts, breaks
-/// once and then meets something else.
+/// Returns the cases in which the upload of a large layer breaks once and continues in chunks, with
+/// another fault.
 pub(super) fn of_huge_uploads(layer: &str) -> Vec<Case> {
     let (commit, session) = (
         format!("digest={}", layer.replace(':', "%3A")),
@@ -446,7 +447,7 @@ pub(super) fn of_huge_uploads(layer: &str) -> Vec<Case> {
     );
     let broken = || Rule::new("PUT", &*commit, ONCE, Fault::ResetSending(20 * 1024 * 1024));
     let range = |value: Option<&str>| Fault::Header("range", value.map(str::to_owned));
-    let and = |method: &'static str, which: std::ops::Range<usize>, fault: Fault| {
+    let broken_and = |method: &'static str, which: std::ops::Range<usize>, fault: Fault| {
         vec![broken(), Rule::new(method, session, which, fault)]
     };
     cases(
@@ -458,67 +459,67 @@ pub(super) fn of_huge_uploads(layer: &str) -> Vec<Case> {
                 Copied,
             ),
             (
-                "the same, and `Range` says less than there is",
-                and("GET", ALWAYS, range(Some("0-5"))),
+                "the same, and `Range` reports less than was stored",
+                broken_and("GET", ALWAYS, range(Some("0-5"))),
                 Copied,
             ),
             (
-                "the same, and `Range` says more than was sent",
-                and("GET", ALWAYS, range(Some("0-99999999999"))),
+                "the same, and `Range` reports more than was sent",
+                broken_and("GET", ALWAYS, range(Some("0-99999999999"))),
                 Copied,
             ),
             (
-                "the same, and no `Range` says how much there is",
-                and("GET", ALWAYS, range(None)),
+                "the same, and the upload status has no `Range`",
+                broken_and("GET", ALWAYS, range(None)),
                 Copied,
             ),
             (
                 "the same, and the upload is gone",
-                and("GET", ALWAYS, status(404)),
+                broken_and("GET", ALWAYS, status(404)),
                 Copied,
             ),
             (
-                "the same, and 503 twice when asked how much there is",
-                and("GET", TWICE, status(503)),
+                "the same, and 503 twice for the upload status",
+                broken_and("GET", TWICE, status(503)),
                 Copied,
             ),
             (
-                "the same, and `Range` stays the same after each part",
-                and("PATCH", ALWAYS, range(Some("0-5"))),
+                "the same, and `Range` stays the same after each chunk",
+                broken_and("PATCH", ALWAYS, range(Some("0-5"))),
                 Copied,
             ),
             (
-                "the same, and no `Range` after a part",
-                and("PATCH", ALWAYS, range(None)),
+                "the same, and no `Range` after a chunk",
+                broken_and("PATCH", ALWAYS, range(None)),
                 Copied,
             ),
             (
-                "the same, and 416 for every part",
-                and("PATCH", ALWAYS, status(416)),
+                "the same, and 416 for every chunk",
+                broken_and("PATCH", ALWAYS, status(416)),
                 Copied,
             ),
             (
-                "the same, and 404 for every part",
-                and("PATCH", ALWAYS, status(404)),
+                "the same, and 404 for every chunk",
+                broken_and("PATCH", ALWAYS, status(404)),
                 Copied,
             ),
             (
-                "the same, and 503 twice for a part",
-                and("PATCH", TWICE, status(503)),
+                "the same, and 503 twice for a chunk",
+                broken_and("PATCH", TWICE, status(503)),
                 Copied,
             ),
             (
-                "the same, and connection reset within a part",
-                and("PATCH", ONCE, Fault::ResetSending(1_000_000)),
+                "the same, and connection reset within a chunk",
+                broken_and("PATCH", ONCE, Fault::ResetSending(1_000_000)),
                 Copied,
             ),
             (
-                "the same, and the answer to a part is lost",
-                and("PATCH", ONCE, Fault::LoseAnswer),
+                "the same, and the response to a chunk is lost",
+                broken_and("PATCH", ONCE, Fault::LoseAnswer),
                 Copied,
             ),
             (
-                "the same, and the answer to the commit is lost",
+                "the same, and the response to the commit is lost",
                 vec![
                     broken(),
                     Rule::new("PUT", &*commit, 1..2, Fault::LoseAnswer),

@@ -12,10 +12,10 @@ pub(crate) fn prepared(world: World, plain_host: &str) -> World {
         world.home().join(".config/containers"),
     );
     fs::create_dir_all(&own).expect("new directories");
-    let kept = world.home().join("containers");
+    let storage_root = world.home().join("containers");
     let text = format!(
         "[storage]\ndriver = \"vfs\"\nrunroot = \"{0}/run\"\ngraphroot = \"{0}/graph\"\n",
-        kept.display()
+        storage_root.display()
     );
     fs::write(&storage, text).expect("a written file");
     fs::write(

@@ -1,5 +1,5 @@
-//! Build engines that are installed on this machine, and the services that they need for a test: an
-//! own docker engine or BuildKit daemon.
+//! Build engines that are installed on this machine, and the services that they need for a test: a
+//! separate docker engine or BuildKit daemon.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -38,7 +38,7 @@ fi
 exec runc "$@"
 "#;
 
-/// Longest time that a service may take to start.
+/// Time limit for the start of a service.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An engine that is ready for a test.
@@ -61,7 +61,7 @@ pub(crate) fn found(why: &str) -> Vec<TestEngine> {
         service: None,
     }];
     let mut missing = Vec::new();
-    if is_there("podman") {
+    if is_installed("podman") {
         engines.push(TestEngine {
             name: EngineName::Podman,
             builds_several: true,
@@ -103,7 +103,7 @@ pub(crate) fn found(why: &str) -> Vec<TestEngine> {
     let missing = if missing.is_empty() {
         String::new()
     } else {
-        format!("; this machine lacks {}", missing.join(", "))
+        format!("; not available: {}", missing.join(", "))
     };
     // The print macros are captured and only shown for tests that fail.
     writeln!(
@@ -115,7 +115,7 @@ pub(crate) fn found(why: &str) -> Vec<TestEngine> {
     engines
 }
 
-fn is_there(program: &str) -> bool {
+fn is_installed(program: &str) -> bool {
     ["/usr/bin", "/usr/sbin"]
         .iter()
         .any(|directory| Path::new(directory).join(program).is_file())
@@ -243,7 +243,7 @@ pub(crate) fn buildkit_image() -> Graph {
 }
 
 /// Returns a loopback address that nothing else uses.
-pub(crate) fn own_address() -> Ipv4Addr {
+pub(crate) fn unused_address() -> Ipv4Addr {
     Ipv4Addr::new(
         127,
         fastrand::u8(1..),

@@ -1,8 +1,6 @@
-//! A fake server that responds as a test wants and records the requests.
+//! A fake HTTP server whose responses are set by the test. It records the requests.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -11,7 +9,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use tokio::sync::oneshot;
+
+use super::loopback_server::LoopbackServer;
 
 /// A request that the server received.
 #[derive(Clone, Debug)]
@@ -25,10 +24,8 @@ pub(crate) struct ReceivedRequest {
 
 /// A running fake server. It stops when it is dropped.
 pub(crate) struct FakeServer {
-    address: SocketAddr,
+    server: LoopbackServer,
     received: Arc<Mutex<Vec<ReceivedRequest>>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl FakeServer {
@@ -36,15 +33,10 @@ impl FakeServer {
     pub(crate) fn start(
         answer: impl Fn(&ReceivedRequest) -> Response + Send + Sync + 'static,
     ) -> FakeServer {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        listener
-            .set_nonblocking(true)
-            .expect("a listener that does not block");
-        let address = listener.local_addr().expect("an address");
         let received: Arc<Mutex<Vec<ReceivedRequest>>> = Arc::default();
-        let (remembered, answer) = (Arc::clone(&received), Arc::new(answer));
+        let (recorded, answer) = (Arc::clone(&received), Arc::new(answer));
         let router = Router::new().fallback(move |request: Request| {
-            let (remembered, answer) = (Arc::clone(&remembered), Arc::clone(&answer));
+            let (recorded, answer) = (Arc::clone(&recorded), Arc::clone(&answer));
             async move {
                 let (head, body) = request.into_parts();
                 let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
@@ -54,36 +46,22 @@ impl FakeServer {
                     headers: head.headers,
                     body,
                 };
-                remembered
+                recorded
                     .lock()
                     .expect("no thread has panicked")
                     .push(received.clone());
                 answer(&received)
             }
         });
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-                // Does not wait for connections that clients keep open.
-                tokio::select! { result = axum::serve(listener, router).into_future() => result.expect("a server"), _ = stopped => {} }
-            });
-        });
         FakeServer {
-            address,
+            server: LoopbackServer::start_http(router),
             received,
-            stop: Some(stop),
-            thread: Some(thread),
         }
     }
 
     /// Returns host and port, as in image references.
     pub(crate) fn host(&self) -> String {
-        self.address.to_string()
+        self.server.address().to_string()
     }
 
     /// Returns the requests received so far.
@@ -92,15 +70,6 @@ impl FakeServer {
             .lock()
             .expect("no thread has panicked")
             .clone()
-    }
-}
-
-impl Drop for FakeServer {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("a thread that ends");
-        }
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) const OWNER: &str = "ada";
 /// Limit for the first start, which creates the database.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A Gitea with one user and nothing else. It ends when it is dropped.
+/// A Gitea server with one user. It stops when it is dropped.
 pub(crate) struct GiteaServer {
     process: Child,
     port: u16,
@@ -26,12 +26,12 @@ pub(crate) struct GiteaServer {
 }
 
 impl GiteaServer {
-    /// Returns true if this machine has the program.
+    /// Returns true if the program is installed.
     pub(crate) fn is_installed() -> bool {
         program().is_file()
     }
 
-    /// Starts a server, waits until it answers and creates the user with a token.
+    /// Starts a server, waits until it responds and creates the user with a token.
     pub(crate) fn start() -> GiteaServer {
         let directory = tempfile::Builder::new()
             .prefix("imglife-gitea-")
@@ -57,12 +57,12 @@ impl GiteaServer {
             token: String::new(),
             directory,
         };
-        server.wait_until_it_answers();
+        server.wait_until_it_responds();
         server.create_user();
         server
     }
 
-    /// Returns address and port, as references of images begin.
+    /// Returns host and port, as in image references.
     pub(crate) fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -119,7 +119,7 @@ impl GiteaServer {
             .expect("curl runs")
     }
 
-    fn wait_until_it_answers(&mut self) {
+    fn wait_until_it_responds(&mut self) {
         let since = Instant::now();
         while !self.api(&[], "/api/v1/version").status.success() {
             let has_ended = self

@@ -3,28 +3,24 @@
 //!
 //! Configurations that name `docker.io` and endoflife.date run unchanged.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
+use super::loopback_server::LoopbackServer;
 use super::world::World;
 
 /// The running proxy. It stops when it is dropped.
 pub(crate) struct Internet {
-    address: SocketAddr,
+    server: LoopbackServer,
     directory: TempDir,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Internet {
@@ -36,28 +32,8 @@ impl Internet {
             .tempdir()
             .expect("a temporary directory");
         let acceptor = acceptor(&routes, directory.path().join("ca.pem"));
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        listener
-            .set_nonblocking(true)
-            .expect("a listener that does not block");
-        let address = listener.local_addr().expect("an address");
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
-            runtime.block_on(async {
-                let listener = TcpListener::from_std(listener).expect("a listener");
-                tokio::select! { () = serve(listener, acceptor, Arc::new(routes)) => {}, _ = stopped => {} }
-            });
-        });
-        Internet {
-            address,
-            directory,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        let server = LoopbackServer::start(|listener| serve(listener, acceptor, Arc::new(routes)));
+        Internet { server, directory }
     }
 
     /// Configures `world` to use the proxy and to trust its certificate authority.
@@ -68,21 +44,12 @@ impl Internet {
     /// Configures `world` to use the proxy without trusting its certificate authority.
     pub(crate) fn reach(&self, world: World) -> World {
         world
-            .variable("HTTPS_PROXY", format!("http://{}", self.address))
+            .variable("HTTPS_PROXY", format!("http://{}", self.server.address()))
             .variable("NO_PROXY", "127.0.0.1,localhost")
     }
 
     pub(crate) fn ca_file(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
-    }
-}
-
-impl Drop for Internet {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("a thread that ends");
-        }
     }
 }
 
@@ -133,7 +100,7 @@ async fn connect(
         .strip_prefix("CONNECT ")
         .and_then(|rest| rest.split_once(":443 "))
         .map(|(name, _)| name);
-    let Some((_, target)) = routes.iter().find(|(known, _)| Some(*known) == name) else {
+    let Some((_, target)) = routes.iter().find(|(host, _)| Some(*host) == name) else {
         return socket.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await;
     };
     socket

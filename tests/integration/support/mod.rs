@@ -13,6 +13,7 @@ pub(crate) mod gitlab;
 pub(crate) mod images;
 pub(crate) mod internet;
 pub(crate) mod kit;
+pub(crate) mod loopback_server;
 pub(crate) mod proxy;
 pub(crate) mod registry;
 pub(crate) mod rootfs;

@@ -6,16 +6,15 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+
+use super::loopback_server::LoopbackServer;
 
 /// Range of a [`Rule`] that matches all requests with its method and path.
 pub(crate) const ALWAYS: Range<usize> = 0..usize::MAX;
@@ -73,7 +72,7 @@ impl Fault {
         Fault::Answer {
             status,
             headers,
-            body: r#"{"errors":[{"code":"FAULT","message":"as the proxy was told"}]}"#,
+            body: r#"{"errors":[{"code":"FAULT","message":"injected by the proxy"}]}"#,
         }
     }
 }
@@ -122,7 +121,7 @@ impl ProxiedRequest {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
-            .find(|(known, _)| known == name)
+            .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
     }
 
@@ -134,10 +133,8 @@ impl ProxiedRequest {
 
 /// A running proxy. It stops when it is dropped.
 pub(crate) struct Proxy {
-    address: SocketAddr,
+    server: LoopbackServer,
     shared: Arc<Shared>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -145,7 +142,7 @@ struct Shared {
     upstream: String,
     /// Each rule with the number of requests that matched so far.
     rules: Mutex<Vec<(Rule, usize)>>,
-    seen: Mutex<Vec<ProxiedRequest>>,
+    received: Mutex<Vec<ProxiedRequest>>,
 }
 
 impl Proxy {
@@ -155,58 +152,29 @@ impl Proxy {
         let shared = Arc::new(Shared {
             upstream,
             rules,
-            seen: Mutex::default(),
+            received: Mutex::default(),
         });
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        listener
-            .set_nonblocking(true)
-            .expect("a listener that does not block");
-        let address = listener.local_addr().expect("an address");
-        let (stop, stopped) = oneshot::channel();
         let serving = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-                tokio::select! { () = accept(listener, serving) => {}, _ = stopped => {} }
-            });
-        });
-        Proxy {
-            address,
-            shared,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        let server = LoopbackServer::start(|listener| accept(listener, serving));
+        Proxy { server, shared }
     }
 
     /// Returns host and port, as in image references.
     pub(crate) fn host(&self) -> String {
-        self.address.to_string()
+        self.server.address().to_string()
     }
 
     /// Returns the requests received so far.
-    pub(crate) fn seen(&self) -> Vec<ProxiedRequest> {
-        lock(&self.shared.seen).clone()
+    pub(crate) fn requests(&self) -> Vec<ProxiedRequest> {
+        lock(&self.shared.received).clone()
     }
 
     /// Returns the number of requests that got a fault so far.
     pub(crate) fn faults(&self) -> usize {
-        lock(&self.shared.seen)
+        lock(&self.shared.received)
             .iter()
-            .filter(|seen| seen.faulty)
+            .filter(|received| received.faulty)
             .count()
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("a thread that ends");
-        }
     }
 }
 
@@ -267,12 +235,12 @@ impl Head {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
-            .find(|(known, _)| known == name)
+            .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
     }
 
     fn remove(&mut self, name: &str) {
-        self.headers.retain(|(known, _)| known != name);
+        self.headers.retain(|(key, _)| key != name);
     }
 
     fn set(&mut self, name: &str, value: String) {
@@ -314,7 +282,7 @@ impl Shared {
             }
         }
         let forwarded = Arc::clone(forwarded);
-        lock(&self.seen).push(ProxiedRequest {
+        lock(&self.received).push(ProxiedRequest {
             method,
             path,
             headers: head.headers.clone(),
@@ -377,22 +345,22 @@ async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
     let mut registry = BufReader::new(TcpStream::connect(&shared.upstream).await?);
     registry.write_all(&head.bytes()).await?;
     match fault {
-        Some(Fault::ResetSending(most)) => {
+        Some(Fault::ResetSending(limit)) => {
             pass(
                 &mut client,
                 &mut registry,
-                most.min(length),
+                limit.min(length),
                 Some(&forwarded),
             )
             .await?;
             registry.flush().await?;
             return reset(client.into_inner());
         }
-        Some(Fault::StallSending(most)) => {
+        Some(Fault::StallSending(limit)) => {
             pass(
                 &mut client,
                 &mut registry,
-                most.min(length),
+                limit.min(length),
                 Some(&forwarded),
             )
             .await?;
@@ -428,16 +396,16 @@ async fn reply(
     }
     client.write_all(&head.bytes()).await?;
     match fault {
-        Some(Fault::ResetAnswer(most)) => {
-            pass(&mut registry, &mut client, most, None).await?;
+        Some(Fault::ResetAnswer(limit)) => {
+            pass(&mut registry, &mut client, limit, None).await?;
             // Gives the client time to read before the connection is reset.
             client.flush().await?;
             tokio::time::sleep(Duration::from_millis(50)).await;
             return reset(client);
         }
-        Some(Fault::Cut(most)) => pass(&mut registry, &mut client, most, None).await?,
-        Some(Fault::Stall(most)) => {
-            pass(&mut registry, &mut client, most, None).await?;
+        Some(Fault::Cut(limit)) => pass(&mut registry, &mut client, limit, None).await?,
+        Some(Fault::Stall(limit)) => {
+            pass(&mut registry, &mut client, limit, None).await?;
             client.flush().await?;
             return pending().await;
         }
@@ -529,11 +497,11 @@ mod tests {
             location.starts_with(&format!("http://{}/v2/a/", proxy.host())),
             "{location}"
         );
-        let seen = proxy.seen();
+        let requests = proxy.requests();
         assert_eq!(
             (
-                seen[0].method.as_str(),
-                seen[0].header("host"),
+                requests[0].method.as_str(),
+                requests[0].header("host"),
                 proxy.faults()
             ),
             ("POST", Some(proxy.host().as_str()), 0)

@@ -117,7 +117,7 @@ impl RegistryBuilder {
                 };
             }
         }
-        panic!("five free ports were taken before the registry could listen on them");
+        panic!("five times another process took the free port before the registry");
     }
 
     fn configuration(
@@ -177,7 +177,7 @@ fn write_certificates(directory: &Path) {
     let mut parameters = CertificateParams::default();
     parameters
         .distinguished_name
-        .push(DnType::CommonName, "authority of the tests");
+        .push(DnType::CommonName, "test CA");
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
     let authority = parameters.self_signed(&key).expect("a certificate");

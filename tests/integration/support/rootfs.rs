@@ -229,7 +229,7 @@ fn sources(suite: &str) -> Vec<PathBuf> {
     });
     assert!(
         !files.is_empty(),
-        "no file below /etc/apt offers {suite}: a root file system cannot be made here"
+        "no file below /etc/apt offers {suite}: cannot build a root file system"
     );
     files
 }

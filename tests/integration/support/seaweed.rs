@@ -12,7 +12,7 @@ use url::Url;
 
 use super::servers::{installed, stop};
 
-/// Longest time that the server may take to start.
+/// Time limit for the start of the server.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) const ACCESS_KEY: &str = "imglife";
@@ -166,6 +166,7 @@ impl Drop for Seaweed {
 }
 
 fn free_ports<const N: usize>() -> [u16; N] {
-    let held = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
-    held.map(|listener| listener.local_addr().expect("an address").port())
+    let listeners =
+        [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("an address").port())
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longest time that a registry may take to start.
+/// Time limit for the start of a registry.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A registry program.
@@ -36,7 +36,7 @@ impl Server {
             Server::Crane,
         ];
         let (found, missing): (Vec<Server>, Vec<Server>) =
-            all.into_iter().partition(|server| server.is_here());
+            all.into_iter().partition(|server| server.is_installed());
         let names = |servers: &[Server]| {
             servers
                 .iter()
@@ -47,7 +47,7 @@ impl Server {
         let missing = if missing.is_empty() {
             String::new()
         } else {
-            format!("; this machine lacks {}", names(&missing))
+            format!("; not installed: {}", names(&missing))
         };
         // The print macros are captured and only shown for tests that fail.
         writeln!(std::io::stderr(), "{why}: with {}{missing}", names(&found))
@@ -76,7 +76,7 @@ impl Server {
         matches!(self, Server::DockerRegistry | Server::Distribution)
     }
 
-    fn is_here(self) -> bool {
+    fn is_installed(self) -> bool {
         self == Server::DockerRegistry || self.program().is_file()
     }
 
@@ -178,7 +178,7 @@ pub(crate) fn stop(process: &mut Child) {
 /// Returns the path of a program that `tests/setup.sh` installed.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the tests find what was installed for them as the script that did it"
+    reason = "uses the same variables as the script that installs the programs"
 )]
 pub(crate) fn installed(name: &str) -> PathBuf {
     let set = |variable| {

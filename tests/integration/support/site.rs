@@ -147,7 +147,7 @@ fn refused() -> Response {
     (
         StatusCode::UNAUTHORIZED,
         [(header::WWW_AUTHENTICATE, "Basic realm=\"Gitea\"")],
-        "log in",
+        "credentials required",
     )
         .into_response()
 }

@@ -3,10 +3,7 @@
 //! The user is `alice` with the password `s3cret`. Anonymous clients may pull. Tokens are signed
 //! with a key that the registry trusts.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -19,8 +16,8 @@ use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::json;
-use tokio::sync::oneshot;
 
+use super::loopback_server::LoopbackServer;
 use super::registry::{PASSWORD, USER};
 
 /// Refresh token that `OAuth2` clients get and may use.
@@ -61,11 +58,9 @@ pub(crate) struct TokenRequest {
 
 /// A running token server. It stops when it is dropped.
 pub(crate) struct TokenServer {
-    address: SocketAddr,
+    server: LoopbackServer,
     certificate: String,
     requests: Arc<Mutex<Vec<TokenRequest>>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl TokenServer {
@@ -83,24 +78,19 @@ impl TokenServer {
             key: EncodingKey::from_ec_pem(key.serialize_pem().as_bytes()).expect("a key in PEM"),
             requests: Arc::clone(&requests),
         };
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            serve(listener, authority, stopped).expect("a token server");
-        });
+        let router = Router::new()
+            .route("/token", get(by_get).post(by_post))
+            .with_state(Arc::new(authority));
         TokenServer {
-            address,
+            server: LoopbackServer::start_http(router),
             certificate: certificate.pem(),
             requests,
-            stop: Some(stop),
-            thread: Some(thread),
         }
     }
 
     /// Returns the URL for token requests.
     pub(crate) fn realm(&self) -> String {
-        format!("http://{}/token", self.address)
+        format!("http://{}/token", self.server.address())
     }
 
     /// Returns the certificate of the signing key in PEM format.
@@ -117,35 +107,7 @@ impl TokenServer {
     }
 }
 
-impl Drop for TokenServer {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("a thread that ends");
-        }
-    }
-}
-
-fn serve(
-    listener: std::net::TcpListener,
-    authority: Authority,
-    stopped: oneshot::Receiver<()>,
-) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(async {
-            let router = Router::new()
-                .route("/token", get(by_get).post(by_post))
-                .with_state(Arc::new(authority));
-            let serving =
-                axum::serve(tokio::net::TcpListener::from_std(listener)?, router).into_future();
-            // Does not wait for connections that clients keep open.
-            tokio::select! { result = serving => result, _ = stopped => Ok(()) }
-        })
-}
-
+/// State of the token server.
 struct Authority {
     rules: TokenRules,
     header: Header,

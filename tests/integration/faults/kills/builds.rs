@@ -1,24 +1,25 @@
-//! Builds by the native engine that are killed.
+//! Tests of builds with the native engine that are killed.
 
 use imglife::model::Repository;
 use imglife::registry::layout::Layouts;
 
 use super::{
-    PATIENCE, Registry, SETTLING, assert_some, assert_whole, client, kill, layout_files, rounds,
+    RUN_TIMEOUT, Registry, SETTLE_TIME, assert_complete, assert_killed, client, kill, layout_files,
+    rounds,
 };
 use crate::build::{configuration, mirror, world};
 use crate::native::images::base;
 use crate::support::world::World;
 
 #[tokio::test]
-async fn a_build_that_is_killed_leaves_whole_images_and_the_next_one_completes_the_same() {
+async fn killed_build_leaves_complete_images_and_the_next_one_completes() {
     let registry = Registry::plain();
     let slow = format!(
         "hosts: {{ {:?}: {{ requests_per_second: 80 }} }}\n",
         registry.host()
     );
     let prepare = || async {
-        // What is published names its repository, so that every round needs the same.
+        // The published image contains the name of its repository, so every round uses the same.
         registry.wipe();
         mirror(&registry).await;
         world(&registry, "bases").file("slow.yaml", configuration(&registry, "bases") + &slow)
@@ -40,13 +41,13 @@ async fn a_build_that_is_killed_leaves_whole_images_and_the_next_one_completes_t
         killed += u64::from(kill(
             world
                 .start_imglife(["-c", "slow.yaml", "build"])
-                .within(PATIENCE),
+                .within(RUN_TIMEOUT),
             round,
             length,
         ));
-        std::thread::sleep(SETTLING);
+        std::thread::sleep(SETTLE_TIME);
         for name in ["app", "tools"] {
-            assert_whole(
+            assert_complete(
                 &client(&registry),
                 &registry.repository(&format!("bases/{name}")),
             )
@@ -55,15 +56,15 @@ async fn a_build_that_is_killed_leaves_whole_images_and_the_next_one_completes_t
         world.imglife(["build"]).succeeds();
         assert_eq!(tags(), undisturbed, "round {round}");
     }
-    assert_some(killed);
+    assert_killed(killed);
 }
 
 #[tokio::test]
-async fn a_build_into_a_layout_that_is_killed_is_completed_by_the_next_without_leftovers() {
+async fn killed_build_into_a_layout_is_completed_by_the_next_without_leftovers() {
     let text = "registry: { provider: file }\n\
         build:\n  core_version: 1.0.0\n  registry: 'ocidir://bases'\n  platforms: [linux/amd64, linux/arm64]\n  engine: native\n  images:\n\
         \x20   - { name: app, folder: images/app, type: core, mirror_image: 'ocidir://mirror', mirror_tag: '1', aliases: [latest] }\n";
-    // What is published names its directory, so that every round needs the same.
+    // The published image contains the name of its directory, so every round uses the same.
     let world = World::new()
         .file("imglife.yaml", text)
         .file(
@@ -84,13 +85,13 @@ async fn a_build_into_a_layout_that_is_killed_is_completed_by_the_next_without_l
     let length = world.imglife(["build"]).succeeds().elapsed;
     let undisturbed = layout_files(&world.path("bases/app"));
     for round in 0..rounds() {
-        std::fs::remove_dir_all(world.path("bases")).expect("what was built");
+        std::fs::remove_dir_all(world.path("bases")).expect("a directory of built images");
         kill(
-            world.start_imglife(["build"]).within(PATIENCE),
+            world.start_imglife(["build"]).within(RUN_TIMEOUT),
             round,
             length,
         );
-        assert_whole(&Layouts::default(), &built).await;
+        assert_complete(&Layouts::default(), &built).await;
         world.imglife(["build"]).succeeds();
         assert_eq!(
             layout_files(&world.path("bases/app")),

@@ -1,4 +1,4 @@
-//! Clean-ups that are killed, and two at once.
+//! Tests of cleanups that are killed, and of two at once.
 
 use std::collections::BTreeSet;
 
@@ -7,13 +7,15 @@ use imglife::registry::layout::Layouts;
 use imglife::registry::{ImageSource, ImageStore};
 
 use super::{
-    Flavour, Graph, PATIENCE, Registry, SETTLING, World, assert_whole, client, moment, rounds,
+    Flavour, Graph, RUN_TIMEOUT, Registry, SETTLE_TIME, World, assert_complete, client, moment,
+    rounds,
 };
 use crate::support::world::Running;
 
 const TAGS: usize = 16;
 
-/// Returns indexes that share a part and have one of their own, and the two of them that stay.
+/// Returns all images, and those that a cleanup keeps: the last two. Each is an index of one shared
+/// and one unique image.
 fn versions() -> (Graph, Graph) {
     let mut graph = Graph::default();
     let shared = graph.small_image(Flavour::Oci, "linux/amd64", "shared");
@@ -26,7 +28,7 @@ fn versions() -> (Graph, Graph) {
         tags: graph.tags[TAGS - 2..].to_vec(),
         ..Graph::default()
     };
-    // The shared part, and what the last two have of their own.
+    // The shared image, and the unique images and indexes of the last two.
     kept.manifests = [
         vec![graph.manifests[0].clone()],
         graph.manifests[graph.manifests.len() - 4..].to_vec(),
@@ -56,15 +58,17 @@ async fn tags(source: &dyn ImageSource, at: &Repository) -> BTreeSet<String> {
         .expect("an answer")
         .unwrap_or_default()
         .into_iter()
-        .map(|seen| seen.tag.to_string())
+        .map(|listed| listed.tag.to_string())
         .collect()
 }
 
-fn left() -> BTreeSet<String> {
+/// Returns the tags that a cleanup keeps.
+fn kept_tags() -> BTreeSet<String> {
     BTreeSet::from([format!("1.{}", TAGS - 2), format!("1.{}", TAGS - 1)])
 }
 
-async fn killed_on_a_registry(archives: bool) {
+/// Kills cleanups of a registry, with or without an archive.
+async fn kill_on_a_registry(archives: bool) {
     let registry = Registry::plain();
     let store = client(&registry);
     let (graph, kept) = versions();
@@ -97,7 +101,7 @@ async fn killed_on_a_registry(archives: bool) {
         .imglife(["cleanup"])
         .succeeds()
         .elapsed;
-    let (mut killed, mut seen) = (0, BTreeSet::new());
+    let (mut killed, mut states) = (0, BTreeSet::new());
     for round in 0..rounds() {
         let (text, at) = prepare(format!("round-{round}")).await;
         let world = World::new()
@@ -105,20 +109,20 @@ async fn killed_on_a_registry(archives: bool) {
             .file("imglife.yaml", text);
         let running = world
             .start_imglife(["-c", "slow.yaml", "cleanup"])
-            .within(PATIENCE);
+            .within(RUN_TIMEOUT);
         std::thread::sleep(moment(round, length));
         running.signal("KILL");
         killed += u64::from(running.wait().code().is_none());
-        std::thread::sleep(SETTLING);
-        // What has a tag is whole, and what has none any more is in the archive.
+        std::thread::sleep(SETTLE_TIME);
+        // Tagged images are complete, and images without a tag are in the archive.
         let cold = registry.repository(&format!("cold/round-{round}/a"));
-        seen.insert((
-            assert_whole(&store, &at).await,
+        states.insert((
+            assert_complete(&store, &at).await,
             tags(&store, &cold).await.len(),
         ));
         let lost = || async {
             let (now, archived) = (tags(&store, &at).await, tags(&store, &cold).await);
-            let is_there = |tag: &str| {
+            let exists = |tag: &str| {
                 now.contains(tag)
                     || archived
                         .iter()
@@ -128,37 +132,41 @@ async fn killed_on_a_registry(archives: bool) {
                 .tags
                 .iter()
                 .map(|(tag, _)| tag.to_string())
-                .filter(|tag| archives && !is_there(tag))
+                .filter(|tag| archives && !exists(tag))
                 .collect::<Vec<_>>()
         };
         assert_eq!(lost().await, Vec::<String>::new(), "round {round}");
         world.imglife(["cleanup"]).succeeds();
-        assert_eq!(tags(&store, &at).await, left(), "round {round}");
+        assert_eq!(tags(&store, &at).await, kept_tags(), "round {round}");
         kept.assert_published(&store, &at).await;
         assert_eq!(lost().await, Vec::<String>::new(), "round {round}");
         if archives {
-            assert_eq!(assert_whole(&store, &cold).await, TAGS - 2, "round {round}");
+            assert_eq!(
+                assert_complete(&store, &cold).await,
+                TAGS - 2,
+                "round {round}"
+            );
         }
     }
     assert!(
-        2 * killed >= rounds() && seen.len() > 1,
-        "{killed} of {} were killed on the way, with {seen:?} tags here and in the archive",
+        2 * killed >= rounds() && states.len() > 1,
+        "{killed} of {} were killed before they ended, with {states:?} tags in the repository and the archive",
         rounds()
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clean_up_that_is_killed_loses_nothing_that_stays_and_is_continued_by_the_next() {
-    killed_on_a_registry(false).await;
+async fn killed_cleanup_loses_no_kept_image_and_the_next_one_continues() {
+    kill_on_a_registry(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clean_up_that_archives_and_is_killed_has_every_image_here_or_there() {
-    killed_on_a_registry(true).await;
+async fn killed_cleanup_with_an_archive_loses_no_image() {
+    kill_on_a_registry(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clean_up_of_a_layout_that_is_killed_is_continued_by_the_next() {
+async fn killed_cleanup_of_a_layout_is_continued_by_the_next() {
     let (graph, kept) = versions();
     let store = Layouts::default();
     let prepare = || async {
@@ -172,32 +180,33 @@ async fn a_clean_up_of_a_layout_that_is_killed_is_continued_by_the_next() {
     let length = prepare().await.0.imglife(["cleanup"]).succeeds().elapsed;
     for round in 0..rounds() {
         let (world, at) = prepare().await;
-        let running = world.start_imglife(["cleanup"]).within(PATIENCE);
+        let running = world.start_imglife(["cleanup"]).within(RUN_TIMEOUT);
         std::thread::sleep(moment(round, length));
         running.signal("KILL");
         running.wait();
-        assert_whole(&store, &at).await;
+        assert_complete(&store, &at).await;
         world.imglife(["cleanup"]).succeeds();
-        assert_eq!(tags(&store, &at).await, left(), "round {round}");
+        assert_eq!(tags(&store, &at).await, kept_tags(), "round {round}");
         kept.assert_published(&store, &at).await;
     }
 }
 
+/// Runs two cleanups at once and checks that the kept images are complete.
 async fn two_at_once(world: &World, store: &dyn ImageStore, at: &Repository, kept: &Graph) {
-    let runs = [(); 2].map(|()| world.start_imglife(["cleanup"]).within(PATIENCE));
+    let runs = [(); 2].map(|()| world.start_imglife(["cleanup"]).within(RUN_TIMEOUT));
     for outcome in runs.map(Running::wait) {
-        // One may find a tag gone that it was about to read, and leave the rest to the other.
+        // One run may fail because the other has deleted a tag that it was about to read.
         assert!(matches!(outcome.code(), Some(0 | 1)), "{outcome:?}");
     }
-    assert_whole(store, at).await;
+    assert_complete(store, at).await;
     kept.assert_published(store, at).await;
     world.imglife(["cleanup"]).succeeds();
-    assert_eq!(tags(store, at).await, left());
+    assert_eq!(tags(store, at).await, kept_tags());
     kept.assert_published(store, at).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_clean_ups_at_once_lose_nothing_that_stays() {
+async fn two_cleanups_at_once_lose_no_kept_image() {
     let (graph, kept) = versions();
     let registry = Registry::plain();
     for round in 0..3 {

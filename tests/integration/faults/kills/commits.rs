@@ -1,11 +1,11 @@
-//! Commits that are killed before they are pushed, or while they are.
+//! Tests of `git commit-push` that is killed before or during the push.
 
-use super::{PATIENCE, SETTLING, assert_some, kill, rounds};
+use super::{RUN_TIMEOUT, SETTLE_TIME, assert_killed, kill, rounds};
 use crate::commit_push::{files, push};
 use crate::support::git::Bare;
 
 #[test]
-fn a_commit_that_is_killed_leaves_a_whole_repository_and_the_next_one_completes() {
+fn killed_commit_leaves_a_valid_repository_and_the_next_one_completes() {
     let length = {
         let bare = Bare::with(&[("README.md", "old\n")]);
         push(
@@ -22,10 +22,10 @@ fn a_commit_that_is_killed_leaves_a_whole_repository_and_the_next_one_completes(
         let before = files(&world.path(""));
         let running = world
             .start_imglife(["git", "commit-push", "-m", "update", "README.md"])
-            .within(PATIENCE);
+            .within(RUN_TIMEOUT);
         killed += u64::from(kill(running, round, length));
-        // Git may still be at it: the process group of a killed run is not killed with it.
-        std::thread::sleep(SETTLING);
+        // Git processes of the killed run may still be running.
+        std::thread::sleep(SETTLE_TIME);
         assert_eq!(files(&world.path("")), before, "round {round}");
         push(&world, &["README.md"]).succeeds();
         assert_eq!(
@@ -35,5 +35,5 @@ fn a_commit_that_is_killed_leaves_a_whole_repository_and_the_next_one_completes(
         );
         bare.run(&["fsck", "--strict"]);
     }
-    assert_some(killed);
+    assert_killed(killed);
 }

@@ -1,16 +1,16 @@
-//! Registrations that are killed, and removals of records.
+//! Tests of registrations and record deletions that are killed.
 
 use imglife::packages::{PackageScope, RecordStore as _};
 use serde_json::Value;
 
-use super::{PATIENCE, assert_some, kill, rounds};
+use super::{RUN_TIMEOUT, assert_killed, kill, rounds};
 use crate::lineage::faults::arguments;
 use crate::lineage::{Site, files, json_of, recorded};
 use crate::packages::{prefix, s3};
 use crate::support::seaweed::{ACCESS_KEY, SECRET_KEY, Seaweed};
 use crate::support::world::World;
 
-/// Returns the only record there is.
+/// Returns the only record in the store. Fails the test if there are more or none.
 fn only_record(world: &World, round: u64) -> Value {
     let list = json_of(
         &world
@@ -26,9 +26,9 @@ fn only_record(world: &World, round: u64) -> Value {
     records[0].clone()
 }
 
-/// Kills registrations of an image that has a record already. `count` tells how many files there
-/// are.
-async fn killed_registrations(site: &Site, world: &World, count: impl AsyncFn() -> usize) {
+/// Kills registrations of an image that already has a record. `count` returns the number of files
+/// in the record store.
+async fn kill_registrations(site: &Site, world: &World, count: impl AsyncFn() -> usize) {
     site.put_app("apps/web", "1.0").await;
     let image = site.image("apps/web:1.0");
     // The first one takes longer.
@@ -45,7 +45,7 @@ async fn killed_registrations(site: &Site, world: &World, count: impl AsyncFn() 
         let revision = format!("--revision={new}");
         let running = world
             .start_imglife(["register", "--image", &image, &revision])
-            .within(PATIENCE);
+            .within(RUN_TIMEOUT);
         let was_killed = kill(running, round, length);
         let found = only_record(world, round)["revision"].clone();
         assert!(
@@ -62,20 +62,18 @@ async fn killed_registrations(site: &Site, world: &World, count: impl AsyncFn() 
         );
         killed += u64::from(was_killed);
     }
-    assert_some(killed);
+    assert_killed(killed);
 }
 
 #[tokio::test]
-async fn a_registration_that_is_killed_leaves_the_old_record_or_the_new_one_and_the_next_completes()
-{
+async fn killed_registration_leaves_one_record_and_the_next_one_completes() {
     let site = Site::new().await;
     let world = site.world();
-    killed_registrations(&site, &world, async || files(&world).len()).await;
+    kill_registrations(&site, &world, async || files(&world).len()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registration_in_s3_that_is_killed_leaves_the_old_record_or_the_new_one_and_the_next_completes()
- {
+async fn killed_registration_in_s3_leaves_one_record_and_the_next_one_completes() {
     let (site, seaweed) = (Site::new().await, Seaweed::start());
     seaweed.make_bucket("records");
     let configuration = format!(
@@ -89,7 +87,7 @@ async fn a_registration_in_s3_that_is_killed_leaves_the_old_record_or_the_new_on
         .variable("AWS_ACCESS_KEY_ID", ACCESS_KEY)
         .variable("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
     let bucket = s3::store(&seaweed.url(), "records", ACCESS_KEY, SECRET_KEY);
-    killed_registrations(&site, &world, async || {
+    kill_registrations(&site, &world, async || {
         let listing = bucket
             .list(&PackageScope::AllRecords(prefix()))
             .await
@@ -101,7 +99,7 @@ async fn a_registration_in_s3_that_is_killed_leaves_the_old_record_or_the_new_on
 }
 
 #[test]
-fn a_removal_of_records_that_is_killed_is_completed_by_the_next() {
+fn killed_deletion_of_records_is_completed_by_the_next() {
     const IMAGES: usize = 12;
     let world = World::new().variable("IMGLIFE_REGISTRY_PROVIDER", "file");
     let fill = || {
@@ -123,7 +121,7 @@ fn a_removal_of_records_that_is_killed_is_completed_by_the_next() {
         kill(
             world
                 .start_imglife(["app", "purge", "--keep=2"])
-                .within(PATIENCE),
+                .within(RUN_TIMEOUT),
             round,
             length,
         );

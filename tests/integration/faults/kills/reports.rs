@@ -1,14 +1,14 @@
-//! Reports that are being written, and the inventory that is published with them.
+//! Tests of reports that are killed while they write the page and publish the inventory.
 
 use std::fs;
 
-use super::{PATIENCE, kill, rounds};
+use super::{RUN_TIMEOUT, kill, rounds};
 use crate::status::small_world;
 
 const OLD: &str = "# Ours\n\n<!-- imglife:begin -->\nold\n<!-- imglife:end -->\n";
 
 #[test]
-fn a_report_that_is_killed_leaves_the_old_page_or_the_new_one_and_nothing_beside_it() {
+fn killed_report_leaves_the_old_or_the_new_page_and_no_other_file() {
     let arguments = [
         "status",
         "--publish",
@@ -32,7 +32,7 @@ fn a_report_that_is_killed_leaves_the_old_page_or_the_new_one_and_nothing_beside
     for round in 0..rounds() {
         fs::write(world.path("README.md"), OLD).expect("a written file");
         kill(
-            world.start_imglife(arguments).within(PATIENCE),
+            world.start_imglife(arguments).within(RUN_TIMEOUT),
             round,
             length,
         );

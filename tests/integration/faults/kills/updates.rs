@@ -1,11 +1,11 @@
-//! Updates of end-of-life data that are killed.
+//! Tests of end-of-life data updates that are killed.
 
-use super::{PATIENCE, assert_some, kill, rounds};
+use super::{RUN_TIMEOUT, assert_killed, kill, rounds};
 use crate::eol::{configuration, count, data, thirty};
 use crate::support::endoflife::EndOfLife;
 use crate::support::world::World;
 
-/// What the file says before: by hand, and older.
+/// Content of the data file before the update: an older entry, written by hand.
 const OLD: &str = "product-1:\n  - { cycle: \"1.9\", eol: 2019-01-31 }\n";
 
 fn text(api: &EndOfLife, names: &[String]) -> String {
@@ -19,7 +19,7 @@ fn text(api: &EndOfLife, names: &[String]) -> String {
 }
 
 #[test]
-fn an_update_that_is_killed_leaves_the_old_data_or_the_new_and_the_next_one_completes() {
+fn killed_update_leaves_the_old_or_the_new_data_and_the_next_one_completes() {
     let (api, names) = thirty();
     let config = text(&api, &names);
     let prepare = || {
@@ -33,7 +33,7 @@ fn an_update_that_is_killed_leaves_the_old_data_or_the_new_and_the_next_one_comp
     for round in 0..rounds() {
         let world = prepare();
         killed += u64::from(kill(
-            world.start_imglife(["eol", "update"]).within(PATIENCE),
+            world.start_imglife(["eol", "update"]).within(RUN_TIMEOUT),
             round,
             length,
         ));
@@ -45,11 +45,11 @@ fn an_update_that_is_killed_leaves_the_old_data_or_the_new_and_the_next_one_comp
         world.imglife(["eol", "update"]).succeeds();
         assert_eq!(data(&world), data(&undisturbed), "round {round}");
     }
-    assert_some(killed);
+    assert_killed(killed);
 }
 
 #[test]
-fn an_update_in_the_package_registry_that_is_killed_leaves_what_is_read_as_it_was_or_new() {
+fn killed_update_of_a_package_leaves_the_old_or_the_new_data() {
     let (api, names) = thirty();
     let config =
         text(&api, &names).replacen("lifecycle: {", "lifecycle: { eol_target: pkgregistry,", 1);
@@ -61,13 +61,13 @@ fn an_update_in_the_package_registry_that_is_killed_leaves_what_is_read_as_it_wa
     let length = world.imglife(["eol", "update"]).succeeds().elapsed;
     let mut before = list();
     for round in 0..rounds() {
-        // Something is new in every round.
+        // The data changes in every round.
         api.product(
             "product-7",
             &[("1.10", Some(&format!("2031-01-{:02}", round % 28 + 1)))],
         );
         kill(
-            world.start_imglife(["eol", "update"]).within(PATIENCE),
+            world.start_imglife(["eol", "update"]).within(RUN_TIMEOUT),
             round,
             length,
         );
@@ -79,8 +79,7 @@ fn an_update_in_the_package_registry_that_is_killed_leaves_what_is_read_as_it_wa
             after.contains(&format!("2031-01-{:02}", round % 28 + 1)),
             "round {round}: {after}"
         );
-        // One that was replaced and not removed any more goes when something new is written; until
-        // then nobody reads it.
+        // A replaced file may remain until the next write. It is not read.
         assert!(count(&world.path("records")) <= 2, "round {round}");
         before = after;
     }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::site::{Pipeline, Site};
 use crate::engines::two_platforms;
 use crate::registries::client;
-use crate::support::engines::{Service, buildkit_image, has_buildkit, own_address};
+use crate::support::engines::{Service, buildkit_image, has_buildkit, unused_address};
 use crate::support::images::Graph;
 use crate::support::rootfs::small_debian_image;
 use crate::support::servers::installed;
@@ -172,7 +172,7 @@ async fn with_buildkit_the_service_beside_the_job_builds() {
             "the mode `buildkit`: not tried, since this machine lacks buildx and BuildKit (`sh tests/setup.sh all`), or root",
         );
     }
-    let address = own_address();
+    let address = unused_address();
     let _service = Service::open_buildkit(address);
     let bench = Bench::new("linux/amd64, linux/arm64").await;
     let pipeline = bench
@@ -197,7 +197,7 @@ async fn with_docker_in_docker_a_builder_is_made_with_emulators_and_machines_and
     if !rustix::process::geteuid().is_root() {
         return tell("the mode `dind`: not tried, since a docker engine needs root");
     }
-    let address = own_address();
+    let address = unused_address();
     let service = Service::docker_in_docker(address);
     let certificates = service.certificates().display().to_string();
     // The directory that runner and service share is below / elsewhere.
@@ -219,7 +219,7 @@ async fn with_docker_in_docker_a_builder_is_made_with_emulators_and_machines_and
     }
     let bench = Bench::new("linux/amd64, linux/arm64").await;
     let image = bench.publish(&buildkit_image(), "tools/buildkit").await;
-    let node = own_address();
+    let node = unused_address();
     let other = Service::open_docker(node);
     let variables = [
         &shared[..],

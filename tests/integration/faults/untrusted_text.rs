@@ -1,9 +1,8 @@
-//! Text from outside in everything that a run prints or writes: it is shown, and never does
-//! anything.
+//! Tests that untrusted text is escaped in everything that a run prints or writes.
 //!
-//! It comes from records, end-of-life data, labels and annotations of images, tags, and the errors
-//! of registries and forges; it goes to terminals, logs of CI servers, Markdown with Mermaid in it,
-//! JSON, JUnit, OpenMetrics, dotenv and CSV.
+//! The text comes from records, end-of-life data, labels and annotations of images, tags, and error
+//! messages of registries and forges. The output formats are terminals, CI logs, Markdown with
+//! Mermaid diagrams, JSON, JUnit, OpenMetrics, dotenv and CSV.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -21,15 +20,15 @@ use imglife::packages::directory::DirectoryFiles;
 use imglife::registry::layout::Layouts;
 use serde_json::{Value, json};
 
-use super::secrets::{Told, files};
-use super::{Graph, LAYER_TYPE, PATIENCE, World};
+use super::secrets::{Output, files};
+use super::{Graph, LAYER_TYPE, RUN_TIMEOUT, World};
 use crate::packages::prefix;
 use crate::status::small_world;
 use crate::support::endoflife::EndOfLife;
 use crate::support::fake_server::{FakeServer, tags, typed};
 
-/// What means something to somebody: to GitLab, to Actions, to a terminal, to readers of Markdown,
-/// Mermaid, HTML, YAML and spreadsheets.
+/// Texts with a special meaning for GitLab, Actions, terminals, Markdown, Mermaid, HTML, YAML or
+/// spreadsheets.
 const ACTIVE: [&str; 14] = [
     "\n::set-output name=image::evil\n",
     "\n::error file=a,line=1::evil\r\n",
@@ -47,17 +46,17 @@ const ACTIVE: [&str; 14] = [
     "=cmd|' /C evil'!A0$(touch evil)`touch evil`",
 ];
 
-/// Returns all of it in one, with more of no meaning than anybody reads.
+/// Returns all of these texts in one, followed by a very long harmless text.
 fn evil() -> String {
     format!("{}{}", ACTIVE.concat(), "evil ".repeat(2_000))
 }
 
-/// Fails the test when a text does something where it is shown.
-fn assert_harmless(told: &Told) {
-    for (place, text) in told {
-        let shown = |what: &str| {
+/// Fails the test if an output contains active text.
+fn assert_harmless(output: &Output) {
+    for (origin, text) in output {
+        let fail = |problem: &str| {
             panic!(
-                "{place} has {what}:\n{}",
+                "{origin} has {problem}:\n{}",
                 text.escape_debug().to_string().replace("\\n", "\n")
             )
         };
@@ -69,7 +68,7 @@ fn assert_harmless(told: &Told) {
             .any(|character| is_control(character) || invisible(character))
             || text.replace("\r\n", "\n").contains('\r')
         {
-            shown("a character that does something");
+            fail("a control or invisible character");
         }
         for line in text.lines().map(str::trim_start) {
             let is_command = [
@@ -82,47 +81,47 @@ fn assert_harmless(told: &Told) {
                 "click ",
             ];
             if is_command.iter().any(|start| line.starts_with(start)) {
-                shown("a command");
+                fail("a command");
             }
         }
-        // Other than commands, files are told by their whole path.
-        let kind = Path::new(place)
+        // The origin of a file is its absolute path; other origins are commands.
+        let kind = Path::new(origin)
             .extension()
-            .filter(|_| place.starts_with('/'))
+            .filter(|_| origin.starts_with('/'))
             .and_then(OsStr::to_str)
             .unwrap_or_default();
         if kind == "md" {
-            assert_page(text, shown);
-        } else if kind == "json" || place.starts_with("json of ") {
+            assert_page(text, fail);
+        } else if kind == "json" || origin.starts_with("json of ") {
             if serde_json::from_str::<Value>(text).is_err() {
-                shown("what is no JSON");
+                fail("invalid JSON");
             }
         } else if kind == "xml"
             && (text.contains("<script")
                 || text.contains("<img")
                 || text.matches("<testsuites>").count() != 1)
         {
-            shown("elements of others");
+            fail("injected elements");
         } else if kind == "metrics"
             && text
                 .lines()
                 .any(|line| !line.starts_with("# ") && !line.starts_with("imglife_"))
         {
-            shown("lines of others");
+            fail("injected lines");
         } else if kind == "env" && text.lines().any(|line| !line.starts_with("IMGLIFE_")) {
-            shown("variables of others");
-        } else if place.starts_with("csv of ")
+            fail("injected variables");
+        } else if origin.starts_with("csv of ")
             && text
                 .lines()
                 .any(|line| !line.starts_with('"') || line.contains(",\"="))
         {
-            shown("a formula, or a row of others");
+            fail("a formula or an injected row");
         }
     }
 }
 
-/// Checks a page in Markdown.
-fn assert_page(text: &str, shown: impl Fn(&str)) {
+/// Checks a Markdown page for injected markup.
+fn assert_page(text: &str, fail: impl Fn(&str)) {
     let prose: String = text.split("```").step_by(2).collect();
     let unescaped = |line: &str| line.replace("\\|", "").matches('|').count();
     let mut columns = None;
@@ -130,7 +129,7 @@ fn assert_page(text: &str, shown: impl Fn(&str)) {
         columns = match (line.starts_with('|'), columns) {
             (false, _) => None,
             (true, Some(count)) if count != unescaped(line) => {
-                return shown("a row with other columns");
+                return fail("a row with a different number of columns");
             }
             (true, _) => Some(unescaped(line)),
         };
@@ -140,13 +139,13 @@ fn assert_page(text: &str, shown: impl Fn(&str)) {
             .any(|active| code.contains(active))
             || line.starts_with("# evil")
         {
-            return shown("markup of others");
+            return fail("injected markup");
         }
     }
     if text.matches("<!-- imglife:end -->").count() != 1
         || text.matches("```").count() != 2 * text.matches("```mermaid").count()
     {
-        return shown("marks of others");
+        return fail("injected markers");
     }
     for diagram in text
         .split("```mermaid")
@@ -157,25 +156,25 @@ fn assert_page(text: &str, shown: impl Fn(&str)) {
             .iter()
             .any(|active| diagram.contains(active))
         {
-            return shown("a diagram that does something");
+            return fail("a diagram with active content");
         }
         if diagram
             .lines()
             .any(|line| line.matches('"').count() % 2 == 1)
         {
-            return shown("a label that ends early");
+            return fail("a label that ends early");
         }
     }
 }
 
-/// Runs commands and adds what they print.
-fn run(world: &World, lines: &[&str], told: &mut Told) {
+/// Runs commands and adds their output.
+fn run(world: &World, lines: &[&str], output: &mut Output) {
     for line in lines {
         let words: Vec<&str> = ["--log-level", "trace"]
             .into_iter()
             .chain(line.split(' '))
             .collect();
-        let outcome = world.start_with(&words).within(PATIENCE).wait();
+        let outcome = world.start_with(&words).within(RUN_TIMEOUT).wait();
         assert!(matches!(outcome.code(), Some(0..=3)), "{line}: {outcome:?}");
         let form = if line.contains("json") {
             "json of "
@@ -185,7 +184,7 @@ fn run(world: &World, lines: &[&str], told: &mut Told) {
             ""
         };
         let is_complete = form.is_empty() || !outcome.stdout.is_empty();
-        told.insert(
+        output.insert(
             if is_complete {
                 format!("{form}{line}")
             } else {
@@ -193,26 +192,26 @@ fn run(world: &World, lines: &[&str], told: &mut Told) {
             },
             outcome.stdout,
         );
-        told.insert(format!("stderr of {line}"), outcome.stderr);
+        output.insert(format!("stderr of {line}"), outcome.stderr);
     }
     assert!(
         !world.path("evil").exists() && !world.home().join("evil").exists(),
-        "something of it was run"
+        "untrusted text was executed"
     );
 }
 
-/// Adds the files that were made in `directory` of the world.
-fn written(world: &World, directory: &str, told: &mut Told) {
-    files(&world.path(directory), told);
+/// Adds the files that a run has written to `directory`, relative to the working directory.
+fn add_files(world: &World, directory: &str, output: &mut Output) {
+    files(&world.path(directory), output);
 }
 
-/// Puts a record into the directory of records of a world.
+/// Writes a record to the record directory of a world.
 async fn put(world: &World, record: Value) {
     let record = BuildRecord::parse(record.to_string().as_bytes()).expect("a record");
     let time = record.built_at;
-    let place = DirectoryFiles::new(world.path(".imglife/packages"));
+    let files = DirectoryFiles::new(world.path(".imglife/packages"));
     let records = Records::new(
-        Arc::new(place),
+        Arc::new(files),
         prefix(),
         Cache::user(&Variables::default(), true),
         Clock::fixed(time),
@@ -221,7 +220,7 @@ async fn put(world: &World, record: Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_and_data_of_strangers_do_nothing_wherever_they_are_shown() {
+async fn untrusted_records_and_data_are_harmless_in_all_output() {
     let world = tokio::task::spawn_blocking(small_world)
         .await
         .expect("a world");
@@ -249,7 +248,7 @@ async fn records_and_data_of_strangers_do_nothing_wherever_they_are_shown() {
         .expect("a directory")
         .to_owned();
     fs::write(package.join("evil\u{1b}[31m\n::error::"), "x").expect("junk");
-    // YAML takes less as it is than JSON does.
+    // YAML needs more escapes than JSON.
     let escaped = |character: char| {
         if character.is_ascii() {
             character.to_string()
@@ -281,7 +280,7 @@ async fn records_and_data_of_strangers_do_nothing_wherever_they_are_shown() {
             format!("alpine:\n{}{}: []\n", cycles.concat(), quoted(ACTIVE[0])),
         )
         .file("out/x", "");
-    let mut told = Told::new();
+    let mut output = Output::new();
     run(
         &world,
         &[
@@ -300,7 +299,7 @@ async fn records_and_data_of_strangers_do_nothing_wherever_they_are_shown() {
             "build --dry-run --report-junit out/build.xml",
             "run status eol-update cleanup --reports out/reports",
         ],
-        &mut told,
+        &mut output,
     );
     let project = format!("x{}", ACTIVE[0]);
     for words in [
@@ -322,27 +321,27 @@ async fn records_and_data_of_strangers_do_nothing_wherever_they_are_shown() {
             "out/check.env",
         ];
         let outcome = world.imglife_with(&[&words[..], &more].concat());
-        told.insert(
+        output.insert(
             format!("{}check", if words.len() > 5 { "json of " } else { "" }),
             outcome.stdout,
         );
-        told.insert("stderr of check".to_owned(), outcome.stderr);
+        output.insert("stderr of check".to_owned(), outcome.stderr);
     }
-    written(&world, "out", &mut told);
+    add_files(&world, "out", &mut output);
     assert!(
-        told.values().any(|text| text.contains("set-output")),
-        "it is shown somewhere"
+        output.values().any(|text| text.contains("set-output")),
+        "no output contains the untrusted text"
     );
     assert!(
-        told.keys().any(|name| name.ends_with("README.md"))
-            && told.keys().any(|name| name.ends_with("check.env")),
+        output.keys().any(|name| name.ends_with("README.md"))
+            && output.keys().any(|name| name.ends_with("check.env")),
         "{:?}",
-        told.keys()
+        output.keys()
     );
-    assert_harmless(&told);
+    assert_harmless(&output);
 }
 
-/// Puts an image with these labels and annotations at `at`.
+/// Publishes an image with these labels and annotations to `at`.
 async fn image(at: &Repository, tag: &str, labels: &Value) {
     let mut graph = Graph::default();
     let layer = graph.blob(LAYER_TYPE, "layer");
@@ -358,7 +357,7 @@ async fn image(at: &Repository, tag: &str, labels: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn labels_and_annotations_of_strangers_do_nothing_wherever_they_are_shown() {
+async fn untrusted_labels_and_annotations_are_harmless_in_all_output() {
     let config = "registry: { provider: file }\n\
         sync: { entries: [{ source: 'ocidir://upstream', target: 'ocidir://mirror', tag: '1.0', lifecycle: { product: alpine } }] }\n\
         build:\n  core_version: 1.0.0\n  registry: 'ocidir://bases'\n  engine: native\n  platforms: [linux/amd64]\n  images:\n\
@@ -405,7 +404,7 @@ async fn labels_and_annotations_of_strangers_do_nothing_wherever_they_are_shown(
         )
         .await;
     }
-    let mut told = Told::new();
+    let mut output = Output::new();
     let register = "register --image ocidir://app:2.0 --project p --revision r";
     run(
         &world,
@@ -424,13 +423,13 @@ async fn labels_and_annotations_of_strangers_do_nothing_wherever_they_are_shown(
             "cleanup --dry-run --output json",
             "doctor",
         ],
-        &mut told,
+        &mut output,
     );
-    written(&world, "out", &mut told);
-    assert_harmless(&told);
+    add_files(&world, "out", &mut output);
+    assert_harmless(&output);
 }
 
-/// Answers to whoever asks for anything.
+/// Starts a server that responds to every request with `status` and untrusted error messages.
 fn refusing(status: u16) -> FakeServer {
     FakeServer::start(move |received| {
         if received.path == "/v2/" {
@@ -444,8 +443,8 @@ fn refusing(status: u16) -> FakeServer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn errors_and_tags_of_strangers_do_nothing_wherever_they_are_shown() {
-    let mut told = Told::new();
+async fn untrusted_errors_and_tags_are_harmless_in_all_output() {
+    let mut output = Output::new();
     let names: Vec<String> = ACTIVE
         .iter()
         .map(|active| (*active).to_owned())
@@ -513,13 +512,14 @@ retention: {{ keep_last: 1, require_records: false, max_delete_percent: 100 }}
                 "doctor --output json",
                 &format!("run sync build status --reports out/reports-{number}"),
             ],
-            &mut told,
+            &mut output,
         );
-        written(&world, "out", &mut told);
-        assert_harmless(&std::mem::take(&mut told));
+        add_files(&world, "out", &mut output);
+        assert_harmless(&std::mem::take(&mut output));
     }
 }
 
+/// Returns a 404 with an untrusted error message.
 fn refused() -> Response {
     (
         StatusCode::NOT_FOUND,
@@ -532,7 +532,7 @@ fn refused() -> Response {
 }
 
 #[test]
-fn data_of_a_strange_api_do_nothing_wherever_they_are_shown() {
+fn untrusted_api_data_are_harmless_in_all_output() {
     let api = EndOfLife::start();
     let releases: Vec<Value> = ACTIVE
         .iter()
@@ -552,7 +552,7 @@ fn data_of_a_strange_api_do_nothing_wherever_they_are_shown() {
         api.address()
     );
     let world = World::new().file("imglife.yaml", config).file("out/x", "");
-    let mut told = Told::new();
+    let mut output = Output::new();
     run(
         &world,
         &[
@@ -563,12 +563,12 @@ fn data_of_a_strange_api_do_nothing_wherever_they_are_shown() {
             "status --offline --output out/README.md --report-metrics out/status.metrics --report-junit out/status.xml",
             "run eol-update --reports out/reports",
         ],
-        &mut told,
+        &mut output,
     );
-    written(&world, "out", &mut told);
-    told.insert(
+    add_files(&world, "out", &mut output);
+    output.insert(
         "the data file".to_owned(),
         fs::read_to_string(world.path("eol-data.yaml")).expect("data"),
     );
-    assert_harmless(&told);
+    assert_harmless(&output);
 }

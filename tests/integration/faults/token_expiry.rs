@@ -1,31 +1,33 @@
-//! Logins that end in the middle of something.
+//! Tests of tokens that expire or are rejected during an upload.
 
 use super::connections::variable;
 use super::{
-    ALWAYS, Fault, HUGE_LAYER, PATIENCE, Proxy, Registry, Rule, World, client, configuration, image,
+    ALWAYS, Fault, HUGE_LAYER, Proxy, RUN_TIMEOUT, Registry, Rule, World, client, configuration,
+    image,
 };
 use crate::support::images::Graph;
 use crate::support::registry::{PASSWORD, USER};
 use crate::support::tokens::{SERVICE, TokenRules};
 use crate::support::world::Outcome;
 
-/// A registry with tokens behind a proxy that refuses one on some uploads.
-struct Expiring {
+/// A target with token authentication behind a proxy that rejects tokens on some requests.
+struct ExpiringTokens {
     upstream: Registry,
     target: Registry,
     proxy: Proxy,
     graph: Graph,
 }
 
-impl Expiring {
-    /// Starts with more rules than that, and a layer of `size` bytes.
+impl ExpiringTokens {
+    /// Starts the registries. The large layer of the image has `size` bytes. The proxy rejects
+    /// tokens on the requests `which` with this method and path, and applies `rules` first.
     async fn start(
         size: usize,
         rules: Vec<Rule>,
         method: &'static str,
         path: &str,
         which: std::ops::Range<usize>,
-    ) -> Expiring {
+    ) -> ExpiringTokens {
         let (upstream, target) = (
             Registry::plain(),
             Registry::builder().tokens(TokenRules::default()).start(),
@@ -44,7 +46,7 @@ impl Expiring {
             .chain([Rule::new(method, path, which, expired)])
             .collect();
         let proxy = Proxy::start(target.host(), rules);
-        Expiring {
+        ExpiringTokens {
             upstream,
             target,
             proxy,
@@ -52,7 +54,7 @@ impl Expiring {
         }
     }
 
-    /// Runs a sync that shows everything, and checks that it shows no secret.
+    /// Runs a sync with the most verbose log and checks that it prints no secret.
     fn sync(&self) -> Outcome {
         let host = self.proxy.host();
         let entries = [(
@@ -69,15 +71,15 @@ impl Expiring {
             );
         let outcome = world
             .start_imglife(["--log-level", "trace", "sync"])
-            .within(PATIENCE)
+            .within(RUN_TIMEOUT)
             .wait();
         let tokens: Vec<String> = self
             .proxy
-            .seen()
+            .requests()
             .iter()
-            .filter_map(|seen| seen.header("authorization").map(str::to_owned))
+            .filter_map(|request| request.header("authorization").map(str::to_owned))
             .collect();
-        assert!(!tokens.is_empty(), "the registry was logged in to");
+        assert!(!tokens.is_empty(), "no request had credentials");
         for secret in tokens
             .iter()
             .filter_map(|token| token.split(' ').nth(1))
@@ -93,7 +95,8 @@ impl Expiring {
         outcome
     }
 
-    fn uploads_asked_for(&self) -> usize {
+    /// Returns the number of token requests for the upload.
+    fn upload_token_requests(&self) -> usize {
         let requests = self.target.tokens().requests();
         requests
             .iter()
@@ -103,15 +106,15 @@ impl Expiring {
 }
 
 #[tokio::test]
-async fn a_token_that_ends_in_the_middle_of_an_upload_is_replaced_once() {
-    // The token was new when the uploads were started. One that is refused when it is new is not
-    // asked for again.
+async fn token_that_expires_during_an_upload_is_replaced_once() {
+    // The token was issued when the uploads started. A rejected token that has just been issued is
+    // not replaced.
     for path in ["digest=", "/manifests/sha256", "/manifests/1.0"] {
-        let expiring = Expiring::start(500_000, Vec::new(), "PUT", path, 0..1).await;
+        let expiring = ExpiringTokens::start(500_000, Vec::new(), "PUT", path, 0..1).await;
         expiring.sync().succeeds();
         assert_eq!(expiring.proxy.faults(), 1, "{path}");
         assert!(
-            expiring.uploads_asked_for() == 2,
+            expiring.upload_token_requests() == 2,
             "{path}: {:?}",
             expiring.target.tokens().requests()
         );
@@ -126,7 +129,7 @@ async fn a_token_that_ends_in_the_middle_of_an_upload_is_replaced_once() {
 }
 
 #[tokio::test]
-async fn a_token_that_ends_between_the_parts_of_an_upload_is_replaced_once() {
+async fn token_that_expires_between_chunks_is_replaced_once() {
     let broken = Rule::new(
         "PUT",
         "/blobs/uploads/",
@@ -137,18 +140,18 @@ async fn a_token_that_ends_between_the_parts_of_an_upload_is_replaced_once() {
         which: 0..3,
         ..broken
     }];
-    let expiring = Expiring::start(HUGE_LAYER, reset, "PATCH", "/blobs/uploads/", 0..1).await;
+    let expiring = ExpiringTokens::start(HUGE_LAYER, reset, "PATCH", "/blobs/uploads/", 0..1).await;
     expiring.sync().succeeds();
     assert!(
         expiring
             .proxy
-            .seen()
+            .requests()
             .iter()
-            .any(|seen| seen.method == "PATCH" && seen.faulty),
-        "the fault never happened"
+            .any(|request| request.method == "PATCH" && request.faulty),
+        "the proxy injected no fault"
     );
     assert_eq!(
-        expiring.uploads_asked_for(),
+        expiring.upload_token_requests(),
         2,
         "{:?}",
         expiring.target.tokens().requests()
@@ -163,8 +166,9 @@ async fn a_token_that_ends_between_the_parts_of_an_upload_is_replaced_once() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_never_taken_is_named_with_the_host_and_the_variable_to_set() {
-    let expiring = Expiring::start(500_000, Vec::new(), "PUT", "/blobs/uploads/", ALWAYS).await;
+async fn rejected_token_is_reported_with_host_and_variable() {
+    let expiring =
+        ExpiringTokens::start(500_000, Vec::new(), "PUT", "/blobs/uploads/", ALWAYS).await;
     let failed = expiring.sync().exits(1);
     let host = expiring.proxy.host();
     assert!(
@@ -178,9 +182,9 @@ async fn a_token_that_is_never_taken_is_named_with_the_host_and_the_variable_to_
         failed.stdout
     );
     assert!(expiring.target.stored_tags("app").is_empty());
-    // Three blobs, each sent twice at the most, with a token of its own the second time.
+    // Each of three blobs is sent at most twice, the second time with a new token.
     assert!(
-        expiring.proxy.faults() <= 6 && expiring.uploads_asked_for() <= 4,
+        expiring.proxy.faults() <= 6 && expiring.upload_token_requests() <= 4,
         "{:?}",
         expiring.target.tokens().requests()
     );

@@ -1,5 +1,5 @@
-//! Registries that lie: what they say is refused by name, soon, in little memory, and costs no
-//! credential.
+//! Tests with registries that send invalid or malicious responses. A run rejects them with a
+//! reason, within bounded time and memory, and sends no credentials to other hosts.
 
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -15,22 +15,21 @@ use crate::support::registry::{PASSWORD, USER};
 use crate::support::tokens::TokenRules;
 use crate::support::world::Outcome;
 
-/// No lie may cost more time than this.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit for a run.
+const RUN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The most memory of a run that is lied to, in KiB. A debug build with little to do takes about a
-/// third.
+/// Memory limit for a run, in KiB. A debug build needs about a third of it for a small sync.
 const MAX_MEMORY: u64 = 96 * 1024;
 
-/// How a run ended and how much memory it took at the most, in KiB.
-struct Measured {
+/// Result of a run and its peak memory, in KiB.
+struct MeasuredRun {
     outcome: Outcome,
     peak: u64,
 }
 
-/// Runs a sync from `host` into a layout that shows everything, logged in to `host`, and checks
-/// that it neither panics nor shows its password.
-fn sync_from(host: &str, rest: &str) -> Measured {
+/// Runs a sync from `host` to a layout, with credentials for `host` and the most verbose log.
+/// Checks that it neither panics nor prints the password.
+fn sync_from(host: &str, rest: &str) -> MeasuredRun {
     sync(
         host,
         &configuration(
@@ -40,19 +39,19 @@ fn sync_from(host: &str, rest: &str) -> Measured {
     )
 }
 
-fn sync(host: &str, text: &str) -> Measured {
+fn sync(host: &str, text: &str) -> MeasuredRun {
     let world = World::new()
         .variable(&variable(host, "USERNAME"), USER)
         .variable(&variable(host, "PASSWORD"), PASSWORD)
         .file("imglife.yaml", text);
     let running = world
         .start_imglife(["--log-level", "trace", "sync"])
-        .within(PATIENCE);
+        .within(RUN_TIMEOUT);
     let status = format!("/proc/{}/status", running.id());
     let mut peak = 0;
-    // The high-water mark is gone with the process, so it is read while that runs.
+    // The peak is only available while the process runs.
     while let Ok(text) = std::fs::read_to_string(&status) {
-        // Until it has replaced its image, the process still has the memory and name of this one.
+        // Before `exec`, the child still has the name and memory of the test process.
         if !text.starts_with("Name:\timglife\n") {
             std::thread::sleep(Duration::from_millis(1));
             continue;
@@ -86,12 +85,13 @@ fn sync(host: &str, text: &str) -> Measured {
                 .expect("text")
                 .contains("1.0")
     );
-    Measured { outcome, peak }
+    MeasuredRun { outcome, peak }
 }
 
-/// Fails the test unless the run failed for this reason, in little memory.
-fn fails(measured: Measured, cause: &str) {
-    let Measured { outcome, peak } = measured;
+/// Fails the test unless the run failed with `cause` in its output and stayed below the memory
+/// limit.
+fn fails(measured: MeasuredRun, cause: &str) {
+    let MeasuredRun { outcome, peak } = measured;
     let outcome = outcome.exits(1);
     assert!(
         outcome.stdout.contains(cause),
@@ -109,7 +109,7 @@ fn is_listing(received: &ReceivedRequest) -> bool {
     received.path.contains("/tags/list")
 }
 
-/// Returns a fake server that lists the tag `1.0` and has this answer for manifests.
+/// Starts a fake server that lists the tag `1.0` and responds to manifest requests with `answer`.
 fn with_manifest(
     answer: impl Fn(&ReceivedRequest) -> Response + Send + Sync + 'static,
 ) -> FakeServer {
@@ -121,7 +121,7 @@ fn with_manifest(
 }
 
 #[test]
-fn a_listing_without_an_end_is_broken_off() {
+fn endless_tag_listing_is_aborted() {
     let names = |page: usize| {
         (0..1000)
             .map(|number| format!("1.{page}.{number}"))
@@ -145,7 +145,7 @@ fn a_listing_without_an_end_is_broken_off() {
             &format!("</v2/app/tags/list?page={}>; rel=\"next\"", page + 1),
         )
     });
-    let Measured { outcome, peak } = sync_from(&fake.host(), "tag_regex: '.*'");
+    let MeasuredRun { outcome, peak } = sync_from(&fake.host(), "tag_regex: '.*'");
     let outcome = outcome.exits(1);
     assert!(
         outcome.stdout.contains("there are more than 1000000 tags"),
@@ -156,7 +156,7 @@ fn a_listing_without_an_end_is_broken_off() {
 }
 
 #[test]
-fn listings_that_are_none_are_refused_by_name() {
+fn invalid_tag_listings_are_rejected_with_a_reason() {
     let other = FakeServer::start(|_| tags(&["1.0"]));
     let away = format!(
         "<http://{}/v2/app/tags/list?last=1.0>; rel=\"next\"",
@@ -221,26 +221,26 @@ fn listings_that_are_none_are_refused_by_name() {
             "none of 0 upstream tags",
         ),
     ];
-    for (what, answer, cause) in cases {
+    for (name, answer, cause) in cases {
         let fake = FakeServer::start(answer);
-        println!("{what}");
+        println!("{name}");
         fails(sync_from(&fake.host(), "tag_regex: '.*'"), cause);
         assert!(
             fake.requests().len() < 10,
-            "{what}: {} requests",
+            "{name}: {} requests",
             fake.requests().len()
         );
     }
     assert!(
         other.requests().is_empty(),
-        "no page is read from another host"
+        "pages must not be read from another host"
     );
 }
 
 #[test]
-fn manifests_that_are_none_are_refused_by_name() {
+fn invalid_manifests_are_rejected_with_a_reason() {
     for (content, cause) in refused_manifests() {
-        // One that is too large is not even read to its end.
+        // Reading stops at the limit for responses.
         let cause = if cause.contains("limit of 4194304") {
             "the response has more than 4194304 bytes"
         } else {
@@ -251,12 +251,12 @@ fn manifests_that_are_none_are_refused_by_name() {
         fails(sync_from(&fake.host(), "tag_regex: '.*'"), cause);
     }
     let index = |text: &'static str| with_manifest(move |_| typed(media_type::OCI_INDEX, text));
-    let lie = Digest::sha256(b"something else");
+    let wrong = Digest::sha256(b"something else");
     let stated = move || {
         with_header(
             typed(media_type::OCI_INDEX, "{}"),
             HeaderName::from_static("docker-content-digest"),
-            lie.as_str(),
+            wrong.as_str(),
         )
     };
     for (fake, cause) in [
@@ -294,7 +294,7 @@ fn manifests_that_are_none_are_refused_by_name() {
     }
 }
 
-/// Returns a fake server that serves a graph, with blobs as `blob` answers.
+/// Starts a fake server for a graph that responds to blob requests with `blob`.
 fn serving(graph: Graph, blob: impl Fn(&Digest) -> Response + Send + Sync + 'static) -> FakeServer {
     FakeServer::start(move |received| {
         let last = received.path.rsplit('/').next().unwrap_or_default();
@@ -320,7 +320,7 @@ fn serving(graph: Graph, blob: impl Fn(&Digest) -> Response + Send + Sync + 'sta
 }
 
 #[test]
-fn indexes_without_an_end_are_left_after_a_few() {
+fn endless_indexes_are_rejected_after_few_requests() {
     let mut deep = too_deep();
     deep.tags[0].0 = "1.0".parse().expect("a tag");
     let fake = serving(deep, |_| absent());
@@ -329,8 +329,7 @@ fn indexes_without_an_end_are_left_after_a_few() {
         "indexes are nested deeper than 4",
     );
     assert!(fake.requests().len() < 20);
-    // A digest cannot be part of what it is of, so an index that claims to hold itself serves other
-    // bytes than it says.
+    // No index can contain its own digest, so one that claims to do so has a wrong digest.
     let itself = Descriptor::new(media_type::OCI_INDEX, Digest::sha256(b"itself"), 400);
     let index =
         json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [itself] })
@@ -344,8 +343,8 @@ fn indexes_without_an_end_are_left_after_a_few() {
 }
 
 #[test]
-fn a_blob_that_never_ends_is_left_where_its_descriptor_ends() {
-    let with_layer = |size: u64| {
+fn endless_blob_is_read_up_to_the_size_in_its_descriptor() {
+    let serving_endless_layer = |size: u64| {
         let mut graph = Graph::default();
         let layer = Descriptor::new(LAYER_TYPE, Digest::sha256(b"claimed"), size);
         let child = graph.image(Flavour::Oci, "linux/amd64", &[layer]);
@@ -361,7 +360,7 @@ fn a_blob_that_never_ends_is_left_where_its_descriptor_ends() {
         })
     };
     for size in [1_000_000, (1 << 30) - 1] {
-        let fake = with_layer(size);
+        let fake = serving_endless_layer(size);
         fails(
             sync_from(&fake.host(), "tag_regex: '.*'"),
             &format!("it has more than the {size} bytes that its descriptor states"),
@@ -370,7 +369,7 @@ fn a_blob_that_never_ends_is_left_where_its_descriptor_ends() {
 }
 
 #[test]
-fn an_image_that_claims_more_than_there_is_fails_for_that() {
+fn truncated_blob_fails_the_copy() {
     let graph = image("1.0", 100_000);
     let layers = graph.blobs.clone();
     let short = serving(graph, move |digest| {
@@ -390,7 +389,7 @@ fn an_image_that_claims_more_than_there_is_fails_for_that() {
 }
 
 #[test]
-fn a_header_without_measure_is_an_error_in_bounded_time() {
+fn oversized_header_is_an_error_in_bounded_time() {
     let challenges = [
         format!("Bearer {}", "a=\"b\",".repeat(10_000)),
         "Basic ".repeat(10_000),
@@ -427,7 +426,7 @@ fn a_header_without_measure_is_an_error_in_bounded_time() {
 }
 
 #[tokio::test]
-async fn a_secure_registry_cannot_send_a_password_to_a_token_server_over_plain_http() {
+async fn registry_with_tls_cannot_send_a_password_over_plain_http() {
     let registry = Registry::builder()
         .tls()
         .tokens(TokenRules::default())
@@ -457,7 +456,7 @@ async fn a_secure_registry_cannot_send_a_password_to_a_token_server_over_plain_h
 }
 
 #[test]
-fn a_registry_cannot_lead_a_password_to_another_token_server_later() {
+fn registry_cannot_send_a_password_to_a_second_token_server() {
     let thief = FakeServer::start(|_| typed("application/json", r#"{"token":"stolen"}"#));
     let honest = FakeServer::start(|_| typed("application/json", r#"{"token":"first"}"#));
     let (first, second) = [&honest, &thief]
@@ -498,7 +497,7 @@ fn a_registry_cannot_lead_a_password_to_another_token_server_later() {
 }
 
 #[test]
-fn a_token_server_that_lies_is_an_error_that_shows_no_secret() {
+fn invalid_token_response_is_an_error_without_secrets() {
     type Answer = fn() -> Response;
     let cases: [(Answer, &str); 5] = [
         (
@@ -543,7 +542,7 @@ fn a_token_server_that_lies_is_an_error_that_shows_no_secret() {
 }
 
 #[tokio::test]
-async fn an_upload_led_to_another_host_gets_the_content_and_no_credential() {
+async fn upload_redirected_to_another_host_sends_no_credentials() {
     let upstream = Registry::plain();
     let graph = image("1.0", 10_000);
     graph
@@ -592,9 +591,9 @@ async fn an_upload_led_to_another_host_gets_the_content_and_no_credential() {
 }
 
 #[tokio::test]
-async fn nothing_is_asked_for_compressed_nor_unpacked_on_the_way() {
+async fn blobs_are_copied_without_content_decoding() {
     let mut graph = image("1.0", 10_000);
-    // What a client that unpacks would take for the compressed form of something else.
+    // A client that decompresses responses would store the wrong bytes for this layer.
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     std::io::Write::write_all(&mut packed, b"unpacked").expect("memory");
     let layer = graph.blob(LAYER_TYPE, packed.finish().expect("memory"));

@@ -1,19 +1,18 @@
-//! Two runs at once on the same target, data and report. Of builds, records, branches and clean-ups
-//! there are more beside their other tests.
+//! Tests of two runs at once with the same target, data file or report. The tests of builds,
+//! records, branches and cleanups have further ones.
 
 use imglife::model::Repository;
 use imglife::registry::layout::Layouts;
 
-use super::kills::{assert_whole, layout_files};
+use super::kills::{assert_complete, layout_files};
 use super::{
-    Flavour, Graph, LAYER_TYPE, PATIENCE, Registry, World, client, configuration, image, noise,
+    Flavour, Graph, LAYER_TYPE, RUN_TIMEOUT, Registry, World, client, configuration, image, noise,
 };
 use crate::eol::{configuration as tracking, count, data, thirty};
 use crate::status::small_world;
 use crate::support::world::Running;
 
-/// Returns small images with tags that begin with `name`, which share a layer with those of every
-/// other name.
+/// Returns small images with tags that begin with `name`. All share a layer, also across names.
 fn tags(name: &str, count: u64) -> Graph {
     let mut graph = Graph::default();
     let base = graph.blob(LAYER_TYPE, noise(0, 200_000));
@@ -44,7 +43,7 @@ async fn two_runs_of_the_same_entries_lose_no_tag() {
             "imglife.yaml",
             configuration(&[upstream.host(), target.host()], &entries),
         );
-        let runs = [(); 2].map(|()| world.start_imglife(["sync"]).within(PATIENCE));
+        let runs = [(); 2].map(|()| world.start_imglife(["sync"]).within(RUN_TIMEOUT));
         for outcome in runs.map(Running::wait) {
             assert_eq!(outcome.code(), Some(0), "{outcome:?}");
         }
@@ -75,7 +74,7 @@ async fn two_runs_that_replace_the_same_tag_leave_the_new_image() {
             "imglife.yaml",
             configuration(&[upstream.host(), target.host()], &entries),
         );
-        let runs = [(); 2].map(|()| world.start_imglife(["sync"]).within(PATIENCE));
+        let runs = [(); 2].map(|()| world.start_imglife(["sync"]).within(RUN_TIMEOUT));
         for outcome in runs.map(Running::wait) {
             assert_eq!(outcome.code(), Some(0), "{outcome:?}");
         }
@@ -104,8 +103,11 @@ async fn two_runs_from_two_registries_into_one_layout_lose_nothing() {
         .file("other.yaml", text(&other, "ocidir://out"))
         .file("one-after.yaml", text(&one, "ocidir://after"))
         .file("other-after.yaml", text(&other, "ocidir://after"));
-    let runs = ["one.yaml", "other.yaml"]
-        .map(|file| world.start_imglife(["-c", file, "sync"]).within(PATIENCE));
+    let runs = ["one.yaml", "other.yaml"].map(|file| {
+        world
+            .start_imglife(["-c", file, "sync"])
+            .within(RUN_TIMEOUT)
+    });
     for run in runs {
         run.wait().succeeds();
     }
@@ -115,19 +117,19 @@ async fn two_runs_from_two_registries_into_one_layout_lose_nothing() {
     for graph in [&a, &b] {
         graph.assert_published(&Layouts::default(), &layout).await;
     }
-    assert_eq!(assert_whole(&Layouts::default(), &layout).await, 30);
+    assert_eq!(assert_complete(&Layouts::default(), &layout).await, 30);
     for file in ["one-after.yaml", "other-after.yaml"] {
         world.imglife(["-c", file, "sync"]).succeeds();
     }
     assert_eq!(
         layout_files(&world.path("out")),
         layout_files(&world.path("after")),
-        "the same as one after the other"
+        "concurrent runs must give the same result as consecutive ones"
     );
 }
 
 #[tokio::test]
-async fn a_run_that_is_killed_beside_another_does_not_harm_it() {
+async fn killed_run_does_not_harm_a_concurrent_run() {
     let (one, other) = (Registry::plain(), Registry::plain());
     let (a, b) = (tags("a", 15), tags("b", 15));
     a.publish(&client(&one), &one.repository("app")).await;
@@ -147,8 +149,11 @@ async fn a_run_that_is_killed_beside_another_does_not_harm_it() {
     let world = World::new()
         .file("one.yaml", text(&one))
         .file("other.yaml", text(&other));
-    let [first, second] = ["one.yaml", "other.yaml"]
-        .map(|file| world.start_imglife(["-c", file, "sync"]).within(PATIENCE));
+    let [first, second] = ["one.yaml", "other.yaml"].map(|file| {
+        world
+            .start_imglife(["-c", file, "sync"])
+            .within(RUN_TIMEOUT)
+    });
     std::thread::sleep(super::Duration::from_millis(250));
     first.signal("KILL");
     first.wait();
@@ -157,19 +162,19 @@ async fn a_run_that_is_killed_beside_another_does_not_harm_it() {
         directory: world.path("out"),
     };
     b.assert_published(&Layouts::default(), &layout).await;
-    assert_whole(&Layouts::default(), &layout).await;
+    assert_complete(&Layouts::default(), &layout).await;
     world.imglife(["-c", "one.yaml", "sync"]).succeeds();
     a.assert_published(&Layouts::default(), &layout).await;
     assert!(
         layout_files(&world.path("out"))
             .keys()
             .all(|name| !name.starts_with(".imglife")),
-        "nothing is left over"
+        "temporary files are left"
     );
 }
 
 #[test]
-fn updates_of_the_same_data_at_once_leave_a_whole_file_or_one_package() {
+fn concurrent_updates_leave_a_complete_file_or_one_package() {
     let (api, names) = thirty();
     let config = tracking(
         &api,
@@ -180,7 +185,7 @@ fn updates_of_the_same_data_at_once_leave_a_whole_file_or_one_package() {
     );
     let world = World::new().file("imglife.yaml", &config);
     let at_once = |world: &World, arguments: &[&str]| {
-        let runs = [(); 3].map(|()| world.start_with(arguments).within(PATIENCE));
+        let runs = [(); 3].map(|()| world.start_with(arguments).within(RUN_TIMEOUT));
         for run in runs {
             run.wait().succeeds();
         }
@@ -197,7 +202,7 @@ fn updates_of_the_same_data_at_once_leave_a_whole_file_or_one_package() {
         format!("registry: {{ provider: file, path: records }}\n{packages}"),
     );
     at_once(&world, &["eol", "update"]);
-    // What two wrote at the same time counts once, and goes when something new is written.
+    // Duplicates from concurrent writers count once. The next write removes them.
     assert_eq!(
         world
             .imglife(["eol", "list"])
@@ -213,14 +218,14 @@ fn updates_of_the_same_data_at_once_leave_a_whole_file_or_one_package() {
 }
 
 #[test]
-fn reports_into_the_same_file_at_once_leave_one_whole_page_and_what_people_wrote() {
+fn concurrent_reports_leave_one_page_and_the_text_around_it() {
     let world = small_world().file(
         "README.md",
         "# Ours\n\n<!-- imglife:begin -->\nold\n<!-- imglife:end -->\nfoot\n",
     );
     let arguments = ["status", "--publish", "--output", "README.md"];
     for _ in 0..3 {
-        let runs = [(); 3].map(|()| world.start_imglife(arguments).within(PATIENCE));
+        let runs = [(); 3].map(|()| world.start_imglife(arguments).within(RUN_TIMEOUT));
         for run in runs {
             run.wait().succeeds();
         }
