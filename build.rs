@@ -78,8 +78,8 @@ fn git(arguments: &[&str]) -> Option<String> {
     (output.status.success() && !text.is_empty()).then_some(text)
 }
 
-/// Returns the UTC date (`YYYY-MM-DD`) of a time in seconds since 1970. The algorithm is `civil_from_days`
-/// in Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms".
+/// Returns the UTC date (`YYYY-MM-DD`) of a time in seconds since 1970. The algorithm is
+/// `civil_from_days` in Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms".
 fn date_of(seconds: i64) -> String {
     let days = seconds.div_euclid(86_400) + 719_468;
     let era = days.div_euclid(146_097);

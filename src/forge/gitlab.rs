@@ -82,7 +82,8 @@ impl Forge for GitLab {
             .get(&url_path)
             .await
             .map_err(|error| self.item_error("read the settings", &error))?;
-        // If the project cannot be read, its variables are absent. Whatever needs one reports that.
+        // If the project cannot be read, its variables are absent; a value that
+        // refers to one of them is then an error.
         let Some(project) =
             response.and_then(|response| serde_json::from_slice::<Project>(&response).ok())
         else {

@@ -31,8 +31,8 @@ pub trait Forge: Send + Sync {
     /// Returns the token scope that is required to read files.
     fn scope(&self) -> &'static str;
 
-    /// Returns a file at a branch, tag or commit. `None` if the file does not exist or the token may
-    /// not read it: servers answer both with 404.
+    /// Returns a file at a branch, tag or commit. `None` if the file does not exist or the token
+    /// may not read it: servers answer both with 404.
     async fn file(&self, path: &str, reference: &str) -> Result<Option<Bytes>, ItemError>;
 
     /// Returns the predefined variables of the repository's CI jobs that depend on the repository

@@ -53,8 +53,8 @@ impl ChildMode {
         }
     }
 
-    /// Returns the CI variables that this mode adds to each job. Those of Buildah let it run without
-    /// privileges.
+    /// Returns the CI variables that this mode adds to each job. Those of Buildah let it run
+    /// without privileges.
     fn variables(self) -> &'static [(&'static str, &'static str)] {
         match self {
             ChildMode::Native => &[],

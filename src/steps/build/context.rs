@@ -15,7 +15,7 @@ use crate::template::MAX_TEXT_SIZE;
 /// Maximum number of files in a build folder.
 const MAX_FILES: usize = 100_000;
 
-/// Error of reading a build folder.
+/// Error while reading a build folder.
 #[derive(Debug, Error)]
 pub(super) enum ContextFolderError {
     #[error("cannot read {}", .0.display())]

@@ -36,7 +36,7 @@ pub struct ContextOptions {
     pub eol_dates: HashMap<usize, NaiveDate>,
 }
 
-/// Error of writing a build context.
+/// Error while writing a build context.
 #[derive(Debug, Error)]
 enum ContextWriteError {
     #[error("cannot write {}", .0.display())]
@@ -56,7 +56,7 @@ impl ContextWriteError {
     fn hint(&self) -> Option<String> {
         match self {
             ContextWriteError::Foreign(_) => {
-                Some("choose another `--output-dir`, or delete it".to_owned())
+                Some("delete it, or choose another `--output-dir`".to_owned())
             }
             ContextWriteError::BuildFolder(_) => Some("choose another `--output-dir`".to_owned()),
             ContextWriteError::Name(_) => Some("change the `name` of the image".to_owned()),
@@ -268,8 +268,8 @@ fn platforms(image: &BuildImage) -> Vec<String> {
 }
 
 /// Returns the folder names of the images, by position: the name of the image, with its tag if
-/// several images have the name. Names contain no slash, because each folder is replaced as a whole.
-/// An image whose tag is needed and unknown is absent.
+/// several images have the name. Names contain no slash, because each folder is replaced as a
+/// whole. An image whose tag is needed and unknown is absent.
 fn folder_names(build: &BuildConfig, world: &World) -> HashMap<usize, String> {
     let name_of = |position: usize| {
         let image = &build.images[position];
@@ -291,8 +291,8 @@ fn folder_names(build: &BuildConfig, world: &World) -> HashMap<usize, String> {
         .collect()
 }
 
-/// Returns the folder name of an image. Fails if it is unknown, or if another image has the same bake
-/// target.
+/// Returns the folder name of an image. Fails if it is unknown, or if another image has the same
+/// bake target.
 fn checked_folder_name<'a>(
     build: &BuildConfig,
     names: &'a HashMap<usize, String>,
@@ -342,8 +342,8 @@ fn base_target(item: &BuildItem, names: &HashMap<usize, String>) -> Option<Strin
     }
 }
 
-/// Writes the context of an image to `directory/name`. It is completed in a temporary folder and then
-/// renamed.
+/// Writes the context of an image to `directory/name`. It is completed in a temporary folder and
+/// then renamed.
 fn write_context(
     image: &BuildImage,
     prepared: &PreparedContext,
@@ -367,7 +367,7 @@ fn write_context(
     copy_folder(&image.folder, new.path(), &outputs)?;
     let write = |name: &str, text: &str| {
         let path = new.path().join(name);
-        // `create_new` does not follow a link that was copied from the build folder.
+        // `create_new` fails on an existing link instead of following it.
         let file = fs::OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -387,8 +387,8 @@ fn write_context(
     fs::rename(&new, &context).map_err(unwritable)
 }
 
-/// Returns true if `context` was written by an earlier run, false if it does not exist. Fails if it is
-/// anything else.
+/// Returns true if `context` was written by an earlier run, false if it does not exist. Fails if it
+/// is anything else.
 fn is_replaceable(context: &Path) -> Result<bool, ContextWriteError> {
     let is = |path: &Path, kind: fn(&fs::Metadata) -> bool| match path.symlink_metadata() {
         Ok(metadata) => Ok(kind(&metadata)),
@@ -428,23 +428,24 @@ fn copy_folder(from: &Path, to: &Path, outputs: &Path) -> Result<(), ContextWrit
                 continue;
             }
             let (source, target) = (from.join(&path), to.join(&path));
-            let failed = |error| ContextWriteError::Copy(source.clone(), error);
-            let kind = entry.file_type().map_err(failed)?;
+            let cannot_copy = |error| ContextWriteError::Copy(source.clone(), error);
+            let kind = entry.file_type().map_err(cannot_copy)?;
             if kind.is_dir() {
-                fs::create_dir(&target).map_err(failed)?;
+                fs::create_dir(&target).map_err(cannot_copy)?;
                 directories.push(path);
             } else if kind.is_symlink() {
                 // Links are copied unresolved: they are resolved inside the image.
-                let link = fs::read_link(&source).map_err(failed)?;
-                std::os::unix::fs::symlink(link, &target).map_err(failed)?;
+                let link = fs::read_link(&source).map_err(cannot_copy)?;
+                std::os::unix::fs::symlink(link, &target).map_err(cannot_copy)?;
             } else if kind.is_file() {
-                fs::copy(&source, &target).map_err(failed)?;
+                fs::copy(&source, &target).map_err(cannot_copy)?;
             }
         }
     }
     Ok(())
 }
 
+/// Replaces the file at `path` atomically and creates its directory if necessary.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ContextWriteError> {
     let failed = |error| ContextWriteError::Write(path.to_owned(), error);
     let parent = path.parent().unwrap_or(path);
@@ -452,6 +453,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ContextWriteError> {
     files::replace(path, 0o644, bytes).map_err(failed)
 }
 
+/// Returns indented JSON with a final newline.
 fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }

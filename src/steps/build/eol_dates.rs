@@ -8,8 +8,8 @@ use super::observe::World;
 use crate::config::{BuildConfig, BuildImage, Config};
 use crate::steps::eol::{EolAssessor, products_of_image};
 
-/// Returns the end-of-life dates of the images, by their positions. An image without a known date is
-/// absent.
+/// Returns the end-of-life dates of the images, by their positions. An image without a known date
+/// is absent.
 pub fn eol_dates(
     config: &Config,
     build: &BuildConfig,

@@ -66,7 +66,7 @@ pub async fn execute(build: &BuildConfig, plan: &Plan, execution: &BuildExecutio
     }
     let work = plan.items.iter().enumerate().map(|(order, item)| {
         let run = &run;
-        async move { (order, run.item(item).await) }
+        async move { (order, run.execute_item(item).await) }
     });
     // Bases are earlier in the plan and start first, so a build never waits for one that has not
     // started.
@@ -98,7 +98,8 @@ struct BuildRun<'a> {
 }
 
 impl BuildRun<'_> {
-    async fn item(&self, item: &BuildItem) -> ImageReport {
+    /// Executes the action of one image and publishes its result for the images built on it.
+    async fn execute_item(&self, item: &BuildItem) -> ImageReport {
         let image = &self.build.images[item.position];
         let began = Instant::now();
         let mut report = ImageReport::new(image, item);
@@ -115,6 +116,7 @@ impl BuildRun<'_> {
         report
     }
 
+    /// Executes the action of one image and adds digest, engine, size and hooks to `report`.
     async fn outcome(
         &self,
         item: &BuildItem,
@@ -337,7 +339,8 @@ impl BuildRun<'_> {
         if built.as_ref().is_err_and(|error| error.requires_execution)
             && self.build.engine == EngineChoice::Auto
         {
-            // Only the base showed that execution is required, for example by ONBUILD.
+            // The engine `native` found out from the base, for example from its ONBUILD, that
+            // execution is required. Another engine is allowed, so a program builds the image.
             let program = self.engine(&PlannedEngine::AnyProgram).await?;
             report.engine = Some(program.name().to_string());
             built = program.build(&request).await;

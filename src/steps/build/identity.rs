@@ -1,5 +1,5 @@
-//! Base, version and tag of each image of the configuration. Pure: the caller passes the newest tags
-//! of the mirrors.
+//! Base, version and tag of each image of the configuration. Pure: the caller passes the newest
+//! tags of the mirrors.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -28,8 +28,8 @@ impl Identity {
     }
 }
 
-/// Returns the positions of the images in build order: each comes after its bases. The configuration
-/// check rejects cycles.
+/// Returns the positions of the images in build order: each comes after its bases. The
+/// configuration check rejects cycles.
 pub fn order(build: &BuildConfig) -> Vec<usize> {
     let mut positions: HashMap<&Repository, Vec<usize>> = HashMap::new();
     for (position, image) in build.images.iter().enumerate() {
@@ -59,8 +59,8 @@ pub fn order(build: &BuildConfig) -> Vec<usize> {
     ordered
 }
 
-/// Returns the identity of each image. `mirror_tags` has the newest tag of the mirror for each image
-/// without `mirror_tag`, by position.
+/// Returns the identity of each image. `mirror_tags` has the newest tag of the mirror for each
+/// image without `mirror_tag`, by position.
 pub fn identities(
     build: &BuildConfig,
     mirror_tags: &BTreeMap<usize, Result<Tag, ItemError>>,
@@ -227,7 +227,7 @@ fn reject_shared_tags(build: &BuildConfig, identities: &mut [Result<Identity, It
                 "{} would all be published as {repository}:{tag}",
                 images.join(" and ")
             ))
-            .with_hint("set a different `version` for each, or the alias for only one of them"));
+            .with_hint("set a different `version` for each, or keep the alias on one of them"));
         }
     }
 }

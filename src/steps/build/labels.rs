@@ -82,9 +82,9 @@ impl ImageLabels<'_> {
 /// Returns the digest of the inputs of an image: the Dockerfile rendered without
 /// [`RunMetadata`], the files that it reads, arguments, platforms and stable labels.
 ///
-/// The base is included by tag; a new digest of the tag is detected separately. Paths of OCI layouts
-/// are made relative to `directory`, that of the configuration, so that every checkout has the same
-/// digest.
+/// The base is included by tag; a new digest of the tag is detected separately. Paths of OCI
+/// layouts are made relative to `directory`, that of the configuration, so that every checkout has
+/// the same digest.
 pub(super) fn inputs_digest(
     image: &BuildImage,
     identity: &Identity,

@@ -56,15 +56,16 @@ pub struct ImageInputs {
     pub template_name: String,
     /// Text of the template.
     pub template: String,
-    /// Files that the Dockerfile reads.
+    /// Files that the Dockerfile reads, or may read.
     pub files: Vec<FileDigest>,
     /// Digest of all inputs.
     pub digest: Digest,
-    /// First instruction that the engine `native` does not support, because it requires execution.
+    /// First instruction that the engine `native` does not support, with its line; `None` if it
+    /// supports the Dockerfile.
     pub needs_execution: Option<UnsupportedInstruction>,
 }
 
-/// Error of reading the inputs of an image.
+/// Error while reading the inputs of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InputsError {
     /// The tag of the image is unknown.
@@ -159,8 +160,8 @@ fn with_bases(build: &BuildConfig, in_scope: &BTreeSet<usize>) -> BTreeSet<usize
     wanted
 }
 
-/// Returns the sync entry of the mirror whose newest tag is the base of the image. `None` if the image
-/// sets `mirror_tag` or its base is not a mirror of the configuration.
+/// Returns the sync entry of the mirror whose newest tag is the base of the image. `None` if the
+/// image sets `mirror_tag` or its base is not a mirror of the configuration.
 pub fn mirror<'a>(
     config: &'a Config,
     build: &BuildConfig,
@@ -340,7 +341,8 @@ async fn read_inputs(
         .map_err(|error| invalid(&error))?;
     let needs_execution =
         match first_unsupported(&blank, &image.args).map_err(|error| invalid(&error))? {
-            // The Dockerfile may be valid only with the values of the run; the engine checks it again.
+            // An error is ignored here: with the values of the run the Dockerfile may be valid, and
+            // the engine checks it again.
             None => different_base(&blank, &image.args, &identity.base_reference()).unwrap_or(None),
             unsupported => unsupported,
         };

@@ -179,8 +179,8 @@ impl ImageReport {
 }
 
 impl BuildReport {
-    /// Returns the outputs for later CI jobs, by variable name: reference and digest of the image if
-    /// the run has exactly one.
+    /// Returns the outputs for later CI jobs, by variable name: reference and digest of the image
+    /// if the run has exactly one.
     pub fn outputs(&self) -> Vec<(&'static str, String)> {
         let [image] = self.images.as_slice() else {
             return Vec::new();
