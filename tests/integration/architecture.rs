@@ -1,7 +1,7 @@
 //! Checks of the structure of `src/`: the tables of `docs/ARCHITECTURE.md`, circles among the files
 //! of a room, type names that are declared twice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
