@@ -23,8 +23,8 @@ mod verify;
 
 pub use blob::{BlobContent, BlobPut, BlobStream, InMemory};
 pub use store::{
-    Deletion, DeletionSupport, ImageSource, ImageStore, ListedTag, Referrers, Resolved, Support,
-    SweepResult,
+    Deletion, DeletionSupport, ImageSource, ImageStore, ListedTag, ProvedTags, Referrers, Resolved,
+    Support, SweepResult,
 };
 pub use stores::ImageStores;
 pub use verify::{read_config, verified};

@@ -20,6 +20,16 @@ pub trait ImageSource: Send + Sync {
     /// A listing that breaks off is an error, never a shorter list.
     async fn tags(&self, repository: &Repository) -> Result<Option<Vec<ListedTag>>, ItemError>;
 
+    /// Returns the tags of `repository` like [`tags`](ImageSource::tags), and proves that these are
+    /// all.
+    ///
+    /// Costs one more request. Call it before deletions that would also affect tags that are not
+    /// listed.
+    async fn proved_tags(&self, repository: &Repository) -> Result<Option<ProvedTags>, ItemError> {
+        let tags = self.tags(repository).await?;
+        Ok(tags.map(|tags| ProvedTags { tags, doubt: None }))
+    }
+
     /// Returns the tags of `repository` with their push dates, or `None` if the store does not
     /// report these.
     ///
@@ -220,6 +230,14 @@ impl ListedTag {
             digest: None,
         }
     }
+}
+
+/// A tag listing whose end was checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProvedTags {
+    pub tags: Vec<ListedTag>,
+    /// Reason why there may be more tags; `None` if these are all.
+    pub doubt: Option<String>,
 }
 
 /// Manifests that have a certain subject (distribution specification, "Listing Referrers").

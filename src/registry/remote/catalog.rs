@@ -18,9 +18,19 @@ const MAX_REPOSITORIES: usize = 100_000;
 
 const CATALOG: RequestKind = RequestKind("catalog");
 
+/// A page of the listing. It always has the key `repositories`.
 #[derive(Deserialize)]
 struct CatalogPage {
+    /// `null` on a host without repositories.
+    #[serde(deserialize_with = "present")]
     repositories: Option<Vec<String>>,
+}
+
+/// Reads a value that may be `null` but not absent.
+fn present<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<String>>, D::Error> {
+    Option::deserialize(deserializer)
 }
 
 impl RemoteRepository<'_> {

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, stream};
-use serde::Deserialize;
 
 use super::classify::is_unknown_repository;
 use super::registries::RemoteRegistries;
 use super::repository::RemoteRepository;
+use super::tags::TagsPage;
 use crate::error::chain;
 use crate::http::{
     self, Method, QuotaStatus, Request, RequestAccess, RequestKind, RequestTarget, StatusCode,
@@ -28,12 +28,6 @@ const API_ROOT: &str = "/v2/";
 
 /// Number of repositories that are checked concurrently.
 const CONCURRENT_REPOSITORIES: usize = 4;
-
-/// The first page of a tag listing, of which one tag is used.
-#[derive(Deserialize)]
-struct FirstTagsPage {
-    tags: Option<Vec<String>>,
-}
 
 /// Result of checking a repository.
 struct RepositoryProbe {
@@ -245,12 +239,10 @@ impl RemoteRepository<'_> {
         };
         findings.push(match &listed {
             Ok(response) => {
-                let page = serde_json::from_slice::<FirstTagsPage>(&response.body);
+                let page = TagsPage::names(&response.body);
                 match page {
-                    Ok(page) => {
-                        probe.tag = page
-                            .tags
-                            .unwrap_or_default()
+                    Ok(tags) => {
+                        probe.tag = tags
                             .into_iter()
                             .next()
                             .filter(|tag| tag.parse::<crate::model::Tag>().is_ok());

@@ -16,7 +16,7 @@ use crate::model::lock::lock;
 use crate::model::{Algorithm, Descriptor, Digest, Host, Manifest, Reference, Repository, Tag};
 use crate::registry::blob::{BlobContent, BlobPut, BlobStream};
 use crate::registry::store::{
-    Deletion, DeletionSupport, ImageSource, ImageStore, ListedTag, Referrers, Resolved,
+    Deletion, DeletionSupport, ImageSource, ImageStore, ListedTag, ProvedTags, Referrers, Resolved,
     are_siblings,
 };
 
@@ -65,6 +65,10 @@ impl RemoteRegistries {
 impl ImageSource for RemoteRegistries {
     async fn tags(&self, repository: &Repository) -> Result<Option<Vec<ListedTag>>, ItemError> {
         self.at(repository)?.tags().await
+    }
+
+    async fn proved_tags(&self, repository: &Repository) -> Result<Option<ProvedTags>, ItemError> {
+        self.at(repository)?.proved_tags().await
     }
 
     async fn push_dates(
