@@ -116,15 +116,24 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub(crate) mod testing {
+    use std::path::Path;
 
-    fn cache(home: &Path, writes: bool) -> Cache {
+    use super::Cache;
+
+    /// Returns the cache below the home directory `home`.
+    pub(crate) fn cache_in(home: &Path, writes: bool) -> Cache {
         Cache::user(
             &[("HOME", home.to_string_lossy())].into_iter().collect(),
             writes,
         )
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::cache_in as cache;
+    use super::*;
 
     #[test]
     fn entries_are_found_by_kind_and_key() {

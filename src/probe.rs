@@ -146,14 +146,14 @@ pub struct ProbeReport {
     pub findings: Vec<ProbeFinding>,
     /// Seconds by which the clock of the store's server is ahead of this machine's. `None` if the
     /// server did not send its time.
-    pub ahead: Option<i64>,
+    pub clock_offset: Option<i64>,
 }
 
 impl From<Vec<ProbeFinding>> for ProbeReport {
     fn from(findings: Vec<ProbeFinding>) -> ProbeReport {
         ProbeReport {
             findings,
-            ahead: None,
+            clock_offset: None,
         }
     }
 }

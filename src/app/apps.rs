@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::configuration::load_configuration;
-use super::places::image_places;
+use super::image_stores::image_stores;
 use super::records::records;
 use super::result::CommandResult;
 use super::{CommandContext, GlobalOptions, Mode, OutputForm, runtime};
@@ -114,7 +114,7 @@ pub(super) fn purge(
         let observe = async {
             let reading = records.all().await?;
             warn_of_unreadable(&reading);
-            let stores = image_places(
+            let stores = image_stores(
                 &config,
                 reading
                     .records
@@ -156,7 +156,7 @@ pub(super) fn purge(
 fn warn_of_unreadable(reading: &RecordSet) {
     for file in &reading.unreadable {
         tracing::warn!(
-            "{} is no record and is passed over: {}",
+            "{} is not a record and is ignored: {}",
             file.file,
             file.problem
         );

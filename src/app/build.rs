@@ -11,8 +11,8 @@ use super::configuration::{load_configuration, missing_setting};
 use super::engines::engines;
 use super::eol::end_of_life_table;
 use super::hooks::hook_runner;
+use super::image_stores::image_stores;
 use super::only::checked_only;
-use super::places::image_places;
 use super::report_files::ReportFile;
 use super::result::CommandResult;
 use super::{CommandContext, GlobalOptions, Mode, OutputForm, Shard, runtime};
@@ -182,7 +182,7 @@ async fn run_step(
             .iter()
             .flat_map(|image| [&image.repository, &image.mirror_image])
     };
-    let stores = image_places(config, repositories(), context, mode)?;
+    let stores = image_stores(config, repositories(), context, mode)?;
     let world = tokio::select! {
         world = build::observe(config, build, scope, &stores, &*context.progress) => world,
         () = cancel.cancelled() => {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::configuration::{has_record_store, load_configuration};
 use super::documents;
 use super::forge::{BaseRepository, base_repository};
-use super::places::image_places;
+use super::image_stores::image_stores;
 use super::records::records;
 use super::report_files::ReportFile;
 use super::result::{CommandResult, warn_of};
@@ -429,7 +429,7 @@ impl OpenedSources {
             ));
         }
         let stores = if options.probe {
-            Some(image_places(
+            Some(image_stores(
                 config,
                 repository.into_iter(),
                 context,

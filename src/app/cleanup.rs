@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::configuration::{load_configuration, missing_setting};
 use super::digest_cache::UserDigestCache;
+use super::image_stores::image_stores;
 use super::only::checked_only;
-use super::places::image_places;
 use super::records::records;
 use super::report_files::ReportFile;
 use super::result::CommandResult;
@@ -115,7 +115,7 @@ async fn cleanup(
         .chain(sources)
         .chain(archives)
         .collect();
-    let stores = image_places(config, repositories.iter(), context, options.mode)?;
+    let stores = image_stores(config, repositories.iter(), context, options.mode)?;
     let now = options.now.unwrap_or_else(|| context.process.clock.now());
     let source = ConfiguredRecords(
         config

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::configuration::{has_record_store, load_configuration, missing_setting};
-use super::places::service_client;
+use super::image_stores::service_client;
 use super::records::{records, settings};
 use super::result::CommandResult;
 use super::{CommandContext, GlobalOptions, Mode, OutputForm, runtime};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Mode;
 use super::configuration::missing_setting;
-use super::places::rules;
+use super::image_stores::rules;
 use crate::cache::Cache;
 use crate::config::{Config, DEFAULT_NAME, RegistryConfig, RegistryProvider};
 use crate::credentials::{Credentials, ForgeCredentials, ForgeKind};
@@ -80,13 +80,13 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
                 .hint("correct `registry.owner` or `registry.repo`"));
             }
             let http = forge_client(ForgeKind::Gitea, &[url, api_url], config, process)?;
-            let place = GiteaLocation {
+            let location = GiteaLocation {
                 url: url.clone(),
                 api_url: api_url.clone(),
                 owner: owner.clone(),
                 repository: repo.clone(),
             };
-            Arc::new(GiteaPackages::new(http, &place).map_err(usage_failure)?)
+            Arc::new(GiteaPackages::new(http, &location).map_err(usage_failure)?)
         }
         RegistryProvider::S3 {
             endpoint,

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::configuration::load_configuration;
-use super::places::image_places;
+use super::image_stores::image_stores;
 use super::records::records;
 use super::result::CommandResult;
 use super::{CommandContext, GlobalOptions, Mode, OutputForm, runtime};
@@ -121,7 +121,7 @@ pub(super) fn run(
         let began = Instant::now();
         let work = async {
             let world = if request.needs_image() {
-                let stores = image_places(
+                let stores = image_stores(
                     &config,
                     register::repositories(request),
                     context,

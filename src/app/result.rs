@@ -222,7 +222,7 @@ pub(super) fn is_signal(exit: Exit) -> bool {
     matches!(exit, Exit::Interrupted | Exit::Terminated)
 }
 
-/// Logs why a check could not be made, as a warning.
+/// Logs the reason why a check could not be made, as a warning.
 pub(super) fn warn_of(failure: &Failure) {
     tracing::warn!(
         "the check could not be made: {}",

@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::configuration::{has_record_store, load_configuration, missing_setting};
 use super::digest_cache::UserDigestCache;
 use super::eol::{assessor, end_of_life_table_or_empty};
-use super::places::image_places;
+use super::image_stores::image_stores;
 use super::records::records;
 use super::report_files::ReportFile;
 use super::result::CommandResult;
@@ -179,7 +179,7 @@ async fn observe(
         .flat_map(|build| &build.images)
         .map(|image| &image.repository);
     let stores = (!options.offline)
-        .then(|| image_places(config, mirrors.chain(bases), context, Mode::DryRun))
+        .then(|| image_stores(config, mirrors.chain(bases), context, Mode::DryRun))
         .transpose()?;
     let world = status::observe(config, stores.as_ref(), records, &*context.progress)
         .await

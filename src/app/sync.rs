@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::configuration::{load_configuration, missing_setting};
 use super::digest_cache::UserDigestCache;
 use super::hooks::hook_runner;
+use super::image_stores::image_stores;
 use super::only::checked_only;
-use super::places::image_places;
 use super::report_files::ReportFile;
 use super::result::CommandResult;
 use super::{CommandContext, GlobalOptions, Mode, OutputForm, Shard, runtime};
@@ -105,7 +105,7 @@ async fn sync(
         .entries
         .iter()
         .flat_map(|entry| [&entry.source, &entry.target]);
-    let stores = image_places(config, repositories, context, mode)?;
+    let stores = image_stores(config, repositories, context, mode)?;
     let digest_cache = Arc::new(UserDigestCache::of("sync", process, mode));
     let stores = SyncStores {
         source: stores.clone(),

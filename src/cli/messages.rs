@@ -195,7 +195,7 @@ impl Messages {
         self.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 
-    /// Returns `stdout`, with the first write removing the bars: stdout starts with the report.
+    /// Returns `stdout`, wrapped so that the first write removes the progress bars.
     pub(super) fn bars_end_at(&self, stdout: &Stream) -> Stream {
         Stream::new(
             BarRemover {

@@ -169,7 +169,7 @@ const STEPS_OF_EVENTS: [StepArgument; 4] = [
 ];
 
 impl RunArguments {
-    /// Returns the options, from arguments and environment variables. Arguments win.
+    /// Returns the options, from arguments and environment variables. Arguments take precedence.
     pub(super) fn options(self, variables: &Variables) -> Result<RunOptions, Failure> {
         let mut given = self.or(parse(
             "run",

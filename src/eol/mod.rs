@@ -6,15 +6,15 @@
 
 mod api;
 mod client;
+mod data_store;
 mod entry;
 mod file;
-mod place;
 mod purl;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use client::{EndOfLifeDate, Products};
+pub use data_store::{EolDataFile, EolDataStore};
 pub use file::DataError;
-pub use place::{EolDataFile, EolDataStore};
 pub use table::EolTable;

@@ -8,10 +8,9 @@ use axum::response::{IntoResponse, Response};
 use proptest::prelude::*;
 
 use super::{DataError, EndOfLifeDate, EolDataFile, EolDataStore, EolTable, Products, api};
-use crate::cache::Cache;
+use crate::cache::testing::cache_in;
 use crate::error::{ItemError, chain};
 use crate::http::testing::{Fake, ReceivedRequest, basic, client};
-use crate::model::Variables;
 use crate::model::eol::{Cycle, LongTermSupport, SupportEnd};
 use crate::model::fuzz_tests::{fuzz, text};
 use crate::model::lifecycle::Product;
@@ -333,12 +332,7 @@ fn answer(name: &str) -> String {
 }
 
 async fn ask(fake: &Fake, home: &Path, product: &Product) -> Result<String, ItemError> {
-    let cache = Cache::user(
-        &[("HOME", home.to_string_lossy())]
-            .into_iter()
-            .collect::<Variables>(),
-        true,
-    );
+    let cache = cache_in(home, true);
     let address = format!("http://{}/api", fake.address)
         .parse()
         .expect("a URL");

@@ -1,4 +1,5 @@
-//! Git, through the git program: reading a checkout, and making and pushing commits beside it.
+//! Git, through the git program: reading a checkout, and creating and pushing commits
+//! without changing it.
 //!
 //! Owns the environment and configuration of every git call, and the interpretation of its output.
 //! Only plumbing commands are used. The checkout is never written: neither its files nor its index,

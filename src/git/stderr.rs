@@ -61,7 +61,7 @@ pub struct RemoteRefusal {
     pub lines: Vec<String>,
 }
 
-/// Kind of a refusal, as far as its text tells.
+/// Kind of a refusal, as recognised from its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemoteRefusalKind {
     /// The branch is protected.

@@ -74,7 +74,8 @@ pub(super) enum TokenSlot {
     #[default]
     Empty,
     Token(Token),
-    /// The token server rejected the request, with this detail: it is not asked again in this run.
+    /// The token server rejected the request with this detail. The request is not repeated in this
+    /// run.
     Rejected(String),
     /// The token server failed at this time. Requests that waited for the token then fail with the
     /// same error; later ones ask again.

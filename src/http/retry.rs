@@ -29,7 +29,7 @@ const MAX_RESOLUTION_TRIES: u32 = 3;
 /// Longest delay between tries, without the wait that the host asks for.
 const MAX_DELAY: Duration = Duration::from_secs(30);
 
-/// Longest wait that is honoured; a host that asks for more means never.
+/// Longest requested wait that is honoured. A longer one is a permanent failure.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Returns the wait that a response asks for: in `Retry-After`, or at Docker Hub the time in

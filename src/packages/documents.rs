@@ -24,13 +24,14 @@ const MAX_PARTS: usize = 64;
 /// Number of tags in one file of a tag history. A tag has about 250 bytes, and at most 400.
 const MAX_TAGS_IN_A_PART: usize = 40_000;
 
-/// Number of times that a document is read again because its files were replaced meanwhile.
+/// Maximum number of times that a document is read again because its files were replaced during the
+/// read.
 const MAX_READS: usize = 8;
 
 /// Content of a document.
 ///
-/// [`merge`](Document::merge) is commutative, associative and idempotent, so that the order in which
-/// files are read does not matter.
+/// [`merge`](Document::merge) is commutative, associative and idempotent, so that the order in
+/// which files are read does not matter.
 pub trait Document: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync {
     /// Kind of the document, the first word of its file names.
     const KIND: &'static str;
@@ -121,7 +122,7 @@ impl Documents {
 
     /// Writes a document that was read as `previous`, then deletes the files that it replaces.
     ///
-    /// Nothing is written if the content is the same.
+    /// If the content is the same, no file is written.
     pub async fn write<D: Document>(
         &self,
         name: &str,
@@ -235,7 +236,7 @@ impl Documents {
         files
     }
 
-    /// Returns the content of `files`, the newest first; `None` if one was deleted meanwhile.
+    /// Returns the content of `files`, the newest first; `None` if one was deleted in the meantime.
     async fn merged<D: Document>(
         &self,
         name: &str,

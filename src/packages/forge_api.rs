@@ -96,7 +96,7 @@ impl ForgeApi {
     }
 
     /// Returns the seconds by which the clock of the responding server is ahead.
-    pub(super) fn clock_ahead(&self, answer: &Response) -> Option<i64> {
+    pub(super) fn clock_offset(&self, answer: &Response) -> Option<i64> {
         self.http.clock_offset(answer)
     }
 

@@ -25,7 +25,7 @@ use crate::http::{Client, Method, StatusCode, Url};
 use crate::model::env;
 use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport};
 
-/// Most packages whose files are listed at a time.
+/// Maximum number of packages whose files are listed in parallel.
 const MAX_CONCURRENT_LISTINGS: usize = 16;
 
 /// Number of times that everything is listed because a package was deleted during the listing.

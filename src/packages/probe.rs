@@ -167,7 +167,7 @@ impl ForgeApi {
         match self.inspect(path).await {
             Ok(answer) => Ok(ProbeReport {
                 findings: vec![ProbeFinding::ok(REACHABLE, "", "responds")],
-                ahead: self.clock_ahead(&answer),
+                clock_offset: self.clock_offset(&answer),
             }),
             Err(error) => Err(ProbeFinding {
                 fix: Some(unreachable_fix(&error)),

@@ -96,17 +96,13 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
+    use crate::cache::testing::cache_in;
     use crate::packages::{EncodedName, PackageContents};
 
     #[test]
     fn large_packages_are_cached() {
         let home = tempfile::tempdir().expect("a directory");
-        let cache = Cache::user(
-            &[("HOME", home.path().to_string_lossy())]
-                .into_iter()
-                .collect(),
-            true,
-        );
+        let cache = cache_in(home.path(), true);
         let package = PackageName {
             prefix: "imglife".parse().expect("a prefix"),
             contents: PackageContents::RecordsOf(EncodedName::of("a/b")),

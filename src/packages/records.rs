@@ -23,7 +23,7 @@ use crate::model::text::printable;
 use crate::model::{BuildRecord, Clock, ImageReference, Repository};
 use crate::probe::{ProbeCredential, ProbeReport};
 
-/// Most requests for files at a time.
+/// Maximum number of parallel requests for files.
 const MAX_CONCURRENT_READS: usize = 16;
 
 /// Number of times that a package is listed because its files were replaced before they were read.

@@ -13,6 +13,7 @@ use super::{
     PackageName, PackageScope, Prefix, ReadOnlyFiles, RecordDeletion, RecordStore, Records,
 };
 use crate::cache::Cache;
+use crate::cache::testing::cache_in;
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::{BuildRecord, Clock, ImageReference, Repository, Variables};
 
@@ -583,12 +584,7 @@ async fn file_is_fetched_once_without_a_cache() {
 #[tokio::test]
 async fn modified_cache_entries_are_fetched_again() {
     let home = tempfile::tempdir().expect("a directory");
-    let cache = Cache::user(
-        &[("HOME", home.path().to_string_lossy())]
-            .into_iter()
-            .collect(),
-        true,
-    );
+    let cache = cache_in(home.path(), true);
     let World {
         files,
         records,

@@ -317,7 +317,7 @@ impl RecordStore for S3Files {
         {
             match self.http.inspect(&host, "/").await {
                 Ok(answer) => {
-                    report.ahead = self.http.clock_offset(&answer);
+                    report.clock_offset = self.http.clock_offset(&answer);
                     report
                         .findings
                         .push(ProbeFinding::ok(probe::REACHABLE, "", "responds"));

@@ -1,7 +1,7 @@
 //! Image stores: the traits that all other rooms use, and their implementations.
 //!
 //! Owns the rules for every store: absent content is `None`, and content is verified before it is
-//! kept. It knows nothing of configuration, selection or copying.
+//! kept. It does not depend on configuration, selection or copying.
 //!
 //! Files, each of which imports only files above it:
 //!

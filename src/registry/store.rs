@@ -64,7 +64,8 @@ pub trait ImageSource: Send + Sync {
         reference: &Reference,
     ) -> Result<Option<Resolved>, ItemError>;
 
-    /// Returns a manifest, or `None` if it is absent. A manifest that is read by digest is verified.
+    /// Returns a manifest, or `None` if it is absent. A manifest that is read by digest is
+    /// verified.
     async fn manifest(
         &self,
         repository: &Repository,
@@ -194,8 +195,8 @@ pub trait ImageStore: ImageSource {
         Ok(SweepResult::LeftToRegistry)
     }
 
-    /// Waits for a short time until the store has cleaned up after aborted writes. Called when a run
-    /// ends early.
+    /// Waits for a short time until the store has cleaned up after aborted writes. Called when a
+    /// run ends early.
     async fn settle(&self) {}
 }
 
@@ -243,9 +244,9 @@ pub struct ProvedTags {
 /// Manifests that have a certain subject (distribution specification, "Listing Referrers").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Referrers {
-    /// All of them.
+    /// The complete list.
     Listed(Vec<Descriptor>),
-    /// Those that the store found without keeping lists. Clients may list more, under a tag.
+    /// Referrers that a store without lists has found. Clients may list more, under a tag.
     Partial(Vec<Descriptor>),
     /// The store keeps no lists. Clients then list referrers in an index under the tag that
     /// [`Tag::of_referrers`] returns.
@@ -286,7 +287,7 @@ pub enum Support {
 pub enum Deletion {
     Deleted,
     NotFound,
-    /// The manifest has a name in its layout, and stays.
+    /// The manifest still has a name in its layout and was not deleted.
     StillNamed,
     /// The store does not support this kind of deletion; nothing changed. Later deletions of this
     /// kind send no request.

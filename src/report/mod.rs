@@ -85,7 +85,7 @@ impl Cell {
     }
 }
 
-/// Meaning of a text that a colour can show. The text alone must be sufficient.
+/// Meaning of a text, which may be shown as a colour. The text must be understandable without it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tone {
     #[default]

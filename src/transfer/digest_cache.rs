@@ -1,4 +1,4 @@
-//! Facts that follow from digests, kept for later runs.
+//! Cache of facts that depend only on digests, for later runs.
 
 use std::collections::BTreeSet;
 use std::fmt;

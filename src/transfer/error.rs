@@ -44,7 +44,7 @@ pub(super) fn too_deep(side: Side, repository: &Repository, digest: &Digest) -> 
     .on(side)
 }
 
-/// Returns the error of an image of which no platform in `found` is wanted.
+/// Returns the error for an image whose platforms, `found`, are all excluded by the filter.
 pub(super) fn no_platform(repository: &Repository, wanted: &str, found: &str) -> ItemError {
     ItemError::at(
         repository,

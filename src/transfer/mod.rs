@@ -2,7 +2,7 @@
 //!
 //! Owns the order of writes (blobs, children, the image, its tag last), the rule that each digest
 //! crosses the network once in a run, and the platform filter. It works on the traits of `registry`
-//! and knows no concrete store.
+//! and does not depend on concrete stores.
 //!
 //! Files, each of which imports only files above it:
 //!

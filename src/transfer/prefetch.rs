@@ -1,4 +1,4 @@
-//! Manifests of images whose copy begins soon, read early so that the copy need not wait for them.
+//! Prefetched manifests of images that are copied next, so that their copies need not wait.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

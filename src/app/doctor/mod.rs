@@ -2,7 +2,7 @@
 //! findings.
 
 mod machine;
-mod places;
+mod services;
 mod task;
 
 use std::time::{Duration, Instant};
@@ -56,7 +56,7 @@ pub(super) fn run(
     runtime::run(context.deadline, |cancel| async {
         let mut tasks = Vec::new();
         if let Some(config) = &config {
-            tasks.extend(places::tasks(config, context));
+            tasks.extend(services::tasks(config, context));
         }
         tasks.extend(machine::tasks(config.as_ref(), context));
         let mut groups = vec![DoctorGroup {
@@ -65,13 +65,13 @@ pub(super) fn run(
         }];
         let mut clock_offsets = Vec::new();
         let is_cancelled = cancel.clone();
-        for (group, look) in run_checks(tasks, context, cancel).await {
-            clock_offsets.extend(look.ahead.map(|seconds| (group.clone(), seconds)));
+        for (group, report) in run_checks(tasks, context, cancel).await {
+            clock_offsets.extend(report.clock_offset.map(|seconds| (group.clone(), seconds)));
             match groups.iter_mut().find(|known| known.name == group) {
-                Some(known) => known.checks.extend(look.findings),
+                Some(existing) => existing.checks.extend(report.findings),
                 None => groups.push(DoctorGroup {
                     name: group,
-                    checks: look.findings,
+                    checks: report.findings,
                 }),
             }
         }
@@ -103,22 +103,22 @@ async fn run_checks(
         let cancel = cancel.clone();
         async move {
             progress.event(Event::Started { item: &group });
-            let look = tokio::select! {
+            let report = tokio::select! {
                 biased;
                 () = cancel.cancelled() => ProbeReport::from(vec![ProbeFinding::unknown(check, "", "not checked: the run was stopped")]),
-                look = tokio::time::timeout(CHECK_TIMEOUT, work) => look.unwrap_or_else(|_| {
+                report = tokio::time::timeout(CHECK_TIMEOUT, work) => report.unwrap_or_else(|_| {
                     let detail = format!("no result after {} seconds", CHECK_TIMEOUT.as_secs());
                     ProbeReport::from(vec![ProbeFinding::wrong(check, "", detail).fix("run with `--log-level debug` to see each request")])
                 }),
             };
-            let problems = look.findings.iter().filter(|finding| finding.is_problem()).count();
+            let problems = report.findings.iter().filter(|finding| finding.is_problem()).count();
             let detail = match problems {
                 0 => String::new(),
                 1 => "1 problem".to_owned(),
                 count => format!("{count} problems"),
             };
             progress.event(Event::Finished { item: &group, outcome: ItemOutcome::Done { detail: &detail } });
-            (group, look)
+            (group, report)
         }
     });
     stream::iter(looks)
@@ -188,11 +188,11 @@ fn configured(config: &Config, directory: &std::path::Path) -> Vec<ProbeFinding>
 /// Returns the errors of an invalid configuration as findings, unset variables included.
 fn invalid(errors: &ConfigErrors) -> Vec<ProbeFinding> {
     let findings = errors.findings.iter().map(|error| {
-        let place = error
+        let position = error
             .span
             .map(|span| format!("{}:{}", span.line, span.column));
         let about = [
-            place,
+            position,
             Some(error.path.clone()).filter(|path| !path.is_empty()),
         ];
         let about = about.into_iter().flatten().collect::<Vec<_>>().join(" ");

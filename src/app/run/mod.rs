@@ -124,7 +124,8 @@ fn warn_of(variables: &[UnknownVariable], config: &Config) {
     }
 }
 
-/// Returns why a step must not run after those that ended before it, or `None` when it can run.
+/// Returns the reason not to run a step after the results of the earlier steps; `None` if it can
+/// run.
 fn reason_not_to_run(
     step: &StepOptions,
     reports: &[StepReport],
@@ -148,7 +149,7 @@ fn reason_not_to_run(
         Some(StepEnding::NotRun(format!("{} failed", failed.step)))
     } else if matches!(step, StepOptions::Cleanup(_)) && has_sync_failed {
         Some(StepEnding::Skipped(
-            "sync failed, so it is not known what it would select".to_owned(),
+            "sync failed, so its selection is unknown".to_owned(),
         ))
     } else {
         None

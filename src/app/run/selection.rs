@@ -19,8 +19,8 @@ pub(super) struct SelectedStep {
     pub(super) skip_reason: Option<String>,
 }
 
-/// Returns the selected steps in the order in which they run. Fails when the user named a step that
-/// the configuration has nothing for, or when a pattern of `--only` matches nothing of any step.
+/// Returns the selected steps in the order in which they run. Fails if the user named a step
+/// that the configuration does not use, or if a pattern of `--only` matches nothing in any step.
 pub(super) fn select(
     options: &RunOptions,
     event: PipelineEvent,
@@ -84,7 +84,7 @@ fn steps_of_event(
     }
     let not_default = match ref_status(process) {
         RefStatus::OtherRef => "not the default branch",
-        RefStatus::Unknown => "it is not known which branch is the default one",
+        RefStatus::Unknown => "the default branch is unknown",
         RefStatus::OutsideCi | RefStatus::DefaultBranch => return Ok(steps),
     };
     // A tag is published only once, so an unmerged change must not publish it.

@@ -6,8 +6,8 @@
 //! - manifests that the caller names
 //! - new files, which a writer may be about to reference
 //!
-//! Of the rest, a manifest is removed before the content that it references. If the removal is
-//! interrupted, every remaining manifest is still complete.
+//! Among unreferenced content, a manifest is removed before the content that it references. If the
+//! removal is interrupted, every remaining manifest is still complete.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -355,10 +355,10 @@ mod tests {
             }
             let order = parents_first(references.clone());
             proptest::prop_assert_eq!(order.len(), 12);
-            let place = |digest: &Digest| order.iter().position(|found| found == digest);
+            let position = |digest: &Digest| order.iter().position(|found| found == digest);
             for (from, parts) in &references {
-                for part in parts.iter().filter_map(place) {
-                    proptest::prop_assert!(place(from) < Some(part));
+                for part in parts.iter().filter_map(position) {
+                    proptest::prop_assert!(position(from) < Some(part));
                 }
             }
         }

@@ -52,7 +52,7 @@ impl RemoteRegistries {
         };
         let mut look = ProbeReport {
             findings: Vec::new(),
-            ahead: self.http.clock_offset(&response),
+            clock_offset: self.http.clock_offset(&response),
         };
         let scheme = self
             .http

@@ -23,7 +23,7 @@ use crate::registry::store::{
 /// All registries. The name of a repository contains the host.
 pub struct RemoteRegistries {
     pub(super) http: Arc<Client>,
-    /// True for hosts that list referrers. Hosts that do not are not asked again.
+    /// True for hosts that list referrers. Others get no further referrers requests.
     lists_referrers: Mutex<HashMap<Host, Arc<OnceCell<bool>>>>,
     interfaces: HostInterfaces,
     deletion_methods: DeletionMethods,

@@ -1,9 +1,9 @@
 //! Uploading and mounting blobs.
 //!
-//! Content is sent in one request, which is fastest and supported by every registry. If that breaks,
-//! a large blob continues in parts at the position that the registry reports, so that the next
-//! failure costs less. Many registries handle parts wrongly; after the first wrong response, the
-//! blob is sent in one request again.
+//! Content is sent in one request, which is fastest and supported by every registry. If that
+//! breaks, a large blob continues in parts at the position that the registry reports, so that the
+//! next failure costs less. Many registries handle parts wrongly; after the first wrong response,
+//! the blob is sent in one request again.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -381,7 +381,7 @@ impl BlobUpload<'_> {
         let stream = self.content.open(self.verifier.start(offset)).await?;
         let mut stream = self.verifier.read(stream, offset);
         if self.descriptor.size == 0 {
-            // Nothing will be sent, so nothing else verifies that the content is empty.
+            // No content will be sent, so the empty content must be verified here.
             return stream.next().await.transpose().map(|_| None);
         }
         Ok(Some(UploadContent::new(stream)))

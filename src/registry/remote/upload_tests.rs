@@ -1,4 +1,4 @@
-//! Uploads that break, with a registry that keeps sessions, and responds wrongly as some do.
+//! Tests of broken uploads, with a fake registry that keeps sessions and gives wrong responses.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

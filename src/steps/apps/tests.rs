@@ -134,12 +134,12 @@ fn keep_keeps_the_newest_records_by_time_then_version() {
 
 /// Returns a registry with these images.
 async fn registry(images: &[&str]) -> Arc<MemoryStore> {
-    let place = Arc::new(MemoryStore::default());
+    let store = Arc::new(MemoryStore::default());
     for name in images {
         let named = image(&format!("r.example/{name}"));
         let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
         let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
-        place
+        store
             .put_manifest(
                 &named.repository,
                 &named.tag.expect("a tag").into(),
@@ -148,14 +148,14 @@ async fn registry(images: &[&str]) -> Arc<MemoryStore> {
             .await
             .expect("to write");
     }
-    place
+    store
 }
 
 #[tokio::test]
 async fn image_is_missing_only_if_its_repository_is_listed() {
     // The repository of the shop is not listed.
-    let place = registry(&["apps/web:1.1"]).await;
-    let world = observe(reading(), None, Some(&place.stores())).await;
+    let store = registry(&["apps/web:1.1"]).await;
+    let world = observe(reading(), None, Some(&store.stores())).await;
     let gone = ["r.example/apps/web:1.0", "r.example/apps/web:1.2"]
         .map(|image| (image.to_owned(), PurgeReason::Orphan));
     assert_eq!(removals(&world, None, None), gone);
@@ -173,11 +173,11 @@ async fn image_is_missing_only_if_its_repository_is_listed() {
             ItemErrorKind::Unreachable,
             ItemErrorKind::ServerError,
         ] {
-            let place = registry(&["apps/web:1.1"]).await;
-            place.fail_when(move |call| {
+            let store = registry(&["apps/web:1.1"]).await;
+            store.fail_when(move |call| {
                 (call.operation == operation).then_some(StoreFault::Error(kind))
             });
-            let world = observe(reading(), Some("team/web"), Some(&place.stores())).await;
+            let world = observe(reading(), Some("team/web"), Some(&store.stores())).await;
             assert_eq!(removals(&world, None, None), [], "{operation:?} {kind:?}");
             assert!(!plan(&world, None, Some("team/web")).unknown.is_empty());
         }

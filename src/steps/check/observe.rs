@@ -48,9 +48,9 @@ pub struct ForgeBranch<'a> {
 pub enum CheckError {
     #[error(transparent)]
     Item(#[from] ItemError),
-    #[error("the inventory in {place} is invalid")]
+    #[error("the inventory in {store} is invalid")]
     Inventory {
-        place: String,
+        store: String,
         source: InvalidInventory,
     },
     #[error("{name} is invalid")]
@@ -166,7 +166,7 @@ async fn documented(
     {
         let inventory = Inventory::parse(&data.bytes);
         let mut inventory = inventory.map_err(|source| CheckError::Inventory {
-            place: records.store_name(),
+            store: records.store_name(),
             source,
         })?;
         // Explicit end-of-life data replaces that of the inventory.

@@ -346,7 +346,7 @@ impl BaseCheckReport {
 
     /// Returns the report as text.
     pub fn document(&self) -> Document {
-        let place = self
+        let position = self
             .location
             .as_ref()
             .map(|location| format!(" ({}:{})", location.path, location.line))
@@ -386,7 +386,7 @@ impl BaseCheckReport {
         let mut rows = vec![
             vec![
                 Cell::plain("Base"),
-                Cell::plain(format!("{}{place}", self.name())),
+                Cell::plain(format!("{}{position}", self.name())),
             ],
             vec![Cell::plain("Version"), version],
             vec![Cell::plain("Rebuilt"), rebuilt],

@@ -92,17 +92,17 @@ struct CheckSetting {
 
 impl CheckSetting {
     fn new(files: &[(&'static str, &'static str)]) -> CheckSetting {
-        let place = Arc::new(MemoryFiles::default());
+        let record_files = Arc::new(MemoryFiles::default());
         let now = at("2026-11-21T08:00:00Z");
         let cache = Cache::user(&Variables::default(), false);
         let records = Records::new(
-            place.clone(),
+            record_files.clone(),
             "imglife".parse::<Prefix>().expect("a prefix"),
             cache,
             Clock::fixed(now),
         );
         CheckSetting {
-            files: place,
+            files: record_files,
             records,
             forge: BaseRepository {
                 files: files.to_vec(),
@@ -241,11 +241,11 @@ async fn unknown_base_is_a_warning_and_not_outdated() {
 #[tokio::test]
 async fn current_digest_comes_from_the_registry_if_allowed() {
     let setting = CheckSetting::with_inventory("2026-11-20T08:00:00Z").await;
-    let place = Arc::new(MemoryStore::default());
+    let store = Arc::new(MemoryStore::default());
     let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
     let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
     let named = image(BASE);
-    place
+    store
         .put_manifest(
             &named.repository,
             &named.tag.clone().expect("a tag").into(),
@@ -261,7 +261,7 @@ async fn current_digest_comes_from_the_registry_if_allowed() {
         &base,
         None,
         &CheckSources {
-            stores: Some(&place.stores()),
+            stores: Some(&store.stores()),
             ..setting.sources()
         },
     )
@@ -439,14 +439,14 @@ async fn explicit_end_of_life_data_replaces_that_of_the_inventory() {
 
 #[tokio::test]
 async fn tags_are_listed_only_with_probe_and_without_another_source() {
-    let place = place_with(&["3.21.3-core1.0.0", "3.21.4-core1.0.0"]).await;
+    let store = store_with(&["3.21.3-core1.0.0", "3.21.4-core1.0.0"]).await;
     let setting = CheckSetting::new(&[]);
     assert!(matches!(
         observe(&image(BASE), None, &setting.sources()).await,
         Err(CheckError::NoSource(_))
     ));
     let sources = CheckSources {
-        stores: Some(&place.stores()),
+        stores: Some(&store.stores()),
         ..setting.sources()
     };
     setting.record("other", "r.example/apps/web:1.0", 1).await;
@@ -468,22 +468,22 @@ async fn tags_are_listed_only_with_probe_and_without_another_source() {
     );
 }
 
-async fn place_with(tags: &[&str]) -> Arc<MemoryStore> {
-    let place = Arc::new(MemoryStore::default());
+async fn store_with(tags: &[&str]) -> Arc<MemoryStore> {
+    let store = Arc::new(MemoryStore::default());
     for tag in tags {
         let manifest = Bytes::from(r#"{"schemaVersion":2,"manifests":[]}"#);
         let manifest = Manifest::parse(manifest, None, Algorithm::Sha256).expect("a manifest");
         let tag: crate::model::Tag = tag.parse().expect("a tag");
-        ImageStore::put_manifest(&*place, &image(BASE).repository, &tag.into(), &manifest)
+        ImageStore::put_manifest(&*store, &image(BASE).repository, &tag.into(), &manifest)
             .await
             .expect("to write");
     }
-    place
+    store
 }
 
 #[tokio::test]
 async fn base_without_a_configured_version_is_unknown_without_probe() {
-    let place = place_with(&["3.20.1-core1.0.0", "3.20.2-core1.0.0"]).await;
+    let store = store_with(&["3.20.1-core1.0.0", "3.20.2-core1.0.0"]).await;
     let mirror = "sync: { entries: [{ source: docker.io/library/alpine, target: r.example/mirrors/alpine, tag_regex: '3.*' }] }\n";
     let without_tag: &'static str = format!(
         "{mirror}{}",
@@ -515,7 +515,7 @@ async fn base_without_a_configured_version_is_unknown_without_probe() {
         );
 
         let sources = CheckSources {
-            stores: Some(&place.stores()),
+            stores: Some(&store.stores()),
             ..setting.sources()
         };
         let world = observe(&image(OLD), None, &sources).await.expect("a check");

@@ -49,8 +49,8 @@ impl DeletionProgress {
         }
     }
 
-    /// Returns the parts and referrers to delete: those that nothing needs, without those that are
-    /// deleted `later`.
+    /// Returns the unneeded parts and referrers to delete now, without those that are deleted
+    /// `later`.
     pub(super) fn leftovers(
         &self,
         live: &BTreeSet<Digest>,

@@ -23,7 +23,7 @@ pub struct ManifestTree {
 }
 
 impl ManifestTree {
-    /// Returns its own digest and those below it.
+    /// Returns the digest of the manifest and of everything below it.
     pub fn digests(&self) -> impl Iterator<Item = &Digest> {
         std::iter::once(&self.digest).chain(&self.below)
     }
@@ -34,9 +34,9 @@ impl ManifestTree {
 pub(super) enum DateSource {
     /// An annotation of the manifest has the date.
     Annotation(DateTime<Utc>),
-    /// A label in the image configuration may have it.
+    /// A label in this image configuration may have the date.
     Config(Descriptor),
-    /// The manifest of this platform leads to it.
+    /// The date is in the manifest of this platform or below it.
     Child(Digest),
     /// The image has no date.
     None,

@@ -58,11 +58,11 @@ pub struct DeletionGroup {
 /// Way to delete an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeletionMethod {
-    /// Only its tags: something else needs the manifest, or the store deletes no manifests.
+    /// Delete only the tags, because the manifest is needed or the store cannot delete manifests.
     Tags,
-    /// Its tags, then the manifest.
+    /// Delete the tags, then the manifest.
     TagsThenManifest,
-    /// The manifest, which deletes all of its tags.
+    /// Delete the manifest, which also deletes all of its tags.
     Manifest,
 }
 

@@ -1,6 +1,6 @@
 //! The deletion policy: decides for every tag of a repository whether it is deleted, and why. Pure.
 //!
-//! This is the only place that decides. Observation and preview ask `required_facts` what to read,
+//! No other module decides. Observation and preview get the facts to read from `required_facts`,
 //! and `plan` groups the deletions.
 
 use std::cmp::Reverse;

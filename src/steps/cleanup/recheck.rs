@@ -15,8 +15,8 @@ use crate::model::lock::lock;
 use crate::model::{Digest, Reference, Tag};
 use crate::registry::ImageStores;
 
-/// Tags that are looked up concurrently; each host has its own limit as well.
-const CONCURRENT_LOOKUPS: usize = 8;
+/// Maximum number of parallel tag lookups. Each host has its own limit as well.
+const MAX_PARALLEL_LOOKUPS: usize = 8;
 
 /// Compares a repository and the records with the plan.
 pub(super) struct Recheck<'a> {
@@ -24,11 +24,11 @@ pub(super) struct Recheck<'a> {
     pub(super) records: &'a RecordWatch<'a>,
     /// Digests that records named when the plan was made.
     pub(super) pinned: &'a BTreeSet<Digest>,
-    /// Digests that the last reading names and the plan does not know.
+    /// Digests in the last reading that are not in the plan.
     pub(super) unplanned: Mutex<Option<UnplannedDigests>>,
 }
 
-/// A reading, and the digests that it names and the plan does not know.
+/// A reading, and its digests that are not in the plan.
 pub(super) type UnplannedDigests = (Arc<RecordReading>, Arc<BTreeSet<Digest>>);
 
 /// Changes of a repository and of the records since the plan was made.
@@ -140,7 +140,7 @@ impl Recheck<'_> {
             });
         let lookups: Vec<Result<(&Tag, bool), ItemError>> =
             stream::iter(lookups.collect::<Vec<_>>())
-                .buffer_unordered(CONCURRENT_LOOKUPS)
+                .buffer_unordered(MAX_PARALLEL_LOOKUPS)
                 .collect()
                 .await;
         let mut moved = Vec::new();
@@ -151,8 +151,8 @@ impl Recheck<'_> {
         Ok(moved)
     }
 
-    /// Returns the digests that `records` name and the plan does not know, with everything below
-    /// those that are in the repository.
+    /// Returns the digests in `records` that are not in the plan, with everything below those that
+    /// are in the repository.
     async fn recorded(
         &self,
         planned: &RepositoryPlan,
@@ -180,7 +180,7 @@ impl Recheck<'_> {
         Ok(recorded)
     }
 
-    /// Returns the digests that `records` name and the plan does not know.
+    /// Returns the digests in `records` that are not in the plan.
     fn unplanned(&self, records: &Arc<RecordReading>) -> Arc<BTreeSet<Digest>> {
         let mut last = lock(&self.unplanned);
         match &*last {

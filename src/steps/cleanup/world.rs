@@ -159,7 +159,7 @@ pub struct ObservedRepository {
 }
 
 impl ObservedRepository {
-    /// Returns a repository of which nothing has been read yet.
+    /// Returns a repository without any observed facts.
     pub(super) fn unread(
         config: &Config,
         repository: Repository,

@@ -8,12 +8,12 @@ const CHECK: &str = "machine.clock";
 /// records depend on the clock.
 const MAX_DIFFERENCE: u64 = 60;
 
-/// Returns the finding about this machine's clock. `ahead` has the number of seconds by which each
-/// server's clock is ahead.
+/// Returns the finding about this machine's clock. `clock_offsets` has the number of seconds by
+/// which each server's clock is ahead.
 ///
 /// If most servers differ, this clock is wrong, otherwise theirs.
-pub fn clock(ahead: &[(String, i64)]) -> ProbeFinding {
-    let off: Vec<&(String, i64)> = ahead
+pub fn clock(clock_offsets: &[(String, i64)]) -> ProbeFinding {
+    let off: Vec<&(String, i64)> = clock_offsets
         .iter()
         .filter(|(_, seconds)| seconds.unsigned_abs() > MAX_DIFFERENCE)
         .collect();
@@ -31,7 +31,7 @@ pub fn clock(ahead: &[(String, i64)]) -> ProbeFinding {
         }
     };
     let Some((_, first)) = off.first() else {
-        return match ahead.len() {
+        return match clock_offsets.len() {
             0 => ProbeFinding::unknown(CHECK, "", "no server reported its time"),
             count => ProbeFinding::ok(
                 CHECK,
@@ -43,7 +43,7 @@ pub fn clock(ahead: &[(String, i64)]) -> ProbeFinding {
             ),
         };
     };
-    if off.len() * 2 > ahead.len() {
+    if off.len() * 2 > clock_offsets.len() {
         let way = if *first > 0 { "behind" } else { "ahead of" };
         return ProbeFinding::wrong(CHECK, "", format!("{} {way} {}", span(*first), named(&off)))
             .fix("set the clock and enable NTP (`timedatectl set-ntp true`); in a container, do this on the host");

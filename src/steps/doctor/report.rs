@@ -200,7 +200,7 @@ mod tests {
             ProbeFinding::wrong(
                 "oci.push",
                 "a",
-                "the login is taken, and not allowed to push",
+                "the credentials are accepted, but may not push",
             )
             .fix("another login"),
             ProbeFinding::missing("engine.available", "podman", "not installed\u{1b}[2J")
@@ -224,7 +224,7 @@ mod tests {
         registry.example
           ok     reachable                answers by https
           ok     pull a, b, c and 1 more  allowed
-          wrong  push a                   the login is taken, and not allowed to push
+          wrong  push a                   the credentials are accepted, but may not push
                                           → another login
           note   podman                   not installed\u{1b}[2J
 

@@ -10,15 +10,15 @@ use crate::steps::Mode;
 pub async fn execute(
     plan: Plan,
     mode: Mode,
-    place: &dyn EolDataStore,
+    store: &dyn EolDataStore,
 ) -> Result<UpdateReport, ItemError> {
     let file = match (&plan.table, mode) {
         (None, _) => FileOutcome::Unchanged,
         (Some(table), Mode::Apply) => {
-            place.write(table.write().as_bytes()).await?;
+            store.write(table.write().as_bytes()).await?;
             FileOutcome::Written
         }
         (Some(_), Mode::DryRun | Mode::List) => FileOutcome::Planned,
     };
-    Ok(UpdateReport::new(plan, mode, place.name(), file))
+    Ok(UpdateReport::new(plan, mode, store.name(), file))
 }

@@ -34,19 +34,19 @@ pub enum ProductLookup {
 pub enum ReadError {
     #[error(transparent)]
     Item(#[from] ItemError),
-    #[error("there is no {place}")]
-    Missing { place: String },
-    #[error("cannot parse {place}")]
-    Data { place: String, source: DataError },
+    #[error("there is no {store}")]
+    Missing { store: String },
+    #[error("cannot parse {store}")]
+    Data { store: String, source: DataError },
 }
 
 /// Returns the existing data. Fails with [`ReadError::Missing`] if there is none.
-pub async fn read(place: &dyn EolDataStore) -> Result<EolTable, ReadError> {
-    let bytes = place.read().await?.ok_or_else(|| ReadError::Missing {
-        place: place.name(),
+pub async fn read(store: &dyn EolDataStore) -> Result<EolTable, ReadError> {
+    let bytes = store.read().await?.ok_or_else(|| ReadError::Missing {
+        store: store.name(),
     })?;
     EolTable::read(&bytes).map_err(|source| ReadError::Data {
-        place: place.name(),
+        store: store.name(),
         source,
     })
 }
@@ -56,11 +56,11 @@ pub async fn read(place: &dyn EolDataStore) -> Result<EolTable, ReadError> {
 /// Without `client` no request is sent, and the cycles are those of the existing data.
 pub async fn observe(
     config: &Config,
-    place: &dyn EolDataStore,
+    store: &dyn EolDataStore,
     client: Option<&dyn Products>,
     progress: &Arc<dyn Progress>,
 ) -> Result<World, ReadError> {
-    let table = match (read(place).await, client) {
+    let table = match (read(store).await, client) {
         // There is no file before the first update.
         (Err(ReadError::Missing { .. }), Some(_)) => EolTable::default(),
         (result, _) => result?,
@@ -70,7 +70,7 @@ pub async fn observe(
         async move {
             let lookup = match client {
                 Some(client) => request(product, client, progress).await,
-                None => existing(product, table, place),
+                None => existing(product, table, store),
             };
             (product.clone(), lookup)
         }
@@ -95,12 +95,12 @@ async fn request(
     }
 }
 
-fn existing(product: &Product, table: &EolTable, place: &dyn EolDataStore) -> ProductLookup {
+fn existing(product: &Product, table: &EolTable, store: &dyn EolDataStore) -> ProductLookup {
     match table.cycles(product) {
         Some(cycles) => ProductLookup::Cycles(cycles.to_vec()),
         None => ProductLookup::Failed(ItemError::other(format!(
             "{} has no `{product}`",
-            place.name()
+            store.name()
         ))),
     }
 }

@@ -350,7 +350,7 @@ fn update_keeps_existing_data_after_an_error_and_lists_changes() {
         ("rust", cycles("{ cycle: '1.98', eol: false }")),
         (
             "what",
-            ProductLookup::Untracked(ItemError::other("nobody knows")),
+            ProductLookup::Untracked(ItemError::other("no such product")),
         ),
     ];
     let (report, written) = updated(DATA, &lookups);

@@ -62,7 +62,7 @@ impl<'a> BuiltImage<'a> {
         self
     }
 
-    async fn manifest(&self, place: &MemoryStore, platform: &str) -> Descriptor {
+    async fn manifest(&self, store: &MemoryStore, platform: &str) -> Descriptor {
         let platform: Platform = platform.parse().expect("a platform");
         let object = |texts: &[(&str, &str)]| {
             texts
@@ -74,41 +74,41 @@ impl<'a> BuiltImage<'a> {
         config["config"] = json!({ "Labels": object(&self.labels) });
         config["rootfs"] = json!({ "type": "layers", "diff_ids": self.layers.iter().map(|layer| Digest::sha256(layer.as_bytes())).collect::<Vec<_>>() });
         let config = self
-            .blob(place, media_type::OCI_CONFIG, config.to_string())
+            .blob(store, media_type::OCI_CONFIG, config.to_string())
             .await;
         let mut layers = Vec::new();
         for layer in self.layers {
             layers.push(
-                self.blob(place, media_type::OCI_LAYER_GZIP, (*layer).to_owned())
+                self.blob(store, media_type::OCI_LAYER_GZIP, (*layer).to_owned())
                     .await,
             );
         }
         let manifest = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": layers, "annotations": object(&self.annotations) });
         Descriptor {
             platform: Some(platform),
-            ..self.put(place, &manifest, None).await
+            ..self.put(store, &manifest, None).await
         }
     }
 
-    async fn blob(&self, place: &MemoryStore, media_type: &str, content: String) -> Descriptor {
+    async fn blob(&self, store: &MemoryStore, media_type: &str, content: String) -> Descriptor {
         let descriptor = Descriptor::new(
             media_type,
             Digest::sha256(content.as_bytes()),
             content.len() as u64,
         );
         let content = InMemory(Bytes::from(content));
-        place
+        store
             .put_blob(&image(self.name).repository, &descriptor, &content, None)
             .await
             .expect("to write");
         descriptor
     }
 
-    async fn put(&self, place: &MemoryStore, manifest: &Value, tag: Option<Tag>) -> Descriptor {
+    async fn put(&self, store: &MemoryStore, manifest: &Value, tag: Option<Tag>) -> Descriptor {
         let manifest = Manifest::parse(Bytes::from(manifest.to_string()), None, Algorithm::Sha256)
             .expect("a manifest");
         let reference = tag.map_or_else(|| manifest.digest.clone().into(), Reference::from);
-        place
+        store
             .put_manifest(&image(self.name).repository, &reference, &manifest)
             .await
             .expect("to write");
@@ -120,15 +120,15 @@ impl<'a> BuiltImage<'a> {
     }
 
     /// Writes it as a single manifest.
-    async fn single(self, place: &MemoryStore) -> Digest {
-        let descriptor = self.manifest(place, "linux/amd64").await;
+    async fn single(self, store: &MemoryStore) -> Digest {
+        let descriptor = self.manifest(store, "linux/amd64").await;
         let named = image(self.name);
-        let manifest = place
+        let manifest = store
             .manifest(&named.repository, &descriptor.digest.clone().into())
             .await
             .expect("to read")
             .expect("a manifest");
-        place
+        store
             .put_manifest(
                 &named.repository,
                 &named.tag.expect("a tag").into(),
@@ -142,15 +142,15 @@ impl<'a> BuiltImage<'a> {
     /// Writes it as an index of these platforms, each with an attestation, as BuildKit does.
     async fn index(
         self,
-        place: &MemoryStore,
+        store: &MemoryStore,
         platforms: &[&str],
         annotations: Texts<'_>,
     ) -> Digest {
         let mut children = Vec::new();
         for platform in platforms {
-            let child = self.manifest(place, platform).await;
+            let child = self.manifest(store, platform).await;
             let attestation = BuiltImage::new(self.name, &["attestation"])
-                .manifest(place, "unknown/unknown")
+                .manifest(store, "unknown/unknown")
                 .await;
             let of = [(
                 "vnd.docker.reference.digest".to_owned(),
@@ -164,7 +164,7 @@ impl<'a> BuiltImage<'a> {
         }
         let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
         let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children, "annotations": annotations });
-        self.put(place, &index, image(self.name).tag).await.digest
+        self.put(store, &index, image(self.name).tag).await.digest
     }
 }
 
@@ -182,14 +182,14 @@ fn request() -> RegisterRequest {
 
 async fn registered(
     request: &RegisterRequest,
-    place: &Arc<MemoryStore>,
+    store: &Arc<MemoryStore>,
 ) -> Result<Plan, RegisterError> {
-    plan(request, &observe(request, &place.stores()).await?)
+    plan(request, &observe(request, &store.stores()).await?)
 }
 
 /// Returns the base, the origin of its name, and true if its digest is known.
-async fn base(place: &Arc<MemoryStore>) -> (String, String, bool) {
-    let Plan { record, origin } = registered(&request(), place).await.expect("a record");
+async fn base(store: &Arc<MemoryStore>) -> (String, String, bool) {
+    let Plan { record, origin } = registered(&request(), store).await.expect("a record");
     (
         record.base.expect("a base").to_string(),
         origin.to_string(),
@@ -202,15 +202,15 @@ fn detected(base: &str, origin: &str) -> (String, String, bool) {
 }
 
 /// Returns a store with a mirror and a base with these annotations.
-async fn place(annotations: Texts<'static>) -> (Arc<MemoryStore>, Digest) {
-    let place = Arc::new(MemoryStore::default());
-    BuiltImage::new(MIRROR, &["m"]).single(&place).await;
+async fn store_with_base(annotations: Texts<'static>) -> (Arc<MemoryStore>, Digest) {
+    let store = Arc::new(MemoryStore::default());
+    BuiltImage::new(MIRROR, &["m"]).single(&store).await;
     let digest = BuiltImage::new(BASE, &["m", "b"])
         .labels(BASE_LABELS)
         .annotations(annotations)
-        .single(&place)
+        .single(&store)
         .await;
-    (place, digest)
+    (store, digest)
 }
 
 fn app() -> BuiltImage<'static> {
@@ -219,19 +219,19 @@ fn app() -> BuiltImage<'static> {
 
 #[tokio::test]
 async fn mirror_below_an_unreadable_base_is_not_detected_as_the_base() {
-    let place = Arc::new(MemoryStore::default());
+    let store = Arc::new(MemoryStore::default());
     let inherited = ("BASE_IMAGE_REF", MIRROR);
     app()
         .labels(&[inherited])
         .annotations(BASE_LABELS)
-        .single(&place)
+        .single(&store)
         .await;
-    let Plan { record, .. } = registered(&request(), &place).await.expect("a record");
+    let Plan { record, .. } = registered(&request(), &store).await.expect("a record");
     assert_eq!(record.base, Some(image(BASE)));
     // An own annotation that agrees with the inherited label counts.
     let own = ("org.opencontainers.image.base.name", BASE);
-    app().annotations(&[own]).single(&place).await;
-    let Plan { record, origin } = registered(&request(), &place).await.expect("a record");
+    app().annotations(&[own]).single(&store).await;
+    let Plan { record, origin } = registered(&request(), &store).await.expect("a record");
     assert_eq!(
         (record.base, origin.to_string()),
         (
@@ -243,11 +243,11 @@ async fn mirror_below_an_unreadable_base_is_not_detected_as_the_base() {
 
 #[tokio::test]
 async fn inherited_reference_label_is_the_base_of_docker_and_buildkit_images() {
-    let (place, digest) = place(&[]).await;
-    app().single(&place).await;
-    assert_eq!(base(&place).await, detected(BASE, "label imglife.ref"));
-    app().index(&place, &["linux/amd64"], &[]).await;
-    let plan = registered(&request(), &place).await.expect("a record");
+    let (store, digest) = store_with_base(&[]).await;
+    app().single(&store).await;
+    assert_eq!(base(&store).await, detected(BASE, "label imglife.ref"));
+    app().index(&store, &["linux/amd64"], &[]).await;
+    let plan = registered(&request(), &store).await.expect("a record");
     assert_eq!(
         plan.record.base_digest,
         Some(digest),
@@ -262,41 +262,41 @@ async fn inherited_reference_label_is_the_base_of_docker_and_buildkit_images() {
 
 #[tokio::test]
 async fn own_label_names_the_base() {
-    let (place, _) = place(&[]).await;
+    let (store, _) = store_with_base(&[]).await;
     app()
         .labels(&[("BASE_IMAGE_REF", BASE)])
-        .single(&place)
+        .single(&store)
         .await;
-    assert_eq!(base(&place).await, detected(BASE, "label BASE_IMAGE_REF"));
+    assert_eq!(base(&store).await, detected(BASE, "label BASE_IMAGE_REF"));
     app()
         .labels(&[("org.opencontainers.image.base.name", BASE)])
-        .single(&place)
+        .single(&store)
         .await;
-    assert_eq!(base(&place).await, detected(BASE, "label imglife.ref"));
+    assert_eq!(base(&store).await, detected(BASE, "label imglife.ref"));
 }
 
 #[tokio::test]
 async fn index_annotation_names_the_base_before_manifest_annotation() {
-    let (place, _) = place(&[]).await;
+    let (store, _) = store_with_base(&[]).await;
     let name = "org.opencontainers.image.base.name";
     app()
         .annotations(&[(name, BASE)])
-        .index(&place, &["linux/amd64"], &[])
+        .index(&store, &["linux/amd64"], &[])
         .await;
     assert_eq!(
-        base(&place).await,
+        base(&store).await,
         detected(BASE, "annotation org.opencontainers.image.base.name")
     );
     app()
         .annotations(&[(name, MIRROR)])
-        .index(&place, &["linux/amd64"], &[(name, BASE)])
+        .index(&store, &["linux/amd64"], &[(name, BASE)])
         .await;
-    assert_eq!(base(&place).await.0, BASE);
+    assert_eq!(base(&store).await.0, BASE);
 }
 
 #[tokio::test]
 async fn buildah_annotations_name_the_base_among_inherited_ones() {
-    let (place, digest) = place(BASE_LABELS).await;
+    let (store, digest) = store_with_base(BASE_LABELS).await;
     let written = digest.to_string();
     let own = [
         ("org.opencontainers.image.base.name", BASE),
@@ -307,9 +307,9 @@ async fn buildah_annotations_name_the_base_among_inherited_ones() {
         annotations: [&built.annotations[..3], &own].concat(),
         ..built
     }
-    .single(&place)
+    .single(&store)
     .await;
-    let plan = registered(&request(), &place).await.expect("a record");
+    let plan = registered(&request(), &store).await.expect("a record");
     assert_eq!(
         (plan.record.base, plan.record.base_digest),
         (Some(image(BASE)), Some(digest))
@@ -323,36 +323,36 @@ async fn buildah_annotations_name_the_base_among_inherited_ones() {
 
 #[tokio::test]
 async fn inherited_annotations_do_not_count() {
-    let (place, _) = place(BASE_LABELS).await;
-    app().annotations(BASE_LABELS).single(&place).await;
-    assert_eq!(base(&place).await, detected(BASE, "label imglife.ref"));
+    let (store, _) = store_with_base(BASE_LABELS).await;
+    app().annotations(BASE_LABELS).single(&store).await;
+    assert_eq!(base(&store).await, detected(BASE, "label imglife.ref"));
 }
 
 #[tokio::test]
 async fn label_set_by_the_template_of_the_base_does_not_count() {
-    let place = Arc::new(MemoryStore::default());
+    let store = Arc::new(MemoryStore::default());
     let with_reference = BuiltImage::new(BASE, &["m", "b"])
         .labels(BASE_LABELS)
         .labels(&[("BASE_IMAGE_REF", MIRROR)]);
-    with_reference.single(&place).await;
+    with_reference.single(&store).await;
     app()
         .labels(&[("BASE_IMAGE_REF", MIRROR)])
-        .single(&place)
+        .single(&store)
         .await;
-    assert_eq!(base(&place).await, detected(BASE, "label imglife.ref"));
+    assert_eq!(base(&store).await, detected(BASE, "label imglife.ref"));
 }
 
 #[tokio::test]
 async fn standard_label_names_other_bases_unless_inherited() {
-    let place = Arc::new(MemoryStore::default());
+    let store = Arc::new(MemoryStore::default());
     let name = "org.opencontainers.image.base.name";
-    BuiltImage::new(MIRROR, &["m"]).single(&place).await;
+    BuiltImage::new(MIRROR, &["m"]).single(&store).await;
     BuiltImage::new(APP, &["m", "a"])
         .labels(&[(name, MIRROR)])
-        .single(&place)
+        .single(&store)
         .await;
     assert_eq!(
-        base(&place).await,
+        base(&store).await,
         detected(MIRROR, "label org.opencontainers.image.base.name")
     );
     BuiltImage::new(APP, &["m", "a"])
@@ -360,20 +360,18 @@ async fn standard_label_names_other_bases_unless_inherited() {
             (name, MIRROR),
             ("org.opencontainers.image.revision", "4F2A"),
         ])
-        .single(&place)
+        .single(&store)
         .await;
-    assert_eq!(base(&place).await.0, MIRROR);
+    assert_eq!(base(&store).await.0, MIRROR);
     for inherited in [
         ("org.opencontainers.image.revision", "77aa"),
         ("imglife.tier", "base"),
     ] {
         BuiltImage::new(APP, &["m", "x", "a"])
             .labels(&[(name, MIRROR), inherited])
-            .single(&place)
+            .single(&store)
             .await;
-        let error = registered(&request(), &place)
-            .await
-            .expect_err("nothing that counts");
+        let error = registered(&request(), &store).await.expect_err("an error");
         assert!(
             matches!(error, RegisterError::NoBase(_))
                 && error.hint().is_some_and(|hint| hint.contains("--base")),
@@ -384,13 +382,13 @@ async fn standard_label_names_other_bases_unless_inherited() {
 
 #[tokio::test]
 async fn own_labels_of_an_image_with_its_own_reference_count() {
-    let (place, _) = place(&[]).await;
+    let (store, _) = store_with_base(&[]).await;
     let plan = registered(
         &RegisterRequest {
             image: image(BASE),
             ..request()
         },
-        &place,
+        &store,
     )
     .await
     .expect("a record");
@@ -402,9 +400,9 @@ async fn own_labels_of_an_image_with_its_own_reference_count() {
 
 #[tokio::test]
 async fn platforms_come_from_label_then_index_then_configuration() {
-    let (place, _) = place(&[]).await;
+    let (store, _) = store_with_base(&[]).await;
     let platforms = async || {
-        let plan = registered(&request(), &place).await.expect("a record");
+        let plan = registered(&request(), &store).await.expect("a record");
         plan.record
             .platforms
             .iter()
@@ -414,67 +412,67 @@ async fn platforms_come_from_label_then_index_then_configuration() {
     };
     app()
         .labels(&[("imglife.platforms", "linux/s390x,linux/arm/v7")])
-        .single(&place)
+        .single(&store)
         .await;
     assert_eq!(platforms().await, "linux/s390x linux/arm/v7");
     app()
         .annotations(&[("imglife.platforms", "linux/ppc64le")])
-        .single(&place)
+        .single(&store)
         .await;
     assert_eq!(platforms().await, "linux/ppc64le");
     app()
-        .index(&place, &["linux/arm64", "linux/amd64"], &[])
+        .index(&store, &["linux/arm64", "linux/amd64"], &[])
         .await;
     assert_eq!(platforms().await, "linux/arm64 linux/amd64");
-    app().single(&place).await;
+    app().single(&store).await;
     assert_eq!(platforms().await, "linux/amd64");
 }
 
 #[tokio::test]
 async fn base_that_was_moved_is_recorded_without_its_current_digest() {
-    let (place, _) = place(&[]).await;
-    app().single(&place).await;
+    let (store, _) = store_with_base(&[]).await;
+    app().single(&store).await;
     BuiltImage::new(BASE, &["m", "b2"])
         .labels(BASE_LABELS)
-        .single(&place)
+        .single(&store)
         .await;
     assert_eq!(
-        base(&place).await,
+        base(&store).await,
         (BASE.to_owned(), "label imglife.ref".to_owned(), false)
     );
 }
 
 #[tokio::test]
 async fn unreadable_base_is_recorded_without_digest() {
-    let (place, _) = place(&[]).await;
-    app().single(&place).await;
+    let (store, _) = store_with_base(&[]).await;
+    app().single(&store).await;
     let repository = image(BASE).repository;
-    place.fail_when(move |call| {
+    store.fail_when(move |call| {
         (call.repository == repository).then_some(StoreFault::Error(ItemErrorKind::Forbidden))
     });
     assert_eq!(
-        base(&place).await,
+        base(&store).await,
         (BASE.to_owned(), "label imglife.ref".to_owned(), false)
     );
 }
 
 #[tokio::test]
 async fn missing_or_unreadable_image_is_not_recorded() {
-    let place = Arc::new(MemoryStore::default());
+    let store = Arc::new(MemoryStore::default());
     assert!(matches!(
-        registered(&request(), &place).await,
+        registered(&request(), &store).await,
         Err(RegisterError::NoImage(_))
     ));
-    place.fail_when(|_| Some(StoreFault::Error(ItemErrorKind::Unauthorized)));
+    store.fail_when(|_| Some(StoreFault::Error(ItemErrorKind::Unauthorized)));
     assert!(matches!(
-        registered(&request(), &place).await,
+        registered(&request(), &store).await,
         Err(RegisterError::Item(_))
     ));
 }
 
 #[tokio::test]
 async fn no_request_is_sent_if_base_and_platforms_are_given() {
-    let place = Arc::new(MemoryStore::default());
+    let store = Arc::new(MemoryStore::default());
     let digest = Digest::sha256(b"");
     let base = image(&format!("{BASE}@{digest}"));
     let all = RegisterRequest {
@@ -482,7 +480,7 @@ async fn no_request_is_sent_if_base_and_platforms_are_given() {
         platforms: vec!["linux/amd64".parse().expect("a platform")],
         ..request()
     };
-    let plan = registered(&all, &place).await.expect("a record");
+    let plan = registered(&all, &store).await.expect("a record");
     assert_eq!(
         (
             plan.record.base,
@@ -491,19 +489,19 @@ async fn no_request_is_sent_if_base_and_platforms_are_given() {
         ),
         (Some(image(BASE)), Some(digest), None)
     );
-    assert_eq!(place.count(StoreOperation::Manifest), 0);
+    assert_eq!(store.count(StoreOperation::Manifest), 0);
 }
 
 #[tokio::test]
 async fn invalid_names_are_ignored() {
-    let (place, _) = place(&[]).await;
+    let (store, _) = store_with_base(&[]).await;
     app()
         .annotations(&[
             ("org.opencontainers.image.base.name", "$(id):x"),
             ("imglife.ref", "::error::"),
         ])
         .labels(&[("BASE_IMAGE_REF", "a b\n"), ("imglife.platforms", "x; rm")])
-        .single(&place)
+        .single(&store)
         .await;
-    assert_eq!(base(&place).await.0, BASE);
+    assert_eq!(base(&store).await.0, BASE);
 }

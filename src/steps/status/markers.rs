@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn replaced_appends_the_block_without_markers() {
         assert_eq!(replaced("", BLOCK).as_deref(), Ok(BLOCK));
-        let appended = replaced("# Ours", BLOCK).expect("a place");
+        let appended = replaced("# Ours", BLOCK).expect("a position");
         assert_eq!(appended, format!("# Ours\n\n{BLOCK}"));
         assert_eq!(replaced(&appended, BLOCK), Ok(appended.clone()));
     }

@@ -111,7 +111,7 @@ fn junk_among_the_records_is_named_and_harms_nothing() {
         "{list}"
     );
     assert!(
-        outcome.stderr.contains("is no record and is passed over"),
+        outcome.stderr.contains("is not a record and is ignored"),
         "{}",
         outcome.stderr
     );

@@ -1,4 +1,4 @@
-//! Random worlds: no rules delete an image that anything needs.
+//! Property tests with random worlds: no combination of rules deletes an image that is needed.
 
 use std::collections::BTreeMap;
 

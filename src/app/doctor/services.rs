@@ -12,7 +12,7 @@ use super::task::DoctorTask;
 use crate::app::configuration::has_record_store;
 use crate::app::eol::{data_store, products, webhook};
 use crate::app::forge::base_repository;
-use crate::app::places::{client, credential_host, service_client, settings};
+use crate::app::image_stores::{client, credential_host, service_client, settings};
 use crate::app::records::{records, token_variable};
 use crate::app::{CommandContext, Mode};
 use crate::command::SystemRunner;
@@ -185,13 +185,13 @@ async fn image_host(
         ),
     };
     // Without usable credentials, every request would fail for the same reason.
-    let mut look = match problem {
+    let mut report = match problem {
         Some(_) => ProbeReport::default(),
         None => registries.probe(host, wanted, !origins.is_empty()).await,
     };
-    let position = look.findings.len().min(1);
-    look.findings.insert(position, credential);
-    look
+    let position = report.findings.len().min(1);
+    report.findings.insert(position, credential);
+    report
 }
 
 /// Checks the tag service of Docker Hub, which has the push dates of tags.
@@ -200,7 +200,7 @@ async fn dates(http: &http::Client, paths: &BTreeSet<RepositoryPath>) -> ProbeRe
         return ProbeReport::default();
     };
     let mut findings = Vec::new();
-    let mut ahead = None;
+    let mut clock_offset = None;
     for path in paths {
         let (namespace, name) = path
             .as_str()
@@ -212,7 +212,7 @@ async fn dates(http: &http::Client, paths: &BTreeSet<RepositoryPath>) -> ProbeRe
         );
         findings.push(match http.inspect(&host, &address).await {
             Ok(answer) => {
-                ahead = http.clock_offset(&answer);
+                clock_offset = http.clock_offset(&answer);
                 if answer.status.is_success() { ProbeFinding::ok("oci.dates", path.as_str(), "available") } else { ProbeFinding::wrong("oci.dates", path.as_str(), format!("the tag service answers with {}", answer.status)).fix(
                     "it has dates of public repositories only, and limits the rate of requests; or remove `sort: date` and `min_age`",
                 ) }
@@ -220,7 +220,10 @@ async fn dates(http: &http::Client, paths: &BTreeSet<RepositoryPath>) -> ProbeRe
             Err(error) => ProbeFinding::failed("oci.dates", path.as_str(), &error, error.hint()),
         });
     }
-    ProbeReport { findings, ahead }
+    ProbeReport {
+        findings,
+        clock_offset,
+    }
 }
 
 async fn layout(repository: &Repository, wanted: RequiredAccess) -> ProbeReport {
@@ -251,12 +254,13 @@ async fn packages(config: &Config, context: &CommandContext) -> ProbeReport {
         (Some(RegistryProvider::File { .. }) | None, None) => None,
         (Some(_), None) => Some(ProbeFinding::ok(CHECK, "", "none is set")),
     };
-    let mut look = records.probe(ProbeCredential { variable }).await;
-    let is_readable = !look
+    let mut report = records.probe(ProbeCredential { variable }).await;
+    let is_readable = !report
         .findings
         .iter()
         .any(|finding| finding.is_problem() && finding.check != "packages.write");
-    look.findings
+    report
+        .findings
         .splice(0..0, [Some(store), credential].into_iter().flatten());
     if is_readable
         && config
@@ -264,12 +268,13 @@ async fn packages(config: &Config, context: &CommandContext) -> ProbeReport {
             .as_ref()
             .is_some_and(|build| !build.images.is_empty())
     {
-        look.findings
+        report
+            .findings
             .push(inventory(&records, process.clock.now()).await);
     }
     if is_readable && let Ok(Some(base)) = base_repository(config, process) {
         let about = format!("{DEFAULT_NAME} at {}", base.reference);
-        look.findings.push(match base.forge.file(DEFAULT_NAME, &base.reference).await {
+        report.findings.push(match base.forge.file(DEFAULT_NAME, &base.reference).await {
             Ok(Some(_)) => ProbeFinding::ok("forge.file", about, "readable; `imglife check` uses it if there is no inventory"),
             Ok(None) => ProbeFinding::missing("forge.file", about, format!("not in {}", base.forge.name()))
                 .fix("push it, or correct `registry.config_ref`; `imglife check` uses it if there is no inventory")
@@ -277,7 +282,7 @@ async fn packages(config: &Config, context: &CommandContext) -> ProbeReport {
             Err(error) => ProbeFinding::failed("forge.file", about, &error, error.hint()).optional(),
         });
     }
-    look
+    report
 }
 
 /// Checks the age of the inventory.
@@ -319,7 +324,7 @@ async fn end_of_life(config: &Config, context: &CommandContext) -> ProbeReport {
         return ProbeReport::default();
     };
     let http = service_client(config, context, &host, address);
-    let mut look = match http
+    let mut report = match http
         .inspect(
             &host,
             &format!("{}/v1/", address.path().trim_end_matches('/')),
@@ -328,7 +333,7 @@ async fn end_of_life(config: &Config, context: &CommandContext) -> ProbeReport {
     {
         Ok(answer) => ProbeReport {
             findings: vec![ProbeFinding::ok(CHECK, host.as_str(), "reachable")],
-            ahead: http.clock_offset(&answer),
+            clock_offset: http.clock_offset(&answer),
         },
         Err(error) => {
             let other = "set a mirror of the API with `lifecycle.api_url`, or maintain the data file by hand with `eol_provider: local`";
@@ -347,7 +352,7 @@ async fn end_of_life(config: &Config, context: &CommandContext) -> ProbeReport {
         .collect()
         .await;
     for (product, answer) in answers {
-        look.findings.push(match answer {
+        report.findings.push(match answer {
             Ok(_) => ProbeFinding::ok("eol.product", product.to_string(), "available"),
             Err(error) if error.kind == ItemErrorKind::Untracked => ProbeFinding {
                 fix: error.hint(),
@@ -359,7 +364,7 @@ async fn end_of_life(config: &Config, context: &CommandContext) -> ProbeReport {
             }
         });
     }
-    look
+    report
 }
 
 /// Checks the local end-of-life data.

@@ -15,10 +15,12 @@ use crate::registry::layout::Layouts;
 use crate::registry::remote::RemoteRegistries;
 use crate::registry::{ImageStore, ImageStores};
 
-/// Returns the image store for all repositories: registries and OCI layouts. In a mode that changes
-/// nothing it rejects writes. Fails with a usage error when two hosts of `repositories` share the
-/// same credential variable.
-pub(super) fn image_places<'a>(
+/// Returns the image stores of all registries and OCI layouts. Except in `Mode::Apply` they reject
+/// writes.
+///
+/// # Errors
+/// Returns a usage error if two hosts of `repositories` share the same credential variable.
+pub(super) fn image_stores<'a>(
     config: &Config,
     repositories: impl Iterator<Item = &'a Repository>,
     context: &CommandContext,
