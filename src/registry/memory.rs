@@ -12,8 +12,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::blob::{BlobContent, BlobPut, BlobStream};
 use super::store::{
-    Deletion, DeletionSupport, ImageSource, ImageStore, ListedTag, Referrers, Resolved, Support,
-    SweepResult, are_siblings,
+    Deletion, DeletionSupport, ImageSource, ImageStore, ListedTag, ProvedTags, Referrers, Resolved,
+    Support, SweepResult, are_siblings,
 };
 use super::stores::ImageStores;
 use super::verify::verified;
@@ -79,6 +79,10 @@ pub struct MemoryStore {
     deletions: DeletionSupport,
     lists_referrers: bool,
     repositories: Mutex<HashMap<Repository, MemoryRepository>>,
+    /// Tags that exist and are not listed.
+    unlisted: Mutex<BTreeSet<(Repository, Tag)>>,
+    /// Doubt about every listing.
+    doubt: Mutex<Option<String>>,
     calls: Mutex<Vec<ImageStoreCall>>,
     hook: Mutex<Option<FaultHook>>,
     delay: Mutex<Option<DelayHook>>,
@@ -103,6 +107,8 @@ impl Default for MemoryStore {
             deletions: DeletionSupport::ALL,
             lists_referrers: false,
             repositories: Mutex::default(),
+            unlisted: Mutex::default(),
+            doubt: Mutex::default(),
             calls: Mutex::default(),
             hook: Mutex::default(),
             delay: Mutex::default(),
@@ -188,6 +194,16 @@ impl MemoryStore {
             .insert(tag.clone(), pushed_at);
     }
 
+    /// Leaves a tag out of listings, like a registry that cuts them.
+    pub fn hide_tag(&self, repository: &Repository, tag: &Tag) {
+        lock(&self.unlisted).insert((repository.clone(), tag.clone()));
+    }
+
+    /// Sets the reason why every listing may be incomplete.
+    pub fn doubt_listings(&self, doubt: Option<&str>) {
+        *lock(&self.doubt) = doubt.map(str::to_owned);
+    }
+
     /// Moves a tag to a manifest, like another client between two calls.
     pub fn move_tag(&self, repository: &Repository, tag: &Tag, digest: &Digest) {
         lock(&self.repositories)
@@ -248,6 +264,14 @@ impl MemoryStore {
         } else {
             Deletion::NotFound
         }
+    }
+
+    /// Returns the tags without those that are not listed.
+    fn listed(&self, repository: &Repository, tags: Vec<ListedTag>) -> Vec<ListedTag> {
+        let unlisted = lock(&self.unlisted);
+        let is_listed =
+            |listed: &ListedTag| !unlisted.contains(&(repository.clone(), listed.tag.clone()));
+        tags.into_iter().filter(is_listed).collect()
     }
 
     fn read<T>(
@@ -346,16 +370,17 @@ impl ImageSource for MemoryStore {
     async fn tags(&self, repository: &Repository) -> Result<Option<Vec<ListedTag>>, ItemError> {
         self.called(ImageStoreCall::new(StoreOperation::Tags, repository, &""))
             .await?;
-        Ok(self.read(repository, |contents| {
-            Some(
-                contents
-                    .tags
-                    .keys()
-                    .cloned()
-                    .map(ListedTag::named)
-                    .collect(),
-            )
-        }))
+        let tags = self.read(repository, |contents| {
+            Some(contents.tags.keys().cloned().map(ListedTag::named))
+                .map(Iterator::collect::<Vec<ListedTag>>)
+        });
+        Ok(tags.map(|tags| self.listed(repository, tags)))
+    }
+
+    async fn proved_tags(&self, repository: &Repository) -> Result<Option<ProvedTags>, ItemError> {
+        let tags = self.tags(repository).await?;
+        let doubt = lock(&self.doubt).clone();
+        Ok(tags.map(|tags| ProvedTags { tags, doubt }))
     }
 
     async fn push_dates(
@@ -368,7 +393,8 @@ impl ImageSource for MemoryStore {
             &"",
         ))
         .await?;
-        Ok(self.read(repository, MemoryRepository::dated))
+        let tags = self.read(repository, MemoryRepository::dated);
+        Ok(tags.map(|tags| self.listed(repository, tags)))
     }
 
     async fn resolve(

@@ -228,6 +228,7 @@ impl Executor<'_> {
             .await;
         if let Ok(state) = &state {
             progress.add_state(state);
+            outcome.listing_doubt = outcome.listing_doubt.take().or(state.listing_doubt.clone());
         }
         let groups = self.without_needed_attachments(groups, progress, outcome);
         // Parts of other groups wait: if the image that lists them stays, they stay as well.
@@ -339,6 +340,10 @@ impl Executor<'_> {
         };
         progress.add_state(&state);
         let leftovers = progress.leftovers(&planned.live, later);
+        if state.listing_doubt.is_some() {
+            progress.needed.extend(leftovers);
+            return;
+        }
         let deletions: Vec<_> = leftovers
             .iter()
             .map(|part| async move { (part, self.delete_part(&planned.repository, part).await) })
@@ -454,6 +459,11 @@ impl Executor<'_> {
         if let Some(reason) = state.keep_reason(planned, group) {
             return Ok(Some(reason));
         }
+        if let Some(doubt) = &state.listing_doubt
+            && group.method == DeletionMethod::Manifest
+        {
+            return Ok(Some(KeepReason::ListingNotProved(doubt.clone())));
+        }
         match needed_by {
             NeededBy::Record if group.method == DeletionMethod::Manifest => {
                 return Ok(Some(KeepReason::PartOfKept));
@@ -481,7 +491,9 @@ impl Executor<'_> {
         let deletes_manifest = match group.method {
             DeletionMethod::Tags => false,
             DeletionMethod::Manifest => true,
-            DeletionMethod::TagsThenManifest => needed_by == NeededBy::Nothing,
+            DeletionMethod::TagsThenManifest => {
+                needed_by == NeededBy::Nothing && state.listing_doubt.is_none()
+            }
         };
         let store = self.execution.stores.writable(repository);
         let store = store?;

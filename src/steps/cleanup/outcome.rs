@@ -24,6 +24,8 @@ pub(super) struct RepositoryOutcome {
     pub(super) kept: Vec<(Tag, Option<Digest>, KeepReason)>,
     pub(super) groups: Vec<GroupOutcome>,
     pub(super) warnings: Vec<String>,
+    /// Reason why nothing was deleted by digest: there may be tags that were not listed.
+    pub(super) listing_doubt: Option<String>,
     /// Files and bytes that were removed from an OCI layout.
     pub(super) freed_files: usize,
     pub(super) freed_bytes: u64,
@@ -39,6 +41,7 @@ impl RepositoryOutcome {
             kept: planned.kept.clone(),
             groups: Vec::new(),
             warnings: Vec::new(),
+            listing_doubt: planned.listing_doubt.clone(),
             freed_files: 0,
             freed_bytes: 0,
             parts: 0,

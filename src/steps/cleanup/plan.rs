@@ -33,6 +33,8 @@ pub struct RepositoryPlan {
     pub kept: Vec<(Tag, Option<Digest>, KeepReason)>,
     /// Images to delete; indexes come before images that they list.
     pub groups: Vec<DeletionGroup>,
+    /// Reason why there may be tags that were not listed.
+    pub listing_doubt: Option<String>,
     /// Tags that were listed.
     pub listed: BTreeSet<Tag>,
     /// Digests that must stay.
@@ -159,6 +161,7 @@ fn repository(
         error: decision.error,
         kept,
         groups: ordered(groups.into_values().collect()),
+        listing_doubt: observed.listing_doubt.clone(),
         listed: observed.tags().map(|tag| tag.tag.clone()).collect(),
         live,
         undated,
@@ -197,6 +200,7 @@ fn method(
         Support::Unsupported => DeletionMethod::Manifest,
         _ if live.contains(digest)
             || !repository.is_known()
+            || repository.listing_doubt.is_some()
             || repository.deletions.manifests == Support::Unsupported =>
         {
             DeletionMethod::Tags

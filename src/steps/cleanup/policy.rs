@@ -474,6 +474,10 @@ fn dependents(
                 Some(KeepReason::NotDeletable)
             }
             _ if !repository.is_known() => Some(KeepReason::NeighbourUnreadable),
+            _ if repository.listing_doubt.is_some() => repository
+                .listing_doubt
+                .clone()
+                .map(KeepReason::ListingNotProved),
             Some(other) => Some(KeepReason::SharesDigest((*other).clone())),
             None => live.contains(digest).then_some(KeepReason::PartOfKept),
         }

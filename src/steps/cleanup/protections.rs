@@ -79,6 +79,15 @@ impl RecordProtections {
         }
     }
 
+    /// Returns the tags of `repository` that records name.
+    pub(super) fn tags_in(&self, repository: &Repository) -> BTreeSet<&Tag> {
+        [&self.base_tags, &self.own_tags]
+            .into_iter()
+            .filter_map(|protected| protected.get(repository))
+            .flat_map(HashMap::keys)
+            .collect()
+    }
+
     /// Returns the image of the record at a position.
     fn image(&self, (reading, record): RecordPosition) -> Option<ImageReference> {
         let reading = self.readings.get(reading as usize)?;

@@ -84,6 +84,9 @@ pub enum KeepReason {
     SafetyCheckFailed,
     /// The repository cannot be cleaned up, for this reason.
     RepositoryFailed(String),
+    /// The registry deletes by digest only, and there may be tags that it did not list, for this
+    /// reason.
+    ListingNotProved(String),
 }
 
 impl KeepReason {
@@ -139,6 +142,12 @@ impl KeepReason {
             KeepReason::TooMany => "more tags than `max_delete_percent` would be deleted",
             KeepReason::SafetyCheckFailed => "the safety check failed",
             KeepReason::RepositoryFailed(cause) => return cause.clone(),
+            KeepReason::ListingNotProved(cause) => {
+                return format!(
+                    "the registry deletes by digest only, and may have tags that it did not list: \
+                     {cause}"
+                );
+            }
         };
         text.to_owned()
     }

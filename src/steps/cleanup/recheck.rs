@@ -10,10 +10,11 @@ use super::manifest_tree::{self, ManifestTree};
 use super::plan::{DeletionGroup, RepositoryPlan};
 use super::reasons::KeepReason;
 use super::record_watch::{RecordReading, RecordWatch};
+use super::repository_reader::listing_lacks;
 use crate::error::ItemError;
 use crate::model::lock::lock;
 use crate::model::{Digest, Reference, Tag};
-use crate::registry::ImageStores;
+use crate::registry::{ImageStores, ProvedTags};
 
 /// Maximum number of parallel tag lookups. Each host has its own limit as well.
 const MAX_PARALLEL_LOOKUPS: usize = 8;
@@ -39,6 +40,8 @@ pub(super) struct CurrentState {
     pub(super) recorded: BTreeSet<Digest>,
     /// Tags that are listed now.
     pub(super) tags: BTreeSet<Tag>,
+    /// Reason why there may be tags that are not listed. Nothing is deleted by digest then.
+    pub(super) listing_doubt: Option<String>,
     records: Arc<RecordReading>,
 }
 
@@ -70,8 +73,9 @@ pub(super) enum ExpectedListing {
 impl Recheck<'_> {
     /// Reads the current state.
     ///
-    /// Before manifests are deleted, which deletes all of their tags, every planned tag that still
-    /// exists is looked up: it may name another image by now. The records are read last.
+    /// Before manifests are deleted, which deletes all of their tags, the listing is proved to be
+    /// complete, and every planned tag that still exists is looked up: it may name another image by
+    /// now. The records are read last.
     pub(super) async fn read(
         &self,
         planned: &RepositoryPlan,
@@ -80,12 +84,15 @@ impl Recheck<'_> {
     ) -> Result<CurrentState, ItemError> {
         let repository = &planned.repository;
         let store = self.stores.of(repository);
-        let listing = store.tags(repository).await?;
-        let tags: BTreeSet<Tag> = listing
-            .unwrap_or_default()
-            .into_iter()
-            .map(|listed| listed.tag)
-            .collect();
+        let listing = if deletes_manifests && planned.listing_doubt.is_none() {
+            store.proved_tags(repository).await?.unwrap_or_default()
+        } else {
+            ProvedTags {
+                tags: store.tags(repository).await?.unwrap_or_default(),
+                doubt: planned.listing_doubt.clone(),
+            }
+        };
+        let tags: BTreeSet<Tag> = listing.tags.into_iter().map(|listed| listed.tag).collect();
         if tags.is_empty() && (expected == ExpectedListing::Tags || !planned.kept.is_empty()) {
             return Err(ItemError::other(
                 "it had tags when it was read, and now lists none",
@@ -108,11 +115,14 @@ impl Recheck<'_> {
             claimed,
             recorded,
             tags,
+            listing_doubt: listing.doubt,
             records,
         })
     }
 
     /// Returns those of the planned tags in `tags` that name another image than in the plan.
+    ///
+    /// Fails if a kept tag exists that `tags` lacks: the listing is incomplete.
     async fn moved_tags<'p>(
         &self,
         planned: &'p RepositoryPlan,
@@ -121,20 +131,25 @@ impl Recheck<'_> {
         let kept = planned
             .kept
             .iter()
-            .map(|(tag, digest, _)| (tag, digest.as_ref()));
-        let deleted = planned
-            .groups
-            .iter()
-            .flat_map(|group| group.tags.iter().map(|(tag, _)| (tag, Some(&group.digest))));
+            .map(|(tag, digest, _)| (tag, digest.as_ref(), true));
+        let deleted = planned.groups.iter().flat_map(|group| {
+            group
+                .tags
+                .iter()
+                .map(|(tag, _)| (tag, Some(&group.digest), false))
+        });
         let lookups = kept
             .chain(deleted)
-            .filter(|(tag, _)| tags.contains(*tag))
-            .map(|(tag, digest)| async move {
+            .filter(|(tag, _, is_kept)| *is_kept || tags.contains(*tag))
+            .map(|(tag, digest, _)| async move {
                 let found = self
                     .stores
                     .of(&planned.repository)
                     .resolve(&planned.repository, &Reference::Tag(tag.clone()))
                     .await?;
+                if found.is_some() && !tags.contains(tag) {
+                    return Err(listing_lacks(tag, "is kept"));
+                }
                 let is_moved = found.is_some_and(|found| Some(&found.digest) != digest);
                 Ok((tag, is_moved))
             });

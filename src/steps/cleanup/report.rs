@@ -193,6 +193,16 @@ impl CleanupReport {
                  a setting of the registry may allow them"
             ));
         }
+        let is_affected = !repository.groups.is_empty()
+            || self.kept.iter().any(|kept| {
+                kept.image == image && matches!(kept.reason, KeepReason::ListingNotProved(_))
+            });
+        if let Some(doubt) = repository.listing_doubt.as_ref().filter(|_| is_affected) {
+            self.warnings.push(format!(
+                "{image}: nothing is deleted by digest, because the registry may have tags that it \
+                 did not list: {doubt}"
+            ));
+        }
         if let Some(error) = repository.error {
             self.totals.errors += 1;
             self.errors.push(FailedRepository {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::manifest_tree::{self, DateSource, ManifestTree};
 use super::observer::Observer;
@@ -11,11 +11,27 @@ use super::policy::attachment_subject;
 use super::protections::RecordProtections;
 use super::required_facts::{MissingDates, needs_deletions, undecided_tags};
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole, TagReadError};
+use crate::error::ItemError;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::Event;
+use crate::registry::ProvedTags;
 
 /// Manifests of a repository that are read concurrently; each host has its own limit as well.
 pub(super) const CONCURRENT_MANIFESTS: usize = 16;
+
+/// Maximum number of recorded tags of a repository that are looked up because they are not listed.
+const MAX_RECORDED_LOOKUPS: usize = 100;
+
+/// Returns the error of a listing without a tag that exists.
+pub(super) fn listing_lacks(tag: &Tag, reason: &str) -> ItemError {
+    ItemError::other(format!(
+        "the listing lacks the tag {tag}, which {reason} and which exists: the listing is incomplete"
+    ))
+    .with_hint(
+        "check that the registry, and any proxy in front of it, lists all tags, then run `imglife \
+         cleanup` again",
+    )
+}
 
 pub(super) struct RepositoryReader<'a> {
     pub(super) observer: Observer<'a>,
@@ -35,25 +51,19 @@ impl RepositoryReader<'_> {
         self.observer.progress.event(Event::Observing {
             what: &format!("tags of {name}"),
         });
-        // The date of a base is in its images, that of an archived image in its tag.
-        let store = self.observer.stores.of(&name);
-        let listing = if repository.role == RepositoryRole::Mirror {
-            store.dated_tags(&name).await
-        } else {
-            store.tags(&name).await
-        };
-        let listing = match listing {
-            Ok(listing) => listing.unwrap_or_default(),
+        let listing = match self.list(&repository).await {
+            Ok(listing) => listing,
             Err(error) => {
                 repository.listing = Err(error);
                 return repository;
             }
         };
+        repository.listing_doubt = listing.doubt;
         self.observer.progress.event(Event::Observing {
             what: &format!("images of {name}"),
         });
         let is_mirror = repository.role == RepositoryRole::Mirror;
-        let reads = listing.into_iter().map(|tag| {
+        let reads = listing.tags.into_iter().map(|tag| {
             let date = tag.pushed_at.filter(|_| is_mirror);
             self.read_tag(&name, tag.tag, date)
         });
@@ -73,12 +83,65 @@ impl RepositoryReader<'_> {
                 .await;
         }
         if needs_deletions(&repository, self.protections, self.observer.now) {
+            if let Err(error) = self.check_recorded_tags(&repository).await {
+                repository.error = Some(error);
+                return repository;
+            }
             match self.observer.stores.deletions(&name).await {
                 Ok(deletions) => repository.deletions = deletions,
                 Err(error) => repository.error = Some(error),
             }
         }
         repository
+    }
+
+    /// Lists the tags of a repository.
+    ///
+    /// A listing with push dates has no proof of its end; execution lists the tags again.
+    async fn list(&self, repository: &ObservedRepository) -> Result<ProvedTags, ItemError> {
+        let name = &repository.repository;
+        let store = self.observer.stores.of(name);
+        // The date of a base is in its images, that of an archived image in its tag.
+        if repository.role == RepositoryRole::Mirror
+            && let Some(tags) = store.push_dates(name).await?
+        {
+            return Ok(ProvedTags { tags, doubt: None });
+        }
+        Ok(store.proved_tags(name).await?.unwrap_or_default())
+    }
+
+    /// Looks up tags that records name and the listing lacks. Fails if one of them exists: the
+    /// listing is incomplete.
+    ///
+    /// The records were read before the listing. Listings are mostly cut at their end, so the last
+    /// tags in alphabetical order are looked up, at most [`MAX_RECORDED_LOOKUPS`].
+    async fn check_recorded_tags(&self, repository: &ObservedRepository) -> Result<(), ItemError> {
+        // Some registries list tags in lower case and find them in any case.
+        let listed: BTreeSet<String> = repository
+            .tags()
+            .map(|tag| tag.tag.as_str().to_ascii_lowercase())
+            .collect();
+        let unlisted = self
+            .protections
+            .tags_in(&repository.canonical)
+            .into_iter()
+            .rev()
+            .filter(|tag| !listed.contains(&tag.as_str().to_ascii_lowercase()))
+            .take(MAX_RECORDED_LOOKUPS);
+        let name = &repository.repository;
+        let store = self.observer.stores.of(name);
+        let lookups = unlisted.map(|tag| async move {
+            let found = store.resolve(name, &tag.clone().into()).await?;
+            Ok(found.map(|_| tag))
+        });
+        let found: Vec<Option<&Tag>> = stream::iter(lookups.collect::<Vec<_>>())
+            .buffered(CONCURRENT_MANIFESTS)
+            .try_collect()
+            .await?;
+        match found.into_iter().flatten().next() {
+            Some(tag) => Err(listing_lacks(tag, "a record names")),
+            None => Ok(()),
+        }
     }
 
     /// Reads the image of a tag.

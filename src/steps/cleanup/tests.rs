@@ -26,6 +26,7 @@ mod dependents;
 mod late_records;
 mod layouts;
 mod limits;
+mod listings;
 mod preview;
 mod protections;
 mod random_worlds;

@@ -146,6 +146,8 @@ pub struct ObservedRepository {
     pub archive: Option<Repository>,
     /// Tags; empty if the repository does not exist.
     pub listing: Result<Vec<ObservedTag>, ItemError>,
+    /// Reason why there may be tags that were not listed. Nothing is deleted by digest then.
+    pub listing_doubt: Option<String>,
     /// Error that applies to the whole repository, so that nothing in it may be deleted.
     pub error: Option<ItemError>,
     /// Images that records name by digest and that have no tag.
@@ -172,6 +174,7 @@ impl ObservedRepository {
             rules: Vec::new(),
             archive: None,
             listing: Ok(Vec::new()),
+            listing_doubt: None,
             error: None,
             pinned: Vec::new(),
             is_pinned_known: true,

@@ -288,6 +288,7 @@ const REASONS: [&str; 28] = [
     "recorded",
     "replacedBy",
     "repositoryFailed",
+    "listingNotProved",
     "selected",
     "sharesDigest",
     "subjectUnknown",
