@@ -364,7 +364,7 @@ fn update_keeps_existing_data_after_an_error_and_lists_changes() {
 
     error: alpine: the connection failed
       hint: wait
-    warning: what: nobody knows
+    warning: what: no such product
 
     End-of-life data [dry-run] · 0.0s
     ───────────────────────────────────
