@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use crate::model::env;
 use crate::model::{Digest, Variables};
 
-/// Largest text entry, in bytes.
+/// Maximum size of a text entry, in bytes.
 const MAX_TEXT_ENTRY: u64 = 8 * 1024 * 1024;
 
-/// Largest binary entry, in bytes.
+/// Maximum size of a binary entry, in bytes.
 const MAX_BINARY_ENTRY: u64 = 32 * 1024 * 1024;
 
 /// The cache of one user: entries by kind and key.

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::model::{Secret, Variables};
 
-/// Largest part of each output stream that is captured, in bytes. The rest is read and discarded.
+/// Maximum number of bytes that are captured of each output stream. The rest is read and discarded.
 pub const MAX_OUTPUT: usize = 1024 * 1024;
 
 /// Time for which output is still read after the program exited, if a process that it left behind
@@ -31,7 +31,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// Time between SIGTERM and SIGKILL.
 const TERM_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Longest line that is passed on whole, in bytes. A longer one is split.
+/// Maximum length of a line that is passed on, in bytes. A longer one is split.
 const MAX_LINE_LENGTH: usize = 8 * 1024;
 
 /// A program to run, with its arguments and environment.

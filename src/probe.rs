@@ -13,7 +13,8 @@ use serde::Serialize;
 use crate::error::chain;
 use crate::model::text::excerpt;
 
-/// Longest text of a finding, in characters. Servers may answer with anything, so the rest is cut.
+/// Maximum length of a finding's text, in characters. The rest is cut, because servers may respond
+/// with text of any length.
 const MAX_TEXT_LENGTH: usize = 500;
 
 /// Free space below which a disk counts as full, in bytes.

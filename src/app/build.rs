@@ -233,7 +233,7 @@ async fn run_step(
 }
 
 /// Returns the build time, the commit and the source URL for labels. `SOURCE_DATE_EPOCH`
-/// (reproducible-builds.org) wins over the clock.
+/// (reproducible-builds.org) takes precedence over the clock.
 fn run_metadata(process: &Process) -> Result<RunMetadata, Failure> {
     let created = match process.variables.get_filled(env::SOURCE_DATE_EPOCH) {
         None => process.clock.now(),

@@ -56,7 +56,7 @@ pub(super) fn run(
     }
     if targets(&config).is_empty() {
         return Err(missing_setting("build.images", &config, process)
-            .hint("add images or `sync.entries`: cleanup works on both"));
+            .hint("add images or `sync.entries`: cleanup applies to both"));
     }
     let scope = CleanupScope {
         only: checked_only(

@@ -47,7 +47,7 @@ impl ReportFile {
         }
     }
 
-    /// Like `prepare`, for a file that the user may ask for.
+    /// Like `prepare`, for an optional file.
     pub(super) fn prepare_if_set(
         path: Option<&Path>,
         directory: &Path,

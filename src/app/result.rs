@@ -21,7 +21,7 @@ enum PrintError {
     Json(#[source] serde_json::Error),
 }
 
-/// Result of a command: how it ended, its report, and everything that is still to be printed.
+/// Result of a command: how it ended, its report, and the output that has not been printed yet.
 ///
 /// A command returns it and prints nothing itself; `print` does that. `imglife run` reads
 /// `report`, `changed`, `outputs` and `violations` of its steps from it.
@@ -183,8 +183,8 @@ impl CommandResult {
 
 /// Prints the result of a command and returns how the command ended.
 ///
-/// Writes stdout and all report files; after a failure the remaining ones are still tried, so that
-/// a full disk under one does not lose the others. Logs policy violations last. Fails with the
+/// Writes stdout and all report files; after a failure the remaining ones are still tried, because
+/// a full disk may affect only one of them. Logs policy violations last. Fails with the
 /// first failure; after a signal with the exit of the signal.
 pub(super) fn print(result: &mut CommandResult, context: &CommandContext) -> Result<Exit, Failure> {
     let mut results = vec![result.failure.take().map_or(Ok(()), Err)];

@@ -70,8 +70,8 @@ pub(super) struct LogSettings {
 }
 
 impl GlobalArguments {
-    /// Returns the settings of the log: a flag wins over the environment variable, which wins over
-    /// the default. `--quiet` leaves errors only.
+    /// Returns the settings of the log: a flag takes precedence over the environment variable, and
+    /// that over the default. `--quiet` leaves errors only.
     pub(super) fn log_settings(&self, variables: &Variables) -> Result<LogSettings, Failure> {
         let format = or_variable(self.log_format, env::IMGLIFE_LOG_FORMAT, variables)?
             .unwrap_or(LogFormat::Text);

@@ -19,7 +19,7 @@ use crate::model::env;
 use crate::model::lock::lock;
 use crate::model::{Host, RepositoryPath, Secret, Variables};
 
-/// Largest credential file that is read, in bytes.
+/// Maximum size of a credential file, in bytes.
 const MAX_FILE_SIZE: u64 = 1024 * 1024;
 
 /// Name of Docker Hub in docker's files and helpers.

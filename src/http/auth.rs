@@ -8,8 +8,8 @@
 //! Token servers are commonly on another host (Docker Hub's, GitLab's), so the first one that a
 //! host names in a run is trusted: the connection was verified as the host's, unless the user
 //! disabled that. It must be https unless the registry itself is plain HTTP. A later response that
-//! names another token server is rejected. Otherwise anybody who can make a registry send one
-//! header could collect credentials.
+//! names another token server is rejected. Otherwise an attacker who controls one response
+//! header of a registry could collect credentials.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -16,7 +16,7 @@ use crate::credentials::Credential;
 use crate::model::Secret;
 use crate::model::media_type;
 
-/// Longest response of a token server that is read, in bytes.
+/// Maximum size of a token server's response, in bytes.
 const MAX_TOKEN_BODY: usize = 1024 * 1024;
 
 const TOKEN: RequestKind = RequestKind("token");

@@ -28,12 +28,12 @@ use crate::credentials::Credentials;
 use crate::model::lock::lock;
 use crate::model::{Clock, Host};
 
-/// Time that the end of a run waits for cleanup tasks.
+/// Time limit for cleanup tasks at the end of a run.
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 const MAX_REDIRECTS: usize = 5;
 
-/// Longest body of an error response that is read, in bytes.
+/// Maximum size of an error response's body, in bytes.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 
 /// Factor of the stall timeout between the last byte of an upload and the response: the registry

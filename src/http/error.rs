@@ -343,7 +343,7 @@ impl SafeUrl {
     }
 }
 
-/// Longest host and path that are shown, in characters.
+/// Maximum length of a displayed host and path, in characters.
 const MAX_URL_LENGTH: usize = 300;
 
 impl From<&Url> for SafeUrl {

@@ -20,7 +20,7 @@ use crate::credentials::variable_prefix;
 use crate::model::Host;
 use crate::model::lock::lock;
 
-/// Longest random delay after a pause, so that the requests that waited do not arrive at once.
+/// Maximum random delay after a pause, so that the requests that waited do not arrive at once.
 const MAX_SPREAD: Duration = Duration::from_secs(1);
 
 /// State of a host during a run.
@@ -33,7 +33,7 @@ pub(super) struct HostState {
     quota: Quota,
     /// Ends of the pauses that the host asked for, by kind of request.
     pauses: Mutex<HashMap<RequestKind, Instant>>,
-    /// Counts the requests that no response followed after all their tries.
+    /// Counts the requests without a response after all tries.
     pub(super) outage: Outage,
 }
 
@@ -44,7 +44,7 @@ impl HostState {
         let rules = settings.hosts.get(name).cloned().unwrap_or_default();
         let origin = HostOrigin::new(name, &rules, settings)?;
         if rules.tls.insecure_skip_verify {
-            tracing::warn!(host = %name, "certificates are not verified (insecure_skip_verify): anybody on the network can read and change the traffic");
+            tracing::warn!(host = %name, "certificates are not verified (insecure_skip_verify): anyone on the network can read and change the traffic");
         }
         let connections = rules.max_connections.unwrap_or(settings.connections);
         Ok(HostState {

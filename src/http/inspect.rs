@@ -18,7 +18,7 @@ use super::host::HostState;
 use super::request::{Body, RequestAccess, RequestTarget, Response};
 use crate::model::Host;
 
-/// Longest response body that is read, in bytes.
+/// Maximum size of a response body, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
 
 /// Actions that a host grants, according to its tokens.

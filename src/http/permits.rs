@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Smallest limit, so that downloads can leave a connection free.
+/// Minimum limit, so that downloads can leave a connection free.
 const MIN_CONNECTIONS: usize = 2;
 
 const MAX_CONNECTIONS: usize = 1024;
@@ -12,7 +12,7 @@ const MAX_CONNECTIONS: usize = 1024;
 /// Use of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionUse {
-    /// A request that ends by itself: a response that is read whole, or an upload.
+    /// A request that ends by itself: a response that is read completely, or an upload.
     Exchange,
     /// A download that is read as fast as its consumer, usually an upload, accepts it.
     Download,

@@ -9,13 +9,13 @@ use reqwest::header::HeaderMap;
 use super::rate_limit::RateLimiter;
 use crate::model::lock::lock;
 
-/// A quota is low when at most one in this many requests is left.
+/// A quota is low if at most one in this many requests is left.
 const LOW_DIVISOR: u64 = 10;
 
 /// A quota is also low when at most this many requests are left.
 const LOW_REQUESTS: u64 = 5;
 
-/// Longest interval between requests of a low quota. At Docker Hub's own rate, one request in
+/// Maximum interval between requests of a low quota. At Docker Hub's own rate, one request in
 /// minutes, a run would seem to hang.
 const MAX_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -49,7 +49,7 @@ impl QuotaStatus {
         self.remaining <= LOW_REQUESTS.max(self.limit / LOW_DIVISOR)
     }
 
-    /// Returns the interval at which the quota is never used up, at most [`MAX_INTERVAL`].
+    /// Returns the interval that never uses up the quota, at most [`MAX_INTERVAL`].
     fn interval(&self) -> Duration {
         let rate = |window: Duration| {
             Duration::from_secs_f64(window.as_secs_f64() / self.limit.max(1) as f64)

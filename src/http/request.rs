@@ -11,7 +11,7 @@ use super::error::Error;
 use super::permits::ConnectionPermit;
 use crate::model::{Host, RepositoryPath};
 
-/// Largest response body that is read unless a request sets another limit, in bytes.
+/// Default maximum size of a response body, in bytes.
 const DEFAULT_BODY_LIMIT: usize = 1024 * 1024;
 
 /// Request to a host.
@@ -29,7 +29,7 @@ pub struct Request {
     /// True if hosts commonly count the request against a quota. Such requests are slowed down
     /// while the quota is low.
     pub uses_quota: bool,
-    /// Largest response body that is read, in bytes.
+    /// Maximum size of the response body, in bytes.
     pub limit: usize,
 }
 
@@ -72,7 +72,7 @@ pub struct SignedRequest {
     pub headers: HeaderMap,
     pub body: Bytes,
     pub kind: RequestKind,
-    /// Largest response body that is read, in bytes.
+    /// Maximum size of the response body, in bytes.
     pub limit: usize,
 }
 

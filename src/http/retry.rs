@@ -19,17 +19,17 @@ use super::host::HostState;
 use super::outage::Outage;
 use super::request::RequestKind;
 
-/// Tries of a request, the first one included.
+/// Maximum number of tries of a request, including the first.
 const MAX_TRIES: usize = 5;
 
-/// Tries of a request when name resolution fails: a resolver with a short problem recovers soon, a
-/// misconfigured one never.
+/// Maximum number of tries if name resolution fails: a resolver with a short problem recovers soon,
+/// a misconfigured one never.
 const MAX_RESOLUTION_TRIES: u32 = 3;
 
-/// Longest delay between tries, without the wait that the host asks for.
+/// Maximum delay between tries, without the wait that the host asks for.
 const MAX_DELAY: Duration = Duration::from_secs(30);
 
-/// Longest requested wait that is honoured. A longer one is a permanent failure.
+/// Maximum requested wait that is honoured. A longer one is a permanent failure.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Returns the wait that a response asks for: in `Retry-After`, or at Docker Hub the time in
@@ -213,7 +213,8 @@ impl Retries {
         if min_wait > MAX_RETRY_AFTER {
             return None;
         }
-        // Added to the host's wait, or all requests that it asked at once would return at once.
+        // Added to the host's wait, so that requests that wait for the same time are not repeated
+        // at the same moment.
         let delay = min_wait.checked_add(self.delays.next()?.mul_f64(fastrand::f64()))?;
         let next = Instant::now().checked_add(delay)?;
         self.deadline

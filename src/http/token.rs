@@ -6,13 +6,12 @@ use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
 /// Lifetime in seconds of a token whose response has no `expires_in` (token authentication
-/// specification of CNCF distribution), and shortest lifetime that is believed. A server that
-/// reports 0 would otherwise be asked for a token before each request. A token that expires earlier
+/// specification of CNCF distribution), and minimum lifetime that is used. With a server that
+/// reports 0, each request would otherwise need a new token. A token that expires earlier
 /// is replaced once it is rejected.
 const MIN_LIFETIME: u64 = 60;
 
-/// Longest time before its expiry at which a token is replaced. A short-lived token is replaced
-/// later.
+/// Maximum time before its expiry at which a token is replaced; less for a short-lived token.
 const MAX_MARGIN: Duration = Duration::from_secs(30);
 
 /// Token with the header that sends it.
@@ -31,7 +30,7 @@ struct TokenResponse {
 }
 
 impl Token {
-    /// Returns the token in a token server's response. The error quotes nothing of it.
+    /// Returns the token in a token server's response. The error quotes no part of it.
     pub(super) fn parse(body: &[u8], obtained: Instant) -> Result<Token, &'static str> {
         let response: TokenResponse =
             serde_json::from_slice(body).map_err(|_| "the token server's response is invalid")?;

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::text::excerpt;
 
-/// Longest accepted duration: 100 years.
+/// Maximum accepted duration: 100 years.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Error for text that is not a duration.

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-/// Number of times that a listing is read before giving up because it keeps changing.
+/// Maximum number of reads of a listing that keeps changing.
 const MAX_READS: usize = 8;
 
 /// Result of one read.

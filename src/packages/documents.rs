@@ -1,9 +1,9 @@
 //! Documents: small files in the record store that outlive a run, such as the state of tags between
 //! cleanups and the cleanup journal.
 //!
-//! Two writers at once lose nothing: each writes a new file, and readers merge all files that are
-//! there. A file names the files that it replaces, which are then deleted, or ignored where the
-//! store forbids deletions. A document that is lost must only delay decisions, never allow one.
+//! Two writers at once lose nothing: each writes a new file, and readers merge all existing files.
+//! A file names the files that it replaces, which are then deleted, or ignored if the store forbids
+//! deletions. The loss of a document may delay a deletion, but must never cause one.
 
 use std::collections::BTreeSet;
 
@@ -17,11 +17,11 @@ use super::{EncodedName, FileKey, FileName, ListedFile, MAX_FILE_SIZE, PackageSc
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::{JournalBatch, TagHistory};
 
-/// Number of files that one document may consist of. A document that is too large for one file is
+/// Maximum number of files of one document. A document that is too large for one file is
 /// divided by [`Document::parts`].
 const MAX_PARTS: usize = 64;
 
-/// Number of tags in one file of a tag history. A tag has about 250 bytes, and at most 400.
+/// Maximum number of tags in one file of a tag history. A tag has about 250 bytes, and at most 400.
 const MAX_TAGS_IN_A_PART: usize = 40_000;
 
 /// Maximum number of times that a document is read again because its files were replaced during the

@@ -18,11 +18,11 @@ use crate::model::Host;
 /// Kind of these requests in logs and limits.
 const PACKAGES: RequestKind = RequestKind("packages");
 
-/// Largest page that is read, in bytes. GitLab lists a hundred packages or files on a page, with
+/// Maximum size of a page, in bytes. GitLab lists a hundred packages or files on a page, with
 /// details of their pipelines.
 const MAX_PAGE_SIZE: usize = 16 * 1024 * 1024;
 
-/// Most pages of a listing.
+/// Maximum number of pages of a listing.
 const MAX_PAGES: usize = 10_000;
 
 /// API of a forge, for one record store.

@@ -25,10 +25,10 @@ use crate::http::{Client, Method, StatusCode, Url};
 use crate::model::lock::lock;
 use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport};
 
-/// Most packages whose files are listed at a time.
+/// Maximum number of packages whose files are listed in parallel.
 const MAX_CONCURRENT_LISTINGS: usize = 16;
 
-/// Number of times that everything is listed because a package was deleted during the listing.
+/// Maximum number of complete listings, repeated because a package was deleted during the listing.
 const MAX_LISTINGS: usize = 4;
 
 const LIST: &str = "list the packages";

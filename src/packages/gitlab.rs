@@ -28,7 +28,7 @@ use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport};
 /// Maximum number of packages whose files are listed in parallel.
 const MAX_CONCURRENT_LISTINGS: usize = 16;
 
-/// Number of times that everything is listed because a package was deleted during the listing.
+/// Maximum number of complete listings, repeated because a package was deleted during the listing.
 const MAX_LISTINGS: usize = 4;
 
 const LIST: &str = "list the packages";

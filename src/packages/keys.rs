@@ -14,8 +14,8 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use crate::model::Digest;
 use crate::model::reference::InvalidName;
 
-/// Longest encoded name, in characters. With time, hash and prefix, a file name stays below the 255
-/// characters that file systems and forges allow.
+/// Maximum length of an encoded name, in characters. With time, hash and prefix, a file name stays
+/// below the 255 characters that file systems and forges allow.
 const MAX_NAME_LENGTH: usize = 200;
 
 /// Length of the readable start of a shortened name, in characters.
@@ -25,7 +25,7 @@ const SHORTENED_START_LENGTH: usize = 100;
 /// name, in which hexadecimal digits follow `_`.
 const SHORTENED_SEPARATOR: &str = "_x";
 
-/// Longest encoded prefix, in characters.
+/// Maximum length of an encoded prefix, in characters.
 const MAX_PREFIX_LENGTH: usize = 50;
 
 /// Prefix of package names if no prefix is configured.

@@ -1,9 +1,9 @@
 //! Record stores: package registries, object stores and directories that hold build records and
 //! data files.
 //!
-//! Owns how files are named, written, replaced and read ([`Records`], [`Documents`]), and the stores themselves. A
-//! [`RecordStore`] only puts, gets, lists and deletes files. The content of records belongs to
-//! `model`, the decisions based on them to the steps.
+//! Owns how files are named, written, replaced and read ([`Records`], [`Documents`]), and the
+//! stores themselves. A [`RecordStore`] only puts, gets, lists and deletes files. The content of
+//! records belongs to `model`, the decisions based on them to the steps.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -40,7 +40,7 @@ pub use records::{
     WrittenRecord, log_leftover_files,
 };
 
-/// Largest file that is read, in bytes. Data files are larger than records.
+/// Maximum size of a file, in bytes. Data files are larger than records.
 pub const MAX_FILE_SIZE: usize = 16 * 1024 * 1024;
 
 /// A store of files in packages. Files never change: a name is written once, read and deleted.

@@ -26,7 +26,8 @@ use crate::probe::{ProbeCredential, ProbeReport};
 /// Maximum number of parallel requests for files.
 const MAX_CONCURRENT_READS: usize = 16;
 
-/// Number of times that a package is listed because its files were replaced before they were read.
+/// Maximum number of times that a package is listed because its files were replaced before they
+/// were read.
 const MAX_LISTINGS: usize = 8;
 
 /// The records and data files of one installation. Clones share their state.
@@ -91,7 +92,7 @@ pub enum RecordDeletion {
     Done,
     /// The record did not exist.
     Absent,
-    /// The image has another record by now, which was not deleted.
+    /// The image has a newer record, which was not deleted.
     Replaced,
 }
 

@@ -38,7 +38,7 @@ use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport};
 /// Kind of these requests in logs and limits.
 const OBJECTS: RequestKind = RequestKind("objects");
 
-/// Most pages of a listing. Each page has up to 1,000 objects.
+/// Maximum number of pages of a listing. Each page has up to 1,000 objects.
 const MAX_PAGES: usize = 10_000;
 
 /// Location of a bucket, and the access key for it.

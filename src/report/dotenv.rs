@@ -3,7 +3,7 @@
 
 use crate::model::text::printable;
 
-/// Largest file that GitLab accepts by default, in bytes.
+/// Maximum size of a file that GitLab accepts by default, in bytes.
 const MAX_FILE_SIZE: usize = 5 * 1024;
 
 /// Returns `variables` as the content of a dotenv file.

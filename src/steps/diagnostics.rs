@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use crate::error::ItemError;
 
-/// Number of items that a shared line names.
+/// Maximum number of items named in a shared line.
 const MAX_NAMED: usize = 5;
 
 /// Severity, plural of the items, text and hint: items that have all of these in common share a

@@ -12,25 +12,25 @@ use minijinja::{Environment, Error, ErrorKind, Value, filters, tests};
 
 use super::go::{TemplateSyntaxError, block_length, find_end};
 
-/// Longest expression or statement, in bytes between its braces.
+/// Maximum length of an expression or statement between its braces, in bytes.
 const MAX_EXPRESSION_LENGTH: usize = 1024;
 
-/// Most expressions and statements in a template.
+/// Maximum number of expressions and statements in a template.
 const MAX_EXPRESSIONS: usize = 10_000;
 
-/// Most `elif` in a template. The engine parses them by recursion.
+/// Maximum number of `elif` in a template. The engine parses them by recursion.
 const MAX_BRANCHES: usize = 100;
 
-/// Largest value of a variable, in bytes when rendered.
+/// Maximum size of a rendered variable, in bytes.
 const MAX_VALUE_SIZE: usize = 8 * 1024;
 
-/// Largest total of the values of all variables, in bytes.
+/// Maximum total size of the values of all variables, in bytes.
 const MAX_TOTAL_SIZE: usize = 2 * 1024 * 1024;
 
 /// Memory that a value takes in addition to its text, in bytes.
 const VALUE_OVERHEAD: usize = 32;
 
-/// Most parts of a split text, and most numbers of a range.
+/// Maximum number of parts of a split text, and of numbers in a range.
 const MAX_PARTS: usize = 1_000;
 
 /// Name of the filter that measures the values of variables.

@@ -16,13 +16,13 @@ use crate::model::text::excerpt;
 mod go;
 mod limits;
 
-/// Longest line of a template, in bytes.
+/// Maximum length of a line of a template, in bytes.
 const MAX_LINE_LENGTH: usize = 16 * 1024;
 
-/// Longest template and longest rendered text, in bytes.
+/// Maximum size of a template and of the rendered text, in bytes.
 pub const MAX_TEXT_SIZE: usize = 1024 * 1024;
 
-/// Most instructions that rendering may take, far more than any real template needs.
+/// Maximum number of instructions for rendering, far more than a real template needs.
 const MAX_INSTRUCTIONS: u64 = 100_000;
 
 /// Stack size of the thread that renders, in bytes.

@@ -1,4 +1,4 @@
-//! Questions about descriptors that decide how their content is copied.
+//! Properties of descriptors that decide how their content is copied.
 
 use crate::model::Descriptor;
 use crate::model::media_type;

@@ -11,7 +11,7 @@ pub(super) fn at(side: Side) -> impl Fn(ItemError) -> ItemError {
     move |error| error.on(side)
 }
 
-/// Returns the error of an image that must exist on `side` and does not.
+/// Returns the error for an image that does not exist on `side`.
 pub fn absent(side: Side, repository: &Repository, reference: &Reference) -> ItemError {
     let error = ItemError::absent(repository, reference, "not found").on(side);
     match side {

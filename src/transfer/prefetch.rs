@@ -21,7 +21,7 @@ type ManifestKey = (Repository, Reference);
 pub(super) struct Prefetch(Mutex<HashMap<ManifestKey, PrefetchedManifest>>);
 
 impl Prefetch {
-    /// Reads a manifest from `source`, once, and keeps it until it is taken.
+    /// Reads a manifest from `source` once, and keeps it until it is used.
     pub(super) async fn read(
         &self,
         source: &ImageStores,

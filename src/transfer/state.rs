@@ -13,7 +13,7 @@ use crate::model::{Digest, Host, Repository};
 /// caller tries again.
 pub(super) type OncePerRun = Arc<OnceCell<()>>;
 
-/// A lock on something that one copy at a time may change.
+/// Lock on a resource that only one copy at a time may change.
 pub(super) type ExclusiveLock = Arc<tokio::sync::Mutex<()>>;
 
 #[derive(Default)]

@@ -295,7 +295,7 @@ fn a_name_of_another_room_is_an_offence_however_it_is_imported() {
         );
     }
     assert_eq!(
-        offences_of("src/registry/places.rs", "use super::remote::Remote;"),
+        offences_of("src/registry/stores.rs", "use super::remote::Remote;"),
         Vec::<String>::new()
     );
     assert_eq!(

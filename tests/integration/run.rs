@@ -388,7 +388,7 @@ fn a_step_that_fails_does_not_stop_those_that_make_sense_without_it() {
     );
     assert_eq!(
         report["steps"][3]["reason"],
-        "sync failed, so its selection is unknown"
+        "sync failed, so it is not known what it would select"
     );
     assert_eq!(bases.commits().len(), 2);
 

@@ -1,5 +1,5 @@
-//! `run`: several steps of a pipeline, one after the other, each exactly as its own command does
-//! it.
+//! `run`: several steps of a pipeline, one after another. Each behaves exactly like its own
+//! command.
 //!
 //! Owns the sequence of the steps and the report on all of them. `selection` decides which steps
 //! run, `step` runs one of them, `outputs` writes files for the CI server. The work of a step
@@ -149,7 +149,7 @@ fn reason_not_to_run(
         Some(StepEnding::NotRun(format!("{} failed", failed.step)))
     } else if matches!(step, StepOptions::Cleanup(_)) && has_sync_failed {
         Some(StepEnding::Skipped(
-            "sync failed, so its selection is unknown".to_owned(),
+            "sync failed, so it is not known what it would select".to_owned(),
         ))
     } else {
         None

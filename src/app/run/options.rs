@@ -25,11 +25,11 @@ pub struct RunOptions {
     /// Directory for report files, relative to the working directory.
     pub reports: Option<PathBuf>,
     pub output: OutputForm,
-    /// Variables that look like options but are none.
+    /// Variables that are probably misspelt options.
     pub unknown_variables: Vec<UnknownVariable>,
 }
 
-/// Variable that is named like an option but is none, probably a typing error.
+/// Variable with a name similar to an option, probably a typing error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownVariable {
     pub name: String,

@@ -83,7 +83,7 @@ impl RunOutputs {
             ("run.json", as_json),
             ("run.xml", junit::draw(&report.test_suite())),
         ];
-        // All are tried, so that a full disk under one does not lose the others.
+        // All are tried, because a full disk may affect only one of them.
         let files = files.into_iter().map(|(name, text)| match self.file(name) {
             Some(path) => ReportFile::prepare(&path, &self.working_directory)?.write(&text),
             None => Ok(()),
@@ -121,7 +121,7 @@ fn output_name(variable: &str) -> String {
 }
 
 /// Returns the report on a run in Markdown. Output of the steps is shown literally: indented lines
-/// are a code block whatever they contain (CommonMark 0.31, 4.4).
+/// are always a code block (CommonMark 0.31, 4.4).
 fn summary(report: &RunReport) -> String {
     let plain = |text: &str| {
         text.lines()

@@ -15,7 +15,7 @@ use crate::steps::shard::Only;
 /// Step that was selected for a run.
 pub(super) struct SelectedStep {
     pub(super) step: StepOptions,
-    /// Reason to skip the step; `None`: it runs.
+    /// Reason to skip the step; `None` if it runs.
     pub(super) skip_reason: Option<String>,
 }
 
@@ -84,7 +84,7 @@ fn steps_of_event(
     }
     let not_default = match ref_status(process) {
         RefStatus::OtherRef => "not the default branch",
-        RefStatus::Unknown => "the default branch is unknown",
+        RefStatus::Unknown => "it is not known which branch is the default one",
         RefStatus::OutsideCi | RefStatus::DefaultBranch => return Ok(steps),
     };
     // A tag is published only once, so an unmerged change must not publish it.

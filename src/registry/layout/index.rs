@@ -88,7 +88,8 @@ impl LayoutIndex {
             .collect()
     }
 
-    /// Returns the descriptor of the manifest that `tag` names, or `None` if no entry has that name.
+    /// Returns the descriptor of the manifest that `tag` names, or `None` if no entry has that
+    /// name.
     pub(super) fn find(&self, tag: &Tag) -> Result<Option<Descriptor>, IndexEntryError> {
         let entries: Vec<_> = self
             .entries
@@ -164,7 +165,7 @@ impl LayoutIndex {
 
     /// Removes the entries of a manifest that have no name.
     ///
-    /// Named entries stay, even if the name is no tag: somebody chose it.
+    /// Named entries stay, even if the name is not a valid tag, because another tool set it.
     pub(super) fn remove_manifest(&mut self, digest: &Digest) -> Deletion {
         let before = self.entries.len();
         let is_meant =

@@ -28,7 +28,7 @@ use crate::registry::verify::verified;
 /// costs more than a small write.
 pub(super) const WRITE_SIZE: usize = 1024 * 1024;
 
-/// Number of pieces of content that are collected before they are written.
+/// Maximum number of chunks that are buffered before they are written.
 const MAX_PIECES: usize = 1024;
 
 /// All OCI image layout directories of this machine. Several processes may write to the same

@@ -2,7 +2,7 @@
 //! find a partial file.
 //!
 //! A writer holds a shared lock while it has incomplete files. A process that gets the lock
-//! exclusively knows that all incomplete files were left by killed processes, and removes them.
+//! exclusively removes all incomplete files, because they are from killed processes.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};

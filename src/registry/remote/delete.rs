@@ -1,8 +1,8 @@
 //! Deleting tags and manifests, and finding out which of that a host supports.
 //!
-//! The support of a host shows once in a run, by the first deletion, or by the deletion of something
-//! that cannot exist. A tag is never deleted by deleting its manifest, because that deletes other
-//! tags too.
+//! The support of a host shows once in a run, by the first deletion, or by the deletion of
+//! something that cannot exist. A tag is never deleted by deleting its manifest, because that
+//! deletes other tags too.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -44,7 +44,7 @@ const TAG_DELETIONS: [TagDeletion; 3] = [
     TagDeletion::Gitlab,
 ];
 
-/// Deletion methods of all hosts, as far as they are known.
+/// Deletion methods that were found so far, by host.
 #[derive(Default)]
 pub(super) struct DeletionMethods(Mutex<HashMap<Host, Arc<HostDeletions>>>);
 
@@ -338,8 +338,8 @@ fn is_unsupported(refusal: &ErrorResponse, reference: &Reference) -> bool {
     }
 }
 
-/// Returns true if an error has the form of Harbor's API. It is then not the error of a host without
-/// this path.
+/// Returns true if an error has the form of Harbor's API. It is then not the error of a host
+/// without this path.
 fn is_harbor_error(refusal: &ErrorResponse) -> bool {
     let codes = [
         "NOT_FOUND",

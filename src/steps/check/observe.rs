@@ -18,7 +18,7 @@ use crate::model::{Digest, ImageReference, Inventory, Reference, Repository, Tag
 use crate::packages::{DataFileKind, Records};
 use crate::registry::ImageStores;
 
-/// Age of an inventory from which on a warning is added, in days.
+/// Age of an inventory above which a warning is added, in days.
 const MAX_INVENTORY_AGE: i64 = 14;
 
 /// Sources of the known bases. Explicit ones take precedence.

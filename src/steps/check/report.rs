@@ -189,7 +189,7 @@ impl BaseCheckReport {
         }
     }
 
-    /// Returns a parenthesis about the inventory that the digest comes from.
+    /// Returns a remark in parentheses about the inventory that the digest comes from.
     fn as_of(&self) -> String {
         let time = self
             .rebuilt_as_of

@@ -12,10 +12,10 @@ pub(super) struct DeletionProgress {
     pub(super) parts: BTreeSet<Digest>,
     /// Referrers of deleted images and their parts, each with its subject.
     pub(super) referrers: BTreeMap<Digest, Digest>,
-    /// Digests that must stay: below images that could not be deleted, or that something names by
-    /// now.
+    /// Digests that must stay: below images that could not be deleted, or of images that are now
+    /// referenced.
     pub(super) needed: BTreeSet<Digest>,
-    /// Part of `needed` that a record names by now.
+    /// Subset of `needed` that a record now refers to.
     pub(super) recorded: BTreeSet<Digest>,
     pub(super) has_begun: bool,
 }
@@ -27,7 +27,7 @@ pub(super) enum NeededBy {
     Nothing,
     /// A tag that is new or was moved, or an image that could not be deleted.
     Image,
-    /// An image that a record names by now.
+    /// An image that a record now refers to.
     Record,
 }
 

@@ -23,14 +23,15 @@ use crate::registry::{Deletion, ImageStores, Referrers, SweepResult};
 use crate::steps::Mode;
 use crate::transfer::Transfer;
 
-/// Repositories that are cleaned up concurrently.
+/// Maximum number of repositories that are cleaned up concurrently.
 const CONCURRENT_REPOSITORIES: usize = 4;
 
-/// Images of a repository that are deleted concurrently; each host has its own limit as well.
+/// Maximum number of images of a repository that are deleted concurrently. Each host has its own
+/// limit as well.
 const CONCURRENT_IMAGES: usize = 8;
 
-/// Images that are deleted before the repository is read again. More if more tags remain, so that a
-/// deleted image costs about two requests at most.
+/// Minimum number of images that are deleted before the repository is read again. The number grows
+/// with the remaining tags, so that a deleted image costs at most about two requests.
 const MIN_BATCH: usize = 64;
 
 /// Mode and resources of an execution.
@@ -209,7 +210,7 @@ impl Executor<'_> {
         }
     }
 
-    /// Reads the repository again, deletes the first images, and returns the groups that are left.
+    /// Reads the repository again, deletes the first images, and returns the remaining groups.
     async fn delete_batch<'a>(
         &self,
         planned: &RepositoryPlan,

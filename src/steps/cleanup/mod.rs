@@ -13,7 +13,7 @@
 //! - `plan`: groups the tags to delete by image and orders the deletions.
 //! - `preview`: predicts the plan with as few requests as possible.
 //! - `record_watch`, `recheck`, `archive`, `deletion_progress`, `execute`: carry out the plan. An
-//!   image that a record names by then is kept.
+//!   image that a record refers to by then is kept.
 //! - `outcome`, `report`: what happened to each tag.
 //!
 //! Repositories that the configuration does not name are listed and never changed.

@@ -16,7 +16,7 @@ use crate::error::{ItemError, chain};
 use crate::model::Repository;
 use crate::progress::Event;
 
-/// Repositories that are read concurrently.
+/// Maximum number of repositories that are read concurrently.
 pub(super) const CONCURRENT_REPOSITORIES: usize = 4;
 
 /// Reads everything that the repositories in scope need. Errors are part of the result.

@@ -68,9 +68,9 @@ pub(super) enum DeletionResult {
     Planned,
     Deleted,
     Failed(ItemError),
-    /// The image was found to be needed after the plan was made.
+    /// The image is needed according to facts that are newer than the plan.
     Kept(KeepReason),
-    /// The run was stopped before.
+    /// The run was stopped before the deletion.
     NotStarted,
 }
 

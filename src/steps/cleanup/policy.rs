@@ -234,8 +234,8 @@ fn retention_verdicts(
     verdicts
 }
 
-/// Returns the verdict on a tag of a base or mirror by its protections and `facts`, without regard
-/// to tags that depend on each other.
+/// Returns the verdict on a tag of a base or mirror by its protections and `facts`, ignoring
+/// dependencies between tags.
 pub(super) fn retention_verdict(
     repository: &ObservedRepository,
     tag: &ObservedTag,

@@ -46,7 +46,7 @@ pub(super) struct CurrentState {
 }
 
 impl CurrentState {
-    /// Returns the reason why records keep an image by now, or a part of it.
+    /// Returns the reason why current records keep an image or a part of it.
     pub(super) fn keep_reason(
         &self,
         planned: &RepositoryPlan,

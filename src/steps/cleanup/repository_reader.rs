@@ -16,7 +16,8 @@ use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::Event;
 use crate::registry::ProvedTags;
 
-/// Manifests of a repository that are read concurrently; each host has its own limit as well.
+/// Maximum number of manifests of a repository that are read concurrently. Each host has its own
+/// limit as well.
 pub(super) const CONCURRENT_MANIFESTS: usize = 16;
 
 /// Maximum number of recorded tags of a repository that are looked up because they are not listed.

@@ -1,4 +1,4 @@
-//! Makes the commit and pushes it; starts over if another push wins the race.
+//! Makes the commit and pushes it; starts over if another push came first.
 
 use std::time::Duration;
 
@@ -196,7 +196,7 @@ impl CommitPushRun<'_> {
             }
         };
         if let Some(sent) = self.sent.clone().filter(|sent| tip.as_ref() == Some(sent)) {
-            // The previous push arrived, but its answer was lost.
+            // The previous push arrived, but its response was lost.
             return Ok(Some(CommitPushOutcome::Pushed {
                 commit: sent,
                 branch: branch.clone(),

@@ -69,7 +69,7 @@ async fn copy_into_a_layout_that_is_swept_is_complete() {
         let operation = LayoutOperation::new(&layout.repository, "sweep").expect("a layout");
         let moment = last.digest.to_string();
         source.fail_when(move |call| {
-            // The copy has found the existing content by now, and nothing references it yet.
+            // The copy has already found the existing content, which is not referenced yet.
             if call.operation == StoreOperation::Manifest && call.subject == moment {
                 std::thread::sleep(Duration::from_millis(50));
                 sweep::sweep(&operation, &BTreeSet::new()).expect("to sweep");

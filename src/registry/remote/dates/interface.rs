@@ -8,7 +8,7 @@ use crate::http::{AuthMode, ErrorResponse, Response};
 use crate::model::{Host, RepositoryPath};
 use crate::registry::listing::{TagListing, time, unix_time};
 
-/// Number of entries per page. Harbor and Quay allow no more.
+/// Number of entries per page, the maximum of Harbor and Quay.
 const PAGE_SIZE: usize = 100;
 
 /// Number of entries per page of GitLab's registry, the maximum.

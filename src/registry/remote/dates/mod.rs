@@ -27,7 +27,7 @@ use interface::{DateInterface, PagePosition};
 
 const DATES: RequestKind = RequestKind("push dates");
 
-/// Interfaces of all hosts, as far as they are known.
+/// Interfaces that were found so far, by host.
 #[derive(Default)]
 pub(super) struct HostInterfaces(Mutex<HashMap<Host, Arc<AsyncMutex<HostInterface>>>>);
 
