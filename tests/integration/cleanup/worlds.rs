@@ -267,7 +267,7 @@ impl World {
     }
 }
 
-const REASONS: [&str; 28] = [
+const REASONS: [&str; 29] = [
     "absent",
     "ageUnknown",
     "archivedUntil",
