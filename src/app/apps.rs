@@ -107,8 +107,19 @@ pub(super) fn purge(
     context: &CommandContext,
 ) -> Result<CommandResult, Failure> {
     let process = &context.process;
+    if options.keep == Some(0) {
+        return Err(Failure::usage(
+            "`--keep 0` would delete every record, and with them the protection of all bases \
+             from `cleanup`; nothing was deleted",
+        )
+        .hint(
+            "pass `--keep 1` to keep the newest record of each repository; delete the images that \
+             are no longer used, then run `imglife app purge --orphans`",
+        ));
+    }
     let config = load_configuration(global, process)?;
     let records = records(&config, process, options.mode)?;
+    let now = process.clock.now();
     runtime::run(context.deadline, |cancel| async move {
         let began = Instant::now();
         let observe = async {
@@ -131,7 +142,7 @@ pub(super) fn purge(
             world = observe => world?,
             () = cancel.cancelled() => return Err(Failure::failed("stopped while reading the records; none was deleted")),
         };
-        let plan = apps::plan(&world, options.keep, options.project.as_deref());
+        let plan = apps::plan(&world, options.keep, options.project.as_deref(), now);
         let mut report = apps::execute(
             plan,
             &PurgeExecution {

@@ -124,7 +124,7 @@ async fn cleanup(
             .then(|| records(config, &context.process, Mode::DryRun))
             .transpose()?,
     );
-    let watch = RecordWatch::new(config, &source, options.force);
+    let watch = RecordWatch::new(config, &source, options.force, now);
     let world = async {
         let cache = UserDigestCache::of("cleanup", &context.process, options.mode);
         let observer = Observer {

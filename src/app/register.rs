@@ -29,6 +29,8 @@ pub struct RegisterOptions {
     /// Custom fields, each as `key=value`.
     pub fields: Vec<String>,
     pub built_at: Option<DateTime<Utc>>,
+    /// True if a record of another project is not replaced.
+    pub strict: bool,
     pub output: OutputForm,
 }
 
@@ -74,6 +76,7 @@ impl RegisterOptions {
             project: required("--project", self.project.as_deref(), ci.project)?,
             fields,
             built_at: self.built_at.unwrap_or_else(|| process.clock.now()),
+            is_strict: self.strict,
         })
     }
 }

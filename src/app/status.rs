@@ -208,6 +208,7 @@ async fn observe(
     let reading = records.map(|_| RecordSet {
         records: world.records.clone(),
         unreadable: world.unreadable.clone(),
+        first_written: world.first_written,
     });
     let input = PreviewInput {
         listings: &world.listings,

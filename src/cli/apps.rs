@@ -75,7 +75,8 @@ enum RecordListForm {
 /// With `--keep N`, the newest N records of each image repository are kept, by build time. With
 /// `--orphans`, records of deleted images are deleted: only if the repository can be listed and the
 /// registry answers that the image does not exist. After any other answer the record is kept.
-/// `cleanup` no longer keeps a base that no record refers to.
+/// `cleanup` no longer keeps a base that no record refers to. A record that replaced one of another
+/// project in the last 30 days is kept, because it still protects the base of that one.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -91,7 +92,7 @@ Exit codes:
   1  the records cannot be read, or one of them could not be checked or deleted
   2  invalid usage or configuration; nothing was changed")]
 struct PurgeArguments {
-    /// Number of newest records to keep for each image repository
+    /// Number of newest records to keep for each image repository, at least 1
     #[arg(long, value_name = "N", required_unless_present = "orphans")]
     keep: Option<usize>,
 

@@ -11,7 +11,9 @@ use crate::model::env;
 /// Record which base an application image uses
 ///
 /// Stores a build record with the image, its base, the commit and the project in the Package
-/// Registry. It replaces an older record of the same tag. `status` and `check` use the records to
+/// Registry. It replaces an older record of the same tag. If that record belongs to another project,
+/// a warning names both, and `cleanup` keeps its base for another 30 days; with `--strict` this is an
+/// error instead. `status` and `check` use the records to
 /// show which applications use a base, and `cleanup` keeps the bases in them.
 ///
 /// Without `--base`, the base is detected from the image: from the annotation
@@ -63,6 +65,10 @@ pub(super) struct RegisterArguments {
     #[arg(long, value_name = "TIME")]
     built_at: Option<DateTime<Utc>>,
 
+    /// Fail if the image is registered by another project, instead of replacing its record
+    #[arg(long)]
+    strict: bool,
+
     /// Format of the report on stdout
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
     output: OutputFormArgument,
@@ -78,6 +84,7 @@ impl RegisterArguments {
             project: self.project,
             fields: self.field,
             built_at: self.built_at,
+            strict: self.strict,
             output: self.output.into(),
         }
     }

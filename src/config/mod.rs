@@ -38,10 +38,10 @@ pub use readiness::readiness;
 pub use schema::schema;
 pub use settings::{
     ArchiveConfig, BasePath, BuildConfig, BuildImage, ClientCertificateFiles, Config, EngineChoice,
-    EolProvider, EolTarget, HostSettings, ImageType, LifecycleConfig, OnBaseChange,
+    EolProvider, EolTarget, HostSettings, ImageType, KeeperConfig, LifecycleConfig, OnBaseChange,
     PatternSelection, PlatformMode, ProvenanceMode, RegistryConfig, RegistryProvider,
-    RetentionConfig, RetentionMatch, SortBy, StatusConfig, SyncConfig, SyncEntry, TagExclusion,
-    TagSelection,
+    RepositoryPattern, RetentionConfig, RetentionMatch, SortBy, StatusConfig, SyncConfig,
+    SyncEntry, TagExclusion, TagSelection,
 };
 pub use show::show;
 pub use source::{DEFAULT_NAME, OpenError, find, open, read};

@@ -86,7 +86,12 @@ fn shape(of: &Shape, expanded: bool) -> Value {
         }
         Shape::Text | Shape::Tag | Shape::TagExclusion | Shape::Extract => return text(),
         Shape::AnyText => return json!({ "type": ["string", "number", "boolean", "null"] }),
-        Shape::Path | Shape::Repository | Shape::BasePath | Shape::Host | Shape::Pattern => {
+        Shape::RepositoryPattern
+        | Shape::Path
+        | Shape::Repository
+        | Shape::BasePath
+        | Shape::Host
+        | Shape::Pattern => {
             return string();
         }
         Shape::VariableName => {

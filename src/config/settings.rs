@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use globset::{GlobBuilder, GlobMatcher};
+
 use crate::model::eol::Phase;
 use crate::model::hook::Hook;
 use crate::model::lifecycle::{ImageLifecycle, TagPattern};
@@ -350,10 +352,44 @@ pub struct RetentionConfig {
     pub min_keep: usize,
     /// Maximum share of the tags of a repository that one run may delete, in percent.
     pub max_delete_percent: u8,
-    /// If true, cleanup stops if base images are configured but there is no build record at all.
+    /// If true, cleanup stops if build records are expected and there is none at all.
     pub require_records: bool,
+    /// Images that others need; `None` in the rules of an entry or image.
+    pub keepers: Option<KeeperConfig>,
     /// Archive for tags before they are deleted; `None` if disabled.
     pub archive: Option<ArchiveConfig>,
+}
+
+/// Images that others need and `cleanup` keeps (keys of the general `retention`).
+#[derive(Clone, Debug, Default)]
+pub struct KeeperConfig {
+    /// Bases of other configurations, which records may name.
+    pub foreign_bases: Vec<RepositoryPattern>,
+}
+
+/// A repository, in which `*` and `?` match any characters.
+#[derive(Clone, Debug)]
+pub struct RepositoryPattern {
+    pub text: String,
+    glob: GlobMatcher,
+}
+
+impl RepositoryPattern {
+    /// Returns the pattern, or the reason why `text` is none.
+    pub fn new(text: &str) -> Result<RepositoryPattern, String> {
+        let glob = GlobBuilder::new(text)
+            .build()
+            .map_err(|error| error.kind().to_string())?;
+        Ok(RepositoryPattern {
+            text: text.to_owned(),
+            glob: glob.compile_matcher(),
+        })
+    }
+
+    /// Returns true if the pattern matches the whole name.
+    pub fn matches(&self, repository: &Repository) -> bool {
+        self.glob.is_match(repository.to_string())
+    }
 }
 
 /// Number of rules that must select a tag for deletion.

@@ -13,8 +13,8 @@ use super::keywords::Keyword;
 use super::table::{ROOT, SectionSpec, Shape};
 use super::{
     ArchiveConfig, BuildConfig, BuildImage, Config, Extract, Hook, HookCommand, HostSettings,
-    ImageLifecycle, LifecycleConfig, RegistryConfig, RegistryProvider, RetentionConfig,
-    StatusConfig, SyncConfig, SyncEntry, TagExclusion, TagSelection,
+    ImageLifecycle, LifecycleConfig, RegistryConfig, RegistryProvider, RepositoryPattern,
+    RetentionConfig, StatusConfig, SyncConfig, SyncEntry, TagExclusion, TagSelection,
 };
 use crate::model::Host;
 use crate::model::eol::Acceptance;
@@ -105,6 +105,10 @@ fn path(path: &Path) -> Option<KeyValue<'static>> {
 
 fn texts<T: ToString>(items: &[T]) -> Option<KeyValue<'static>> {
     plain(items.iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+fn patterns(items: &[RepositoryPattern]) -> Option<KeyValue<'static>> {
+    plain(items.iter().map(|item| &*item.text).collect::<Vec<_>>())
 }
 
 fn url(url: Option<&url::Url>) -> Option<KeyValue<'static>> {
@@ -350,6 +354,7 @@ impl TypedSection for RetentionConfig {
             "min_keep" => plain(self.min_keep),
             "max_delete_percent" => plain(self.max_delete_percent),
             "require_records" => plain(self.require_records),
+            "foreign_bases" => patterns(&self.keepers.as_ref()?.foreign_bases),
             "archive" => section(ArchiveSection(self.archive.as_ref())),
             _ => None,
         }

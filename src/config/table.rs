@@ -42,6 +42,8 @@ pub(super) enum Shape {
     Platform,
     /// A regular expression.
     Pattern,
+    /// A repository, with `*` and `?` as wildcards.
+    RepositoryPattern,
     /// A tag or a `/pattern/`.
     TagExclusion,
     /// A rule that extracts a release cycle from a tag.
@@ -583,9 +585,15 @@ pub(super) static RETENTION: SectionSpec = SectionSpec {
         key(
             "require_records",
             Shape::Flag,
-            "Stop cleanup if base images are configured and there is no build record at all.",
+            "Stop cleanup if there is no build record at all although base images or a package registry are configured.",
         )
         .default("true"),
+        key(
+            "foreign_bases",
+            Shape::List(&Shape::RepositoryPattern),
+            "Base repositories of other configurations, which records may name; `*` and `?` are wildcards. Cleanup stops if more than 10 percent of the projects use bases that are neither configured nor in this list. Only in the general `retention`.",
+        )
+        .default("[]"),
         key(
             "archive",
             Shape::Section(&ARCHIVE),

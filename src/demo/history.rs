@@ -94,6 +94,7 @@ pub(super) fn create(directory: &Path, context: &CommandContext) -> Result<Exit,
     }
     for (name, version, project, (base, tag), days) in APPLICATIONS {
         let register = CommandOptions::Register(RegisterOptions {
+            strict: false,
             image: image(directory, "apps", name, version)?,
             base: Some(image(directory, "bases", base, tag)?),
             platforms: vec!["linux/amd64".to_owned()],

@@ -125,6 +125,7 @@ impl Tour {
                 "Register: a team pushed an application, and its pipeline records it. The base image is read from its\nlabels.",
                 "register --image ocidir://apps/web:1.0.0 --project shop/web --revision 4f2a9c1",
                 CommandOptions::Register(RegisterOptions {
+                    strict: false,
                     image: application,
                     base: None,
                     platforms: Vec::new(),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -17,6 +17,12 @@ use super::{Digest, ImageReference, Platform};
 
 /// Maximum size of a record, in bytes.
 pub const MAX_RECORD_BYTES: usize = 64 * 1024;
+
+/// Time for which a record that another project replaced still protects its base.
+pub const REPLACED_RECORD_LIMIT: TimeDelta = TimeDelta::days(30);
+
+/// Maximum number of replaced records that a record keeps. The oldest are dropped.
+const MAX_REPLACED_RECORDS: usize = 32;
 
 /// A build record: one application image and its base image.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -61,9 +67,47 @@ pub struct BuildRecord {
     /// Fields that the user added with `register --field`.
     #[serde(default)]
     pub custom_fields: BTreeMap<String, Value>,
+    /// Records of other projects that this record replaced, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<ReplacedRecord>,
     /// Fields that this version of imglife does not define.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
+}
+
+/// A record that the record of another project replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct ReplacedRecord {
+    /// Project that wrote the replaced record.
+    pub project: String,
+    #[serde(
+        default,
+        deserialize_with = "empty_as_none",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub base: Option<ImageReference>,
+    #[serde(
+        default,
+        deserialize_with = "empty_as_none",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub base_digest: Option<Digest>,
+    pub replaced_at: DateTime<Utc>,
+}
+
+impl ReplacedRecord {
+    /// Returns the digests that the replaced record names.
+    pub fn digests(&self) -> impl Iterator<Item = &Digest> {
+        let base = self.base.iter().filter_map(|base| base.digest.as_ref());
+        base.chain(&self.base_digest)
+    }
+
+    /// Returns the time until which the replaced record protects its base.
+    pub fn protects_until(&self) -> DateTime<Utc> {
+        self.replaced_at
+            .checked_add_signed(REPLACED_RECORD_LIMIT)
+            .unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
 }
 
 /// Error for bytes that are not a valid build record.
@@ -101,6 +145,33 @@ impl BuildRecord {
         } else {
             Ok(bytes)
         }
+    }
+
+    /// Takes over the protections of `previous`, the record that this one replaces at `now`: those
+    /// that `previous` took over itself and that have not ended, and its own base if it belongs to
+    /// another project.
+    pub fn replace(&mut self, previous: &BuildRecord, now: DateTime<Utc>) {
+        let mut replaced: Vec<ReplacedRecord> = previous
+            .replaced
+            .iter()
+            .chain(&self.replaced)
+            .filter(|replaced| replaced.protects_until() > now)
+            .cloned()
+            .collect();
+        if previous.project != self.project {
+            replaced.retain(|replaced| {
+                (&replaced.base, &replaced.base_digest) != (&previous.base, &previous.base_digest)
+                    || replaced.project != previous.project
+            });
+            replaced.push(ReplacedRecord {
+                project: previous.project.clone(),
+                base: previous.base.clone(),
+                base_digest: previous.base_digest.clone(),
+                replaced_at: now,
+            });
+        }
+        replaced.drain(..replaced.len().saturating_sub(MAX_REPLACED_RECORDS));
+        self.replaced = replaced;
     }
 
     fn check(&self) -> Result<(), InvalidRecord> {
@@ -153,6 +224,55 @@ mod tests {
             String::from_utf8(record.to_bytes().expect("bytes")).expect("text"),
             WHOLE
         );
+    }
+
+    #[test]
+    fn replacing_a_record_of_another_project_keeps_its_base_for_thirty_days() {
+        let of = |project: &str, base: &str| {
+            BuildRecord::parse(
+                format!(
+                    r#"{{"image":"r.example/a:1","base":"r.example/b:{base}","project":"{project}","built_at":"2026-11-01T10:00:00Z"}}"#
+                )
+                .as_bytes(),
+            )
+            .expect("a record")
+        };
+        let day = |day: i64| DateTime::UNIX_EPOCH + TimeDelta::days(20_000 + day);
+        let bases = |record: &BuildRecord| -> Vec<String> {
+            let name = |replaced: &ReplacedRecord| {
+                let base = replaced.base.as_ref().expect("a base");
+                format!("{} {base}", replaced.project)
+            };
+            record.replaced.iter().map(name).collect()
+        };
+        let first = of("one", "1");
+        let mut own = of("one", "2");
+        own.replace(&first, day(0));
+        assert_eq!(bases(&own), Vec::<String>::new(), "its own project");
+        let mut other = of("two", "3");
+        other.replace(&own, day(1));
+        assert_eq!(bases(&other), ["one r.example/b:2"]);
+        let mut later = of("two", "4");
+        later.replace(&other, day(30));
+        assert_eq!(
+            bases(&later),
+            ["one r.example/b:2"],
+            "kept when it is replaced again"
+        );
+        let mut back = of("one", "2");
+        back.replace(&later, day(31));
+        assert_eq!(bases(&back), ["two r.example/b:4"], "the first has ended");
+        let text = String::from_utf8(back.to_bytes().expect("bytes")).expect("text");
+        assert!(text.contains(r#""replaced":[{"project":"two","base":"r.example/b:4","#));
+        assert_eq!(BuildRecord::parse(text.as_bytes()).expect("a record"), back);
+        let mut many = of("one", "0");
+        for number in 0..100 {
+            let mut next = of(&format!("p{number}"), &number.to_string());
+            next.replace(&many, day(40));
+            many = next;
+        }
+        assert_eq!(many.replaced.len(), MAX_REPLACED_RECORDS);
+        assert_eq!(many.replaced.last().map(|last| &*last.project), Some("p98"));
     }
 
     #[test]

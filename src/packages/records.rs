@@ -48,6 +48,9 @@ pub struct RecordSet {
     pub records: Vec<BuildRecord>,
     /// Files among the records that are not valid records, sorted by name.
     pub unreadable: Vec<UnreadableFile>,
+    /// Time at which the earliest file that still exists was written; `None` if there is none or
+    /// it is unknown.
+    pub first_written: Option<DateTime<Utc>>,
 }
 
 /// A file that is not a valid record.
@@ -71,6 +74,13 @@ pub fn log_leftover_files(what: &str, error: &ItemError) {
         }
         _ => tracing::warn!("{stored}: {}", chain(error)),
     }
+}
+
+/// Handling of an earlier record that belongs to another project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OtherProjects {
+    Replace,
+    Refuse,
 }
 
 /// Result of writing a record.
@@ -169,8 +179,22 @@ impl Records {
     /// Writes a record, then deletes the earlier ones of the same tag.
     ///
     /// Unknown fields of the earlier record, written by a newer version of imglife, are preserved
-    /// unless `record` has them too.
+    /// unless `record` has them too. If the earlier record belongs to another project, it still
+    /// protects its base for some time ([`BuildRecord::replace`]).
     pub async fn put(&self, record: &BuildRecord) -> Result<WrittenRecord, ItemError> {
+        self.write(record, OtherProjects::Replace).await
+    }
+
+    /// Like [`put`](Records::put), but fails if the earlier record belongs to another project.
+    pub async fn put_own(&self, record: &BuildRecord) -> Result<WrittenRecord, ItemError> {
+        self.write(record, OtherProjects::Refuse).await
+    }
+
+    async fn write(
+        &self,
+        record: &BuildRecord,
+        others: OtherProjects,
+    ) -> Result<WrittenRecord, ItemError> {
         let name = self.name_of(&record.image)?;
         let existing = self.files_about(&name).await?;
         let previous = match existing.last() {
@@ -178,6 +202,20 @@ impl Records {
             None => None,
         };
         let mut record = record.clone();
+        if let Some(previous) = &previous {
+            if others == OtherProjects::Refuse && previous.project != record.project {
+                return Err(self.error(
+                    format!("write the record of {}", record.image),
+                    ItemErrorKind::Refused,
+                    &format!(
+                        "the image is registered by project {}, not by {}",
+                        printable(&previous.project),
+                        printable(&record.project)
+                    ),
+                ));
+            }
+            record.replace(previous, self.clock.now());
+        }
         for (field, value) in previous.iter().flat_map(|previous| &previous.unknown) {
             record
                 .unknown
@@ -343,6 +381,7 @@ impl Records {
         let mut reading = RecordSet {
             records: Vec::new(),
             unreadable: foreign.collect(),
+            first_written: listing.files.iter().map(|file| file.name.file.time()).min(),
         };
         let mut packages: BTreeMap<PackageName, Vec<FileKey>> = BTreeMap::new();
         for file in listing.files {

@@ -193,6 +193,7 @@ async fn every_world_is_reported_as_expected() {
         let reading = RecordSet {
             records: world.records.clone(),
             unreadable: world.unreadable.clone(),
+            first_written: None,
         };
         let input = PreviewInput {
             listings: &world.listings,

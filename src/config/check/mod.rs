@@ -7,6 +7,7 @@ mod build_tests;
 mod hooks;
 #[cfg(test)]
 mod hooks_tests;
+mod keepers;
 mod lifecycle;
 #[cfg(test)]
 mod lifecycle_tests;

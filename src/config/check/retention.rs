@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 
+use super::keepers;
 use super::reader::{CheckContext, Fields, KeyLocation, Located, default_of};
 use crate::config::canonical::HostAddresses;
 use crate::config::table::{ARCHIVE, RETENTION};
-use crate::config::{ArchiveConfig, BasePath, RetentionConfig, RetentionMatch, TagExclusion};
+use crate::config::{
+    ArchiveConfig, BasePath, KeeperConfig, RetentionConfig, RetentionMatch, TagExclusion,
+};
 use crate::model::Repository;
 
 /// A `retention` section without defaults: keys that are not set are `None`.
@@ -18,6 +21,8 @@ pub(super) struct PartialRetention {
     min_keep: Option<usize>,
     max_delete_percent: Option<u8>,
     require_records: Option<bool>,
+    /// `None` in the rules of an image or entry.
+    keepers: Option<KeeperConfig>,
     archive_enabled: Option<bool>,
     archive_registry: Option<Located<BasePath>>,
     archive_keep_days: Option<u32>,
@@ -40,6 +45,12 @@ impl PartialRetention {
                 .optional("max_delete_percent")
                 .map(|value| value.value),
             require_records: fields.optional("require_records").map(|value| value.value),
+            keepers: if parent.at.path.is_empty() {
+                Some(keepers::read(&fields))
+            } else {
+                keepers::reject(&fields);
+                None
+            },
             archive_enabled: archive.optional("enabled").map(|value| value.value),
             archive_registry: archive.optional("registry"),
             archive_keep_days: archive.optional("keep_days").map(|value| value.value),
@@ -56,6 +67,7 @@ impl PartialRetention {
             min_keep: self.min_keep.or(general.min_keep),
             max_delete_percent: self.max_delete_percent.or(general.max_delete_percent),
             require_records: self.require_records.or(general.require_records),
+            keepers: self.keepers,
             archive_enabled: self.archive_enabled.or(general.archive_enabled),
             archive_registry: self
                 .archive_registry
@@ -110,6 +122,7 @@ impl PartialRetention {
             require_records: self
                 .require_records
                 .or_else(|| default_of(&RETENTION, "require_records"))?,
+            keepers: self.keepers,
             archive,
         })
     }
@@ -158,7 +171,10 @@ impl GeneralRetention {
             }
             (None, Some(general)) => AppliedRetention {
                 archive: at(general),
-                retention: self.retention.clone(),
+                retention: self.retention.clone().map(|rules| RetentionConfig {
+                    keepers: None,
+                    ..rules
+                }),
             },
             (None, None) => AppliedRetention::default(),
         }

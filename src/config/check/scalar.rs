@@ -11,7 +11,7 @@ use crate::config::errors::quoted;
 use crate::config::expand::is_variable_name;
 use crate::config::keywords::Keyword;
 use crate::config::table::Shape;
-use crate::config::{BasePath, Extract, TagExclusion, TagPattern};
+use crate::config::{BasePath, Extract, RepositoryPattern, TagExclusion, TagPattern};
 use crate::model::duration::parse_duration;
 use crate::model::lifecycle::ProductName;
 use crate::model::reference::InvalidName;
@@ -80,6 +80,7 @@ pub(super) fn expected(shape: &Shape) -> String {
         Shape::Tag => "a tag",
         Shape::Platform => "a platform",
         Shape::Pattern => "a regular expression",
+        Shape::RepositoryPattern => "a repository, with wildcards",
         Shape::TagExclusion => "a tag or a `/regex/`",
         Shape::Extract => "a keyword or a regular expression",
         Shape::VariableName => "the name of an environment variable",
@@ -331,6 +332,21 @@ impl Scalar for Repository {
                 }
                 _ => ValueError::from(error),
             }
+        })
+    }
+}
+
+impl Scalar for RepositoryPattern {
+    fn fits(shape: &Shape) -> bool {
+        matches!(shape, Shape::RepositoryPattern)
+    }
+
+    fn parse(text: &str, _: &Shape) -> Result<RepositoryPattern, ValueError> {
+        if text.trim().is_empty() || text.contains(char::is_whitespace) {
+            return Err(ValueError::expected("a repository", text));
+        }
+        RepositoryPattern::new(text).map_err(|reason| {
+            ValueError::new(format!("{} is not a pattern: {reason}", quoted(text)))
         })
     }
 }

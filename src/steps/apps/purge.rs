@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -133,7 +134,9 @@ pub struct Plan {
 
 /// Returns the plan: deletes the records of missing images, and in each repository all but the
 /// `keep` newest.
-pub fn plan(world: &World, keep: Option<usize>, project: Option<&str>) -> Plan {
+///
+/// A record that still protects the base of a record that it replaced is kept.
+pub fn plan(world: &World, keep: Option<usize>, project: Option<&str>, now: DateTime<Utc>) -> Plan {
     let mut repositories: BTreeMap<&Repository, Vec<&BuildRecord>> = BTreeMap::new();
     let examined: Vec<&BuildRecord> = world
         .reading
@@ -171,6 +174,13 @@ pub fn plan(world: &World, keep: Option<usize>, project: Option<&str>) -> Plan {
                 .map(|record| (&record.image, (*record, PurgeReason::Older))),
         );
     }
+    let protects = |record: &BuildRecord| {
+        record
+            .replaced
+            .iter()
+            .any(|replaced| replaced.protects_until() > now)
+    };
+    removals.retain(|_, (record, _)| !protects(record));
     let unknown = world
         .existence
         .iter()

@@ -34,6 +34,7 @@ fn reading() -> RecordSet {
         record("apps/web:1.2", "alpine:3.21.3-core1", "team/web", 2),
     ];
     RecordSet {
+        first_written: None,
         records,
         unreadable: vec![UnreadableFile {
             file: "x".to_owned(),
@@ -105,7 +106,7 @@ fn removals(
     keep: Option<usize>,
     project: Option<&str>,
 ) -> Vec<(String, PurgeReason)> {
-    plan(world, keep, project)
+    plan(world, keep, project, DateTime::UNIX_EPOCH)
         .removals
         .into_iter()
         .map(|(record, reason)| (record.image.to_string(), reason))
@@ -164,7 +165,11 @@ async fn image_is_missing_only_if_its_repository_is_listed() {
         gone,
         "records of missing images do not count among the newest"
     );
-    assert!(plan(&world, None, None).unknown.is_empty());
+    assert!(
+        plan(&world, None, None, DateTime::UNIX_EPOCH)
+            .unknown
+            .is_empty()
+    );
 
     for operation in [StoreOperation::Tags, StoreOperation::Resolve] {
         for kind in [
@@ -179,7 +184,11 @@ async fn image_is_missing_only_if_its_repository_is_listed() {
             });
             let world = observe(reading(), Some("team/web"), Some(&store.stores())).await;
             assert_eq!(removals(&world, None, None), [], "{operation:?} {kind:?}");
-            assert!(!plan(&world, None, Some("team/web")).unknown.is_empty());
+            assert!(
+                !plan(&world, None, Some("team/web"), DateTime::UNIX_EPOCH)
+                    .unknown
+                    .is_empty()
+            );
         }
     }
 }
@@ -210,7 +219,7 @@ async fn failed_deletion_does_not_stop_the_others_and_dry_run_deletes_nothing() 
         reading: records.all().await.expect("to read"),
         ..World::default()
     };
-    let planned = plan(&world, Some(0), None);
+    let planned = plan(&world, Some(0), None, DateTime::UNIX_EPOCH);
     let (never, images) = (CancellationToken::new(), Arc::new(MemoryStore::default()));
     let purge = PurgeExecution {
         records: &records,
@@ -278,7 +287,7 @@ async fn records_of_images_that_were_registered_or_pushed_again_are_kept() {
         Some(&registry(&["apps/web:9"]).await.stores()),
     )
     .await;
-    let planned = plan(&world, None, None);
+    let planned = plan(&world, None, None, DateTime::UNIX_EPOCH);
     assert_eq!(planned.removals.len(), 3);
     let newer = record("apps/web:1.2", "a:2", "p", 2);
     records.put(&newer).await.expect("to write");

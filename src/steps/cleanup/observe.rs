@@ -26,7 +26,7 @@ pub async fn observe(
     records: impl Into<Arc<ObservedRecords>>,
     observer: Observer<'_>,
 ) -> World {
-    let mut world = World::new(config, records.into());
+    let mut world = World::new(config, records.into(), observer.now);
     let targets = scope.targets(config);
     let desired = async {
         let positions = targets
@@ -69,7 +69,7 @@ pub async fn observe_records(
     records: impl Into<Arc<ObservedRecords>>,
     observer: Observer<'_>,
 ) -> World {
-    if !world.add_records(config, records.into()) {
+    if !world.add_records(config, records.into(), observer.now) {
         return world;
     }
     let repositories = std::mem::take(&mut world.repositories);

@@ -96,8 +96,34 @@ pub fn plan(world: &World, policy: &CleanupPolicy) -> Plan {
         pinned: pinned(world.all_records()),
         safety_error,
         orphans: world.orphans.clone(),
-        warnings: world.warnings.clone(),
+        warnings: world
+            .warnings
+            .iter()
+            .cloned()
+            .chain(other_hosts(world, &protections))
+            .collect(),
     }
+}
+
+/// Returns a warning for each repository that records name under another host.
+fn other_hosts(world: &World, protections: &RecordProtections) -> Vec<String> {
+    let mut found: BTreeMap<(&Repository, Repository), (usize, ImageReference)> = BTreeMap::new();
+    for observed in &world.repositories {
+        for tag in observed.tags() {
+            let named = protections.under_other_host(&observed.canonical, &tag.tag);
+            if let Some((named, image)) = named {
+                let entry = found.entry((&observed.repository, named));
+                entry.or_insert((0, image)).0 += 1;
+            }
+        }
+    }
+    let warning = |((repository, named), (count, image))| {
+        format!(
+            "{repository}: records name {count} of its tags as {named}, which is another host, for \
+             example the record of {image}; the tags are kept"
+        )
+    };
+    found.into_iter().map(warning).collect()
 }
 
 fn repository(

@@ -243,7 +243,7 @@ pub(super) fn retention_verdict(
     protections: &RecordProtections,
     now: DateTime<Utc>,
 ) -> TagVerdict {
-    match protection(repository, tag, protections) {
+    match protection(repository, tag, protections, now) {
         Some(reason) => TagVerdict::Keep(reason),
         None if tag.tag.is_attachment() => TagVerdict::Delete(DeleteReason::WithImage),
         None => match replaced(&tag.tag) {

@@ -61,7 +61,7 @@ pub async fn preview(
         .map_or(ObservedRecords::NotConfigured, |reading| {
             ObservedRecords::Read(reading.clone())
         });
-    let mut world = World::new(config, Arc::new(records));
+    let mut world = World::new(config, Arc::new(records), observer.now);
     if config.retention.is_none() || safety_check(&world).is_some() {
         return CleanupPreview::default();
     }
@@ -113,7 +113,7 @@ pub async fn preview(
     let deletions = plan.deletions().flat_map(by_every_name).collect();
     CleanupPreview {
         deletions,
-        warnings: plan.warnings,
+        warnings: world.warnings,
     }
 }
 

@@ -1,12 +1,19 @@
 //! Protections: records and settings that keep a tag, independent of its age and rank. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use chrono::{DateTime, TimeDelta, Utc};
+
 use super::reasons::KeepReason;
-use super::world::{ObservedRecords, ObservedRepository, ObservedTag};
+use super::world::{ObservedRecords, ObservedRepository, ObservedTag, RepositoryRole};
 use crate::config::TagExclusion;
+use crate::model::record::ReplacedRecord;
+use crate::model::reference::RepositoryPath;
 use crate::model::{BuildRecord, Digest, ImageReference, Repository, Tag};
+
+/// Time after the first record of an installation for which a base is kept that no record names.
+const UNNAMED_LIMIT: TimeDelta = TimeDelta::days(30);
 
 /// Tags and digests that build records protect.
 ///
@@ -19,6 +26,14 @@ pub struct RecordProtections {
     base_digests: HashMap<Digest, RecordPosition>,
     own_tags: ProtectedTags,
     own_digests: HashMap<Digest, RecordPosition>,
+    /// Repositories of bases that records name.
+    named: HashSet<Repository>,
+    /// The same repositories by their path, for records that name another host.
+    named_paths: HashMap<RepositoryPath, BTreeSet<Repository>>,
+    replaced_tags: HashMap<(Repository, Tag), KeepReason>,
+    replaced_digests: HashMap<Digest, KeepReason>,
+    /// Time until which a base is kept that no record names.
+    unnamed_until: Option<DateTime<Utc>>,
     /// Digests that records name, by the repository that the record names with them.
     pub(super) digests_in: BTreeMap<Repository, BTreeSet<Digest>>,
 }
@@ -32,8 +47,13 @@ type RecordPosition = (u32, u32);
 impl RecordProtections {
     /// Returns the protections of the records of all `readings`.
     pub fn of(readings: &[Arc<ObservedRecords>]) -> RecordProtections {
+        let first = readings
+            .iter()
+            .filter_map(|records| records.first_record())
+            .min();
         let mut protections = RecordProtections {
             readings: readings.to_vec(),
+            unnamed_until: first.and_then(|first| first.checked_add_signed(UNNAMED_LIMIT)),
             ..RecordProtections::default()
         };
         for (reading, records) in (0..).zip(readings) {
@@ -48,7 +68,11 @@ impl RecordProtections {
 
     fn add(&mut self, record: &BuildRecord, position: RecordPosition) {
         let image = &record.image;
+        for replaced in &record.replaced {
+            self.add_replaced(image, replaced);
+        }
         if let Some(base) = &record.base {
+            self.add_named(&base.repository);
             if let Some(tag) = &base.tag {
                 add_tag(&mut self.base_tags, &base.repository, tag, position);
             }
@@ -67,6 +91,56 @@ impl RecordProtections {
             self.own_digests.insert(digest.clone(), position);
             self.add_digest_in(&image.repository, digest);
         }
+    }
+
+    fn add_named(&mut self, repository: &Repository) {
+        if self.named.contains(repository) {
+            return;
+        }
+        self.named.insert(repository.clone());
+        if let Repository::Remote { path, .. } = repository {
+            let named = self.named_paths.entry(path.clone()).or_default();
+            named.insert(repository.clone());
+        }
+    }
+
+    fn add_replaced(&mut self, image: &ImageReference, replaced: &ReplacedRecord) {
+        let reason = KeepReason::BaseOfReplaced {
+            image: image.clone(),
+            project: replaced.project.clone(),
+            until: replaced.protects_until(),
+        };
+        if let Some(base) = &replaced.base {
+            if let Some(tag) = &base.tag {
+                let key = (base.repository.clone(), tag.clone());
+                self.replaced_tags.insert(key, reason.clone());
+            }
+            for digest in replaced.digests() {
+                self.add_digest_in(&base.repository, digest);
+            }
+        }
+        for digest in replaced.digests() {
+            self.replaced_digests.insert(digest.clone(), reason.clone());
+        }
+    }
+
+    /// Returns the repository under another host that a record names as the base instead of the
+    /// tag, and the image of the record; `None` if records name the tag itself or no such base.
+    pub(super) fn under_other_host(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Option<(Repository, ImageReference)> {
+        let Repository::Remote { path, .. } = repository else {
+            return None;
+        };
+        let named = self.named_paths.get(path)?;
+        let of = |named: &Repository| self.base_tags.get(named)?.get(tag).copied();
+        if of(repository).is_some() {
+            return None;
+        }
+        let (named, position) = named.iter().find_map(|named| Some((named, of(named)?)))?;
+        Some((named.clone(), self.image(position)?))
     }
 
     fn add_digest_in(&mut self, repository: &Repository, digest: &Digest) {
@@ -121,6 +195,18 @@ impl RecordProtections {
                     .or_else(|| by_digest(&self.own_digests))
                     .map(KeepReason::Recorded)
             })
+            .or_else(|| {
+                let (_, image) = self.under_other_host(repository, tag)?;
+                Some(KeepReason::BaseUnderOtherHost(image))
+            })
+            .or_else(|| {
+                if self.replaced_tags.is_empty() && self.replaced_digests.is_empty() {
+                    return None;
+                }
+                let by_tag = self.replaced_tags.get(&(repository.clone(), tag.clone()));
+                let by_digest = || digests().find_map(|digest| self.replaced_digests.get(digest));
+                by_tag.or_else(by_digest).cloned()
+            })
     }
 }
 
@@ -159,10 +245,18 @@ pub(super) fn protection(
     repository: &ObservedRepository,
     tag: &ObservedTag,
     records: &RecordProtections,
+    now: DateTime<Utc>,
 ) -> Option<KeepReason> {
+    let unnamed = || {
+        let until = records.unnamed_until.filter(|until| now < *until)?;
+        let is_unnamed = repository.role == RepositoryRole::Base
+            && !records.named.contains(&repository.canonical);
+        is_unnamed.then_some(KeepReason::BaseUnnamedUntil(until))
+    };
     records
         .of_tag(&repository.canonical, tag)
         .or_else(|| configured(repository, &tag.tag))
+        .or_else(unnamed)
 }
 
 /// Returns the reason why the configuration keeps a tag.
@@ -209,6 +303,13 @@ pub(super) fn pinned<'a>(records: impl Iterator<Item = &'a BuildRecord>) -> BTre
         references
             .chain(record.base_digest.clone())
             .chain(record.digest.clone())
+            .chain(
+                record
+                    .replaced
+                    .iter()
+                    .flat_map(ReplacedRecord::digests)
+                    .cloned(),
+            )
             .collect::<Vec<_>>()
     };
     records.flat_map(named).collect()

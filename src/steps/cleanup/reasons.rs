@@ -1,9 +1,10 @@
 //! Reasons for keeping and for deleting a tag.
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 
 use super::world::TagReadError;
+use crate::model::text::printable;
 use crate::model::{ImageReference, Tag};
 
 /// Decision on a tag.
@@ -87,6 +88,17 @@ pub enum KeepReason {
     /// The registry deletes by digest only, and there may be tags that it did not list, for this
     /// reason.
     ListingNotProved(String),
+    /// The record of this image names it as the base, under another host.
+    BaseUnderOtherHost(ImageReference),
+    /// The record of this image named it as the base, until the record of another project replaced
+    /// that record.
+    BaseOfReplaced {
+        image: ImageReference,
+        project: String,
+        until: DateTime<Utc>,
+    },
+    /// No record names this base yet, and the first record is not old enough.
+    BaseUnnamedUntil(DateTime<Utc>),
 }
 
 impl KeepReason {
@@ -146,6 +158,26 @@ impl KeepReason {
                 return format!(
                     "the registry deletes by digest only, and may have tags that it did not list: \
                      {cause}"
+                );
+            }
+            KeepReason::BaseUnderOtherHost(image) => {
+                return format!("base of {image}, whose record names another host");
+            }
+            KeepReason::BaseOfReplaced {
+                image,
+                project,
+                until,
+            } => {
+                return format!(
+                    "base of {image} of project {}, whose record was replaced; kept until {}",
+                    printable(project),
+                    until.date_naive()
+                );
+            }
+            KeepReason::BaseUnnamedUntil(until) => {
+                return format!(
+                    "no record names this base yet; kept until {}, 30 days after the first record",
+                    until.date_naive()
                 );
             }
         };

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use tokio::sync::Mutex;
 
 use super::protections::{RecordProtections, pinned};
@@ -32,6 +33,7 @@ pub struct RecordWatch<'a> {
     config: &'a Config,
     source: &'a dyn RecordsSource,
     is_forced: bool,
+    now: DateTime<Utc>,
     pub(super) max_age: Duration,
     last: Mutex<Option<LastReading>>,
 }
@@ -74,16 +76,18 @@ impl RecordReading {
 
 impl<'a> RecordWatch<'a> {
     /// Returns a watch on the records of `source`. With `is_forced`, records that cannot be read do
-    /// not stop deletions.
+    /// not stop deletions. `now` is the time at which the rules are applied.
     pub fn new(
         config: &'a Config,
         source: &'a dyn RecordsSource,
         is_forced: bool,
+        now: DateTime<Utc>,
     ) -> RecordWatch<'a> {
         RecordWatch {
             config,
             source,
             is_forced,
+            now,
             max_age: MAX_READING_AGE,
             last: Mutex::default(),
         }
@@ -99,7 +103,8 @@ impl<'a> RecordWatch<'a> {
     /// is indexed again.
     async fn read_again(&self, last: &mut Option<LastReading>) -> Arc<RecordReading> {
         let began = Instant::now();
-        let records = ObservedRecords::resolved(Arc::new(self.source.read().await), self.config);
+        let records = Arc::new(self.source.read().await);
+        let records = ObservedRecords::resolved(records, self.config, self.now);
         let reading = match last {
             Some(last) if *last.reading.records == *records => last.reading.clone(),
             _ => Arc::new(RecordReading::new(records)),

@@ -30,6 +30,7 @@ mod listings;
 mod preview;
 mod protections;
 mod random_worlds;
+mod record_checks;
 mod repository_names;
 mod retention;
 
@@ -275,7 +276,7 @@ impl SampleRepository {
             CancellationToken::new(),
             config(MIRROR),
         );
-        let mut watch = RecordWatch::new(&config, records, false);
+        let mut watch = RecordWatch::new(&config, records, false, now());
         watch.max_age = std::time::Duration::ZERO;
         let execution = CleanupExecution {
             mode,
@@ -341,6 +342,7 @@ fn records(records: Vec<BuildRecord>) -> ObservedRecords {
     ObservedRecords::Read(RecordSet {
         records,
         unreadable: Vec::new(),
+        first_written: None,
     })
 }
 

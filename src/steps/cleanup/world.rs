@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::manifest_tree::ManifestTree;
 use super::targets::{CleanupTarget, targets};
-use crate::config::{Config, RetentionConfig};
+use crate::config::{Config, RepositoryPattern, RetentionConfig};
 use crate::error::ItemError;
 use crate::model::{BuildRecord, Repository, Tag};
 use crate::packages::RecordSet;
@@ -22,9 +22,13 @@ pub struct World {
     /// counts.
     pub records: Vec<Arc<ObservedRecords>>,
     pub has_bases: bool,
+    /// True if the configuration has bases or names a record store, so that there should be records.
+    pub expects_records: bool,
     /// Repositories that records may name as a base: all bases and mirrors, in scope or not, under
     /// their canonical names ([`Config::canonical`]).
     pub configured: BTreeSet<Repository>,
+    /// Bases of other configurations, which records may name.
+    pub foreign_bases: Vec<RepositoryPattern>,
     /// True if the safety check stops the run when there is no record at all.
     pub require_records: bool,
     /// Repositories next to the bases that the configuration does not name.
@@ -34,7 +38,7 @@ pub struct World {
 
 impl World {
     /// Returns a world with only the records.
-    pub(super) fn new(config: &Config, records: Arc<ObservedRecords>) -> World {
+    pub(super) fn new(config: &Config, records: Arc<ObservedRecords>, now: DateTime<Utc>) -> World {
         let require_records = config
             .retention
             .as_ref()
@@ -43,15 +47,22 @@ impl World {
             .build
             .as_ref()
             .is_some_and(|build| !build.images.is_empty());
+        let foreign_bases = config
+            .retention
+            .as_ref()
+            .and_then(|rules| rules.keepers.as_ref())
+            .map(|keepers| keepers.foreign_bases.clone());
         let configured = targets(config)
             .iter()
             .map(|target| config.canonical(&target.repository))
             .collect();
         World {
             repositories: Vec::new(),
-            records: vec![ObservedRecords::resolved(records, config)],
+            records: vec![ObservedRecords::resolved(records, config, now)],
             has_bases,
+            expects_records: has_bases || config.registry.is_some(),
             configured,
+            foreign_bases: foreign_bases.unwrap_or_default(),
             require_records,
             orphans: Vec::new(),
             warnings: Vec::new(),
@@ -64,8 +75,13 @@ impl World {
     }
 
     /// Adds a reading of the records, unless it equals the last one. Returns true if it was added.
-    pub(super) fn add_records(&mut self, config: &Config, records: Arc<ObservedRecords>) -> bool {
-        let records = ObservedRecords::resolved(records, config);
+    pub(super) fn add_records(
+        &mut self,
+        config: &Config,
+        records: Arc<ObservedRecords>,
+        now: DateTime<Utc>,
+    ) -> bool {
+        let records = ObservedRecords::resolved(records, config, now);
         let is_known = self
             .records
             .last()
@@ -87,17 +103,23 @@ pub enum ObservedRecords {
 }
 
 impl ObservedRecords {
-    /// Returns the records with canonical repository names ([`Config::canonical`]). Paths of
-    /// layouts are relative to the directory of the configuration.
+    /// Returns the records with canonical repository names ([`Config::canonical`]), and without
+    /// replaced records that protect nothing at `now` any more. Paths of layouts are relative to
+    /// the directory of the configuration.
     ///
-    /// Records that have canonical names already are returned as they are.
-    pub(super) fn resolved(records: Arc<ObservedRecords>, config: &Config) -> Arc<ObservedRecords> {
+    /// Records that need no change are returned as they are.
+    pub(super) fn resolved(
+        records: Arc<ObservedRecords>,
+        config: &Config,
+        now: DateTime<Utc>,
+    ) -> Arc<ObservedRecords> {
         let canonical = |repository: &Repository| {
             config.canonical(&repository.resolved_below(&config.directory))
         };
         let is_resolved = records.records().iter().all(|record| {
             let mut images = record.base.iter().chain([&record.image]);
-            images.all(|image| canonical(&image.repository) == image.repository)
+            record.replaced.is_empty()
+                && images.all(|image| canonical(&image.repository) == image.repository)
         });
         if is_resolved {
             return records;
@@ -105,7 +127,14 @@ impl ObservedRecords {
         let mut records = Arc::unwrap_or_clone(records);
         if let ObservedRecords::Read(reading) = &mut records {
             for record in &mut reading.records {
-                for image in record.base.iter_mut().chain([&mut record.image]) {
+                record
+                    .replaced
+                    .retain(|replaced| replaced.protects_until() > now);
+                let bases = record
+                    .replaced
+                    .iter_mut()
+                    .filter_map(|replaced| replaced.base.as_mut());
+                for image in bases.chain(&mut record.base).chain([&mut record.image]) {
                     image.repository = canonical(&image.repository);
                 }
             }
@@ -119,6 +148,18 @@ impl ObservedRecords {
             ObservedRecords::Read(reading) => &reading.records,
             ObservedRecords::Failed(_) | ObservedRecords::NotConfigured => &[],
         }
+    }
+
+    /// Returns the time of the first record that was read: when its file was written, or, if that
+    /// is unknown, when its image was built.
+    ///
+    /// A build time can be much older than its record, for example when old images are registered.
+    pub(super) fn first_record(&self) -> Option<DateTime<Utc>> {
+        let ObservedRecords::Read(reading) = self else {
+            return None;
+        };
+        let built = reading.records.iter().map(|record| record.built_at).min();
+        built.and_then(|built| reading.first_written.or(Some(built)))
     }
 }
 

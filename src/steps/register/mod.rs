@@ -11,9 +11,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::error::{ItemError, chain};
+use crate::error::{ItemError, ItemErrorKind, chain};
 use crate::model::env;
-use crate::model::record::InvalidRecord;
+use crate::model::record::{InvalidRecord, REPLACED_RECORD_LIMIT};
+use crate::model::text::printable;
 use crate::model::{BuildRecord, ImageReference, Platform, Reference, Repository, Tag};
 use crate::packages::{Records, log_leftover_files};
 use crate::registry::ImageStores;
@@ -39,6 +40,8 @@ pub struct RegisterRequest {
     pub project: String,
     pub fields: BTreeMap<String, Value>,
     pub built_at: DateTime<Utc>,
+    /// True if a record of another project is not replaced.
+    pub is_strict: bool,
 }
 
 impl RegisterRequest {
@@ -172,6 +175,8 @@ fn manifest_reference(image: &ImageReference) -> Reference {
 pub struct Plan {
     pub record: BuildRecord,
     pub origin: BaseOrigin,
+    /// True if a record of another project is not replaced.
+    pub is_strict: bool,
 }
 
 /// Returns the record of the image.
@@ -227,9 +232,14 @@ pub fn plan(request: &RegisterRequest, world: &World) -> Result<Plan, RegisterEr
         platforms,
         built_at: request.built_at,
         custom_fields: request.fields.clone(),
+        replaced: Vec::new(),
         unknown: Map::new(),
     };
-    Ok(Plan { record, origin })
+    Ok(Plan {
+        record,
+        origin,
+        is_strict: request.is_strict,
+    })
 }
 
 /// Report of `register`.
@@ -241,12 +251,37 @@ pub struct RegisterReport {
     pub record: BuildRecord,
     /// Origin of the base.
     pub base_from: BaseOrigin,
+    /// Project of the record that was replaced, if it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaced_project: Option<String>,
 }
 
 /// Writes the record, which replaces an older one of the same tag.
+///
+/// A record of another project is replaced with a warning, or is an error if the request is strict.
 pub async fn execute(plan: Plan, records: &Records) -> Result<RegisterReport, RegisterError> {
     plan.record.to_bytes().map_err(RegisterError::Record)?;
-    let put = records.put(&plan.record).await?;
+    let put = if plan.is_strict {
+        records.put_own(&plan.record).await.map_err(|error| {
+            let hint = (error.kind == ItemErrorKind::Refused)
+                .then_some("check `--image` and `--project`; run without `--strict` to replace it");
+            hint.into_iter().fold(error, ItemError::with_hint)
+        })?
+    } else {
+        records.put(&plan.record).await?
+    };
+    let replaced = put
+        .previous
+        .filter(|previous| previous.project != plan.record.project);
+    if let Some(previous) = &replaced {
+        let (image, project) = (&plan.record.image, printable(&plan.record.project));
+        tracing::warn!(
+            "the record of {image} belonged to project {} and was replaced by the one of project \
+             {project}; `cleanup` keeps the base of the replaced record for {} days",
+            printable(&previous.project),
+            REPLACED_RECORD_LIMIT.num_days(),
+        );
+    }
     if let Some(error) = put.cleanup_error {
         log_leftover_files("the record", &error);
     }
@@ -254,6 +289,7 @@ pub async fn execute(plan: Plan, records: &Records) -> Result<RegisterReport, Re
         duration: Duration::ZERO,
         record: plan.record,
         base_from: plan.origin,
+        replaced_project: replaced.map(|previous| previous.project),
     })
 }
 

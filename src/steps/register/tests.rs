@@ -177,6 +177,7 @@ fn request() -> RegisterRequest {
         project: "team/web".to_owned(),
         fields: BTreeMap::new(),
         built_at: DateTime::UNIX_EPOCH,
+        is_strict: false,
     }
 }
 
@@ -189,7 +190,7 @@ async fn registered(
 
 /// Returns the base, the origin of its name, and true if its digest is known.
 async fn base(store: &Arc<MemoryStore>) -> (String, String, bool) {
-    let Plan { record, origin } = registered(&request(), store).await.expect("a record");
+    let Plan { record, origin, .. } = registered(&request(), store).await.expect("a record");
     (
         record.base.expect("a base").to_string(),
         origin.to_string(),
@@ -231,7 +232,7 @@ async fn mirror_below_an_unreadable_base_is_not_detected_as_the_base() {
     // An own annotation that agrees with the inherited label counts.
     let own = ("org.opencontainers.image.base.name", BASE);
     app().annotations(&[own]).single(&store).await;
-    let Plan { record, origin } = registered(&request(), &store).await.expect("a record");
+    let Plan { record, origin, .. } = registered(&request(), &store).await.expect("a record");
     assert_eq!(
         (record.base, origin.to_string()),
         (

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::config::{Config, SyncEntry};
@@ -31,6 +32,8 @@ pub struct World {
     pub records: Vec<BuildRecord>,
     /// Files in the record store that are not valid records.
     pub unreadable: Vec<UnreadableFile>,
+    /// Time at which the earliest record was written.
+    pub first_written: Option<DateTime<Utc>>,
 }
 
 /// Reads everything. Without `stores` no registry is read, and without `records` no record.
@@ -65,6 +68,7 @@ pub async fn observe(
     let (mut world, reading) = futures_util::try_join!(observed, recorded)?;
     world.records = reading.records;
     world.unreadable = reading.unreadable;
+    world.first_written = reading.first_written;
     for record in &mut world.records {
         // Records name layouts by paths relative to the configuration, as the configuration does.
         if let Some(base) = &mut record.base {

@@ -205,6 +205,7 @@ impl World {
         ObservedRecords::Read(RecordSet {
             records: read.collect(),
             unreadable,
+            first_written: None,
         })
     }
 

@@ -31,6 +31,72 @@ fn world() -> World {
 }
 
 #[test]
+fn purge_with_keep_0_is_an_error_and_removes_nothing() {
+    let world = world();
+    world.imglife(arguments("r.example/apps/web:1")).succeeds();
+    for arguments in [
+        &["app", "purge", "--keep", "0"][..],
+        &["app", "purge", "--keep=0", "--dry-run"],
+        &["app", "purge", "--keep=0", "--orphans", "--project", "p"],
+    ] {
+        let outcome = world.imglife_with(arguments).exits(2);
+        assert!(
+            outcome
+                .stderr
+                .contains("`--keep 0` would delete every record")
+                && outcome.stderr.contains("pass `--keep 1`"),
+            "{}",
+            outcome.stderr
+        );
+        assert_eq!(recorded(&world), ["r.example/apps/web:1"]);
+    }
+}
+
+#[test]
+fn register_names_the_project_of_the_record_that_it_replaces_and_strict_refuses() {
+    let world = world();
+    let image = "r.example/apps/web:1";
+    world.imglife(arguments(image)).succeeds();
+    let mut other = arguments(image).to_vec();
+    other[9] = "--project=team/other";
+    other.push("--output=json");
+    let refused = world
+        .imglife_with(&[&other[..], &["--strict"]].concat())
+        .exits(1);
+    assert!(
+        refused
+            .stderr
+            .contains("the image is registered by project team/web, not by team/other"),
+        "{}",
+        refused.stderr
+    );
+    let projects = || {
+        let list = json_of(
+            &world
+                .imglife(["app", "list", "--output", "json"])
+                .succeeds(),
+        );
+        list["records"][0].clone()
+    };
+    assert_eq!(projects()["project"], "team/web");
+    let replaced = world.imglife_with(&other).succeeds();
+    for text in ["team/web", "team/other", "30 days"] {
+        assert!(replaced.stderr.contains(text), "{}", replaced.stderr);
+    }
+    assert_eq!(json_of(&replaced)["replacedProject"], "team/web");
+    let record = projects();
+    assert_eq!(
+        (&record["project"], &record["replaced"][0]["project"]),
+        (&"team/other".into(), &"team/web".into()),
+        "{record}"
+    );
+    let own = world
+        .imglife_with(&[&other[..], &["--strict"]].concat())
+        .succeeds();
+    assert!(!own.stderr.contains("team/web"), "{}", own.stderr);
+}
+
+#[test]
 fn a_store_that_is_down_or_forbids_fails_with_the_cause() {
     let refused = std::net::TcpListener::bind("127.0.0.1:0")
         .expect("a port")
@@ -86,7 +152,9 @@ fn a_store_that_is_slow_or_fails_now_and_then_is_waited_for() {
 #[test]
 fn junk_among_the_records_is_named_and_harms_nothing() {
     let world = world();
-    world.imglife(arguments("r.example/apps/web:1")).succeeds();
+    for image in ["r.example/apps/web:0", "r.example/apps/web:1"] {
+        world.imglife(arguments(image)).succeeds();
+    }
     let record = files(&world).pop().expect("a record");
     let directory = std::path::Path::new(&record)
         .parent()
@@ -107,7 +175,7 @@ fn junk_among_the_records_is_named_and_harms_nothing() {
             list["records"].as_array().map(Vec::len),
             list["unreadable"].as_array().map(Vec::len)
         ),
-        (Some(1), Some(2)),
+        (Some(2), Some(2)),
         "{list}"
     );
     assert!(
@@ -117,7 +185,7 @@ fn junk_among_the_records_is_named_and_harms_nothing() {
     );
     let report = json_of(
         &world
-            .imglife(["app", "purge", "--keep=0", "--output=json"])
+            .imglife(["app", "purge", "--keep=1", "--output=json"])
             .succeeds(),
     );
     assert_eq!(
@@ -125,7 +193,7 @@ fn junk_among_the_records_is_named_and_harms_nothing() {
             report["removed"].as_array().map(Vec::len),
             files(&world).len()
         ),
-        (Some(1), 2)
+        (Some(1), 3)
     );
 }
 

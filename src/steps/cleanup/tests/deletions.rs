@@ -223,7 +223,7 @@ async fn cancelled_run_starts_no_deletion() {
     let cancel = CancellationToken::new();
     cancel.cancel();
     let (config, progress) = (config(MIRROR), crate::progress::silent());
-    let watch = RecordWatch::new(&config, &ObservedRecords::NotConfigured, false);
+    let watch = RecordWatch::new(&config, &ObservedRecords::NotConfigured, false, now());
     let execution = CleanupExecution {
         mode: Mode::Apply,
         stores: sample.store.stores(),

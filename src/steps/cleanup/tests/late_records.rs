@@ -216,7 +216,7 @@ async fn long_run_reads_the_records_again() {
     // A recent reading is reused.
     let late = LateRecords::after(0, records(Vec::new()));
     let config = config(MIRROR);
-    let watch = RecordWatch::new(&config, &late, false);
+    let watch = RecordWatch::new(&config, &late, false, now());
     watch.read().await;
     for _ in 0..3 {
         watch.fresh().await.expect("the records");
@@ -233,6 +233,7 @@ async fn deletions_stop_when_the_records_become_unreadable() {
     let partly = ObservedRecords::Read(RecordSet {
         records: Vec::new(),
         unreadable,
+        first_written: None,
     });
     for (lost, cause) in [
         (
@@ -269,7 +270,7 @@ async fn deletions_stop_when_the_records_become_unreadable() {
         );
         // A forced run goes on with the records that could be read.
         let config = config(MIRROR);
-        let watch = RecordWatch::new(&config, &late, true);
+        let watch = RecordWatch::new(&config, &late, true, now());
         let (progress, cancel) = (crate::progress::silent(), CancellationToken::new());
         let execution = CleanupExecution {
             mode: Mode::Apply,

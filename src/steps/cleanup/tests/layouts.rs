@@ -126,7 +126,7 @@ impl SampleLayout {
     ) -> CleanupReport {
         self.age();
         let (progress, cancel) = (crate::progress::silent(), CancellationToken::new());
-        let watch = RecordWatch::new(&self.config, records, false);
+        let watch = RecordWatch::new(&self.config, records, false, now());
         let execution = CleanupExecution {
             mode: Mode::Apply,
             stores: ImageStores::single(self.store.clone()),

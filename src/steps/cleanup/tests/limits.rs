@@ -100,6 +100,7 @@ async fn safety_check_requires_complete_and_matching_records() {
             file: "f".to_owned(),
             problem: "it is no record".to_owned(),
         }],
+        first_written: None,
     };
     for (observed, cause) in [
         (
@@ -254,7 +255,7 @@ async fn world_keeps_equal_readings_of_the_records_once() {
     let mut world = sample.world(&config, named("r.example/m/a:1.0")).await;
     // The second reading spells the same repository in another way.
     for (second, kept) in [("r.example:443/m/a:1.0", 1), ("r.example/m/a:2.0", 2)] {
-        world.add_records(&config, Arc::new(named(second)));
+        world.add_records(&config, Arc::new(named(second)), now());
         assert_eq!(world.records.len(), kept, "{second}");
     }
 }
