@@ -1,12 +1,17 @@
 //! `imglife cleanup`: options, stores, the step, its result.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
+use super::cleanup_journal::{
+    DocumentJournal, FileJournal, check_arguments, delete_old_journals, read_file_journal,
+    read_journal,
+};
 use super::configuration::{load_configuration, missing_setting};
 use super::digest_cache::UserDigestCache;
 use super::image_stores::image_stores;
@@ -16,13 +21,13 @@ use super::report_files::ReportFile;
 use super::result::CommandResult;
 use super::{CommandContext, GlobalOptions, Mode, OutputForm, Shard, runtime};
 use crate::config::Config;
-use crate::error::Failure;
-use crate::model::Repository;
-use crate::packages::Records;
-use crate::report::json;
+use crate::error::{Exit, Failure, ItemError};
+use crate::model::{JournalBatch, Repository};
+use crate::packages::{Documents, Records};
+use crate::report::{Block, Document, json};
 use crate::steps::cleanup::{
-    self, CleanupExecution, CleanupPolicy, CleanupReport, CleanupScope, ObservedRecords, Observer,
-    RecordWatch, RecordsSource, targets,
+    self, CleanupExecution, CleanupPolicy, CleanupReport, CleanupScope, Journal, JournalStore,
+    ObservedRecords, Observer, RecordWatch, RecordsSource, Undo, UndoSelection, targets,
 };
 
 /// Options of `imglife cleanup`.
@@ -37,6 +42,10 @@ pub struct CleanupOptions {
     /// Time at which the rules are applied; `None`: now.
     pub now: Option<DateTime<Utc>>,
     pub max_delete_percent: Option<u8>,
+    /// Runs and tags to restore instead of deleting; empty for the latest run.
+    pub undo: Option<Vec<String>>,
+    /// Tags whose holds end, instead of deleting; empty for all.
+    pub release: Option<Vec<String>>,
     pub output: OutputForm,
     /// File for the report as JSON, relative to the working directory.
     pub report: Option<PathBuf>,
@@ -57,6 +66,12 @@ pub(super) fn run(
     if targets(&config).is_empty() {
         return Err(missing_setting("build.images", &config, process)
             .hint("add images or `sync.entries`: cleanup applies to both"));
+    }
+    if let Some(tags) = &options.release {
+        return release(&config, tags, options, context);
+    }
+    if let Some(arguments) = &options.undo {
+        return undo(&config, arguments, options, context);
     }
     let scope = CleanupScope {
         only: checked_only(
@@ -92,14 +107,138 @@ pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
         .collect()
 }
 
-async fn cleanup(
+/// Restores tags from the journal.
+fn undo(
     config: &Config,
-    scope: &CleanupScope,
+    arguments: &[String],
     options: &CleanupOptions,
     context: &CommandContext,
-    cancel: CancellationToken,
-) -> Result<CleanupReport, Failure> {
-    let began = Instant::now();
+) -> Result<CommandResult, Failure> {
+    check_arguments(arguments)?;
+    let process = &context.process;
+    let selection = UndoSelection::of(arguments);
+    let documents = documents(config, options.mode, context)?;
+    let report_path = options
+        .report
+        .as_ref()
+        .map(|path| process.directory.join(path));
+    let file_batches = match (&documents, &report_path) {
+        (Some(_), _) => Vec::new(),
+        (None, Some(path)) => read_file_journal(path)?,
+        (None, None) => {
+            return Err(Failure::usage("there is no journal to undo from")
+                .hint("configure `registry`, or pass the `--report` of the cleanup to undo"));
+        }
+    };
+    let report_file = ReportFile::prepare_if_set(options.report.as_deref(), &process.directory)?;
+    let repositories = repositories(config);
+    let stores = image_stores(config, repositories.iter(), context, options.mode)?;
+    runtime::run(context.deadline, |_| async {
+        let batches = match &documents {
+            Some(documents) => read_journal(documents, &selection)
+                .await
+                .map_err(Failure::failed)?,
+            None => file_batches,
+        };
+        let work = Undo {
+            config,
+            mode: options.mode,
+            stores,
+            progress: context.progress.clone(),
+            documents: documents.as_deref(),
+            now: process.clock.now(),
+        };
+        let report = cleanup::undo(&batches, &selection, &work).await;
+        let json = json::versioned("cleanup-undo", &report).map_err(Failure::failed)?;
+        let result = CommandResult::reported(
+            report.exit(),
+            options.output,
+            "cleanup-undo",
+            &report,
+            report.document(),
+        )?;
+        Ok(result
+            .changed(options.mode == Mode::Apply && !report.restored.is_empty())
+            .and_file(report_file, || json))
+    })
+}
+
+/// Ends the holds on restored tags.
+fn release(
+    config: &Config,
+    tags: &[String],
+    options: &CleanupOptions,
+    context: &CommandContext,
+) -> Result<CommandResult, Failure> {
+    check_arguments(tags)?;
+    let Some(documents) = documents(config, Mode::Apply, context)? else {
+        return Err(missing_setting("registry", config, &context.process)
+            .hint("tags are held only where a record store is configured"));
+    };
+    if options.mode != Mode::Apply {
+        return Err(Failure::usage(
+            "`--release` cannot be combined with `--list` or `--dry-run`",
+        ));
+    }
+    runtime::run(context.deadline, |_| async {
+        let now = context.process.clock.now();
+        let released = cleanup::release(tags, config, &documents, now)
+            .await
+            .map_err(Failure::failed)?;
+        let lines = if released.is_empty() {
+            vec!["no tag is held".to_owned()]
+        } else {
+            released
+                .iter()
+                .map(|image| format!("{image}: released"))
+                .collect()
+        };
+        let document = Document {
+            blocks: vec![Block::Lines(lines)],
+        };
+        Ok(CommandResult::new(Exit::Done)
+            .changed(!released.is_empty())
+            .and_document(document))
+    })
+}
+
+/// Returns the documents in the record store, if one is configured.
+fn documents(
+    config: &Config,
+    mode: Mode,
+    context: &CommandContext,
+) -> Result<Option<Arc<Documents>>, Failure> {
+    let records = config
+        .registry
+        .is_some()
+        .then(|| records(config, &context.process, mode))
+        .transpose()?;
+    Ok(records.map(|records| Arc::new(Documents::new(records))))
+}
+
+/// Returns the place of the journal: the record store, or the file next to the report. `None` if
+/// there is neither, so that nothing may be deleted.
+fn journal_store(
+    documents: Option<&Arc<Documents>>,
+    options: &CleanupOptions,
+    context: &CommandContext,
+) -> Result<Option<Arc<dyn JournalStore>>, Failure> {
+    if let Some(documents) = documents {
+        return Ok(Some(Arc::new(DocumentJournal(documents.clone()))));
+    }
+    let Some(report) = options
+        .report
+        .as_ref()
+        .filter(|_| options.mode == Mode::Apply)
+    else {
+        return Ok(None);
+    };
+    let journal = FileJournal::open(&context.process.directory.join(report))?;
+    Ok(Some(Arc::new(journal)))
+}
+
+/// Returns all repositories that a cleanup reads or writes.
+fn repositories(config: &Config) -> Vec<Repository> {
     let sources = config
         .sync
         .iter()
@@ -109,12 +248,35 @@ async fn cleanup(
         .iter()
         .flat_map(|target| target.archives())
         .collect();
-    let repositories: Vec<Repository> = targets
+    targets
         .into_iter()
         .map(|target| target.repository)
         .chain(sources)
         .chain(archives)
-        .collect();
+        .collect()
+}
+
+/// Stores nothing: for runs that change nothing.
+struct NoJournal;
+
+#[async_trait]
+impl JournalStore for NoJournal {
+    async fn write(&self, _: &JournalBatch) -> Result<(), ItemError> {
+        Err(ItemError::other("there is no place for the journal"))
+    }
+}
+
+async fn cleanup(
+    config: &Config,
+    scope: &CleanupScope,
+    options: &CleanupOptions,
+    context: &CommandContext,
+    cancel: CancellationToken,
+) -> Result<CleanupReport, Failure> {
+    let began = Instant::now();
+    let repositories = repositories(config);
+    let documents = documents(config, options.mode, context)?;
+    let journal_store = journal_store(documents.as_ref(), options, context)?;
     let stores = image_stores(config, repositories.iter(), context, options.mode)?;
     let now = options.now.unwrap_or_else(|| context.process.clock.now());
     let source = ConfiguredRecords(
@@ -133,7 +295,10 @@ async fn cleanup(
             progress: &*context.progress,
             now,
         };
-        let world = cleanup::observe(config, scope, watch.read().await, observer).await;
+        let mut world = cleanup::observe(config, scope, watch.read().await, observer).await;
+        if let Some(documents) = &documents {
+            cleanup::read_histories(&mut world, config, documents).await;
+        }
         match options.mode {
             Mode::List | Mode::DryRun => world,
             Mode::Apply => {
@@ -152,16 +317,38 @@ async fn cleanup(
         now,
         max_delete_percent: options.max_delete_percent,
         is_forced: options.force,
+        is_journal_missing: journal_store.is_none() && options.mode == Mode::Apply,
     };
     let plan = cleanup::plan(&world, &policy);
+    let journal = Journal::new(
+        journal_store.unwrap_or_else(|| Arc::new(NoJournal)),
+        context.process.clock.clone(),
+    );
+    // The state is stored first: if the run is stopped, the next one finds what this one selected.
+    let mut unstored = Vec::new();
+    if let Some(documents) = documents.as_ref().filter(|_| options.mode == Mode::Apply) {
+        unstored = cleanup::store_histories(&plan, config, documents).await;
+        if let Err(error) = delete_old_journals(documents, now).await {
+            tracing::warn!("old journals were not deleted: {error}");
+        }
+    }
     let execution = CleanupExecution {
         mode: options.mode,
         stores,
         records: &watch,
+        journal: &journal,
         progress: context.progress.clone(),
         cancel,
     };
-    let report = CleanupReport::new(&plan, cleanup::execute(&plan, &execution).await);
+    let mut report = CleanupReport::new(&plan, cleanup::execute(&plan, &execution).await);
+    report.run = journal.is_used().then(|| journal.run().to_owned());
+    report.add_unstored(unstored);
+    if documents.is_none() && report.selects_tags() {
+        report.notes.push(
+            "no record store is configured (`registry`), so tags do not wait for `grace_days`"
+                .to_owned(),
+        );
+    }
     Ok(CleanupReport {
         duration: began.elapsed(),
         ..report

@@ -37,6 +37,7 @@ mod apps;
 mod build;
 mod check;
 mod cleanup;
+mod cleanup_journal;
 mod commit_push;
 mod configuration;
 mod context;

@@ -31,6 +31,8 @@ Examples:
       clean up one image, and write the report to a file
   imglife cleanup --max-delete-percent 90
       allow the first cleanup to delete most tags
+  imglife cleanup --undo 20270101T020000Z-3f9a1c
+      restore the tags that this run deleted
 
 Exit codes:
   0  success
@@ -66,6 +68,15 @@ pub(super) struct CleanupArguments {
     /// Delete nothing of an image if more than this percentage of its tags would be deleted
     #[arg(long, value_name = "P", value_parser = clap::value_parser!(u8).range(0..=100))]
     max_delete_percent: Option<u8>,
+
+    /// Restore the tags that a run deleted (all tags of the latest run, unless a RUN or TAG is
+    /// named) and hold them for 30 days
+    #[arg(long, value_name = "RUN|TAG", num_args = 0.., conflicts_with_all = ["force", "only", "shard", "now", "max_delete_percent"])]
+    undo: Option<Vec<String>>,
+
+    /// End the hold on restored tags (all, unless a TAG is named)
+    #[arg(long, value_name = "TAG", num_args = 0.., conflicts_with_all = ["undo", "list", "dry_run", "force", "only", "shard", "now", "max_delete_percent", "report"])]
+    release: Option<Vec<String>>,
 
     /// Format of the report on stdout
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
@@ -106,6 +117,8 @@ impl CleanupArguments {
             force: self.force,
             now: self.now,
             max_delete_percent: self.max_delete_percent,
+            undo: self.undo,
+            release: self.release,
             output: self.output.into(),
             report: self.report,
         })

@@ -1,8 +1,8 @@
 //! Keywords: the words that represent the values of enums in the file, the schema and `show`.
 
 use super::settings::{
-    EngineChoice, EolProvider, EolTarget, ImageType, OnBaseChange, PlatformMode, ProvenanceMode,
-    RetentionMatch, SortBy,
+    EngineChoice, EolProvider, EolTarget, GraceMode, ImageType, OnBaseChange, PlatformMode,
+    ProvenanceMode, RetentionMatch, SortBy,
 };
 use crate::model::eol::Phase;
 
@@ -105,6 +105,11 @@ impl Keyword for ImageType {
         ImageType::Special,
         ImageType::SpecialDevelopment,
     ];
+}
+
+impl Keyword for GraceMode {
+    const KEYWORDS: &'static [&'static str] = &["wait", "retire"];
+    const VALUES: &'static [GraceMode] = &[GraceMode::Wait, GraceMode::Retire];
 }
 
 impl Keyword for RetentionMatch {

@@ -38,8 +38,8 @@ pub use readiness::readiness;
 pub use schema::schema;
 pub use settings::{
     ArchiveConfig, BasePath, BuildConfig, BuildImage, ClientCertificateFiles, Config, EngineChoice,
-    EolProvider, EolTarget, HostSettings, ImageType, KeeperConfig, LifecycleConfig, OnBaseChange,
-    PatternSelection, PlatformMode, ProvenanceMode, RegistryConfig, RegistryProvider,
+    EolProvider, EolTarget, GraceMode, HostSettings, ImageType, KeeperConfig, LifecycleConfig,
+    OnBaseChange, PatternSelection, PlatformMode, ProvenanceMode, RegistryConfig, RegistryProvider,
     RepositoryPattern, RetentionConfig, RetentionMatch, SortBy, StatusConfig, SyncConfig,
     SyncEntry, TagExclusion, TagSelection,
 };

@@ -358,6 +358,19 @@ pub struct RetentionConfig {
     pub keepers: Option<KeeperConfig>,
     /// Archive for tags before they are deleted; `None` if disabled.
     pub archive: Option<ArchiveConfig>,
+    /// Number of days that a selected tag waits before it is deleted.
+    pub grace_days: u32,
+    /// State of a tag while it waits.
+    pub grace: GraceMode,
+}
+
+/// State of a tag while it waits for its deletion (`retention.grace`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GraceMode {
+    /// The tag stays as it is.
+    Wait,
+    /// The image is moved to another tag, so that users of the old one notice.
+    Retire,
 }
 
 /// Images that others need and `cleanup` keeps (keys of the general `retention`).

@@ -355,6 +355,8 @@ impl TypedSection for RetentionConfig {
             "max_delete_percent" => plain(self.max_delete_percent),
             "require_records" => plain(self.require_records),
             "foreign_bases" => patterns(&self.keepers.as_ref()?.foreign_bases),
+            "grace_days" => plain(self.grace_days),
+            "grace" => keyword(self.grace),
             "archive" => section(ArchiveSection(self.archive.as_ref())),
             _ => None,
         }

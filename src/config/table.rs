@@ -6,8 +6,8 @@
 
 use super::keywords::{Keyword, ProviderKind};
 use super::settings::{
-    EngineChoice, EolProvider, EolTarget, ImageType, OnBaseChange, PlatformMode, ProvenanceMode,
-    RetentionMatch, SortBy,
+    EngineChoice, EolProvider, EolTarget, GraceMode, ImageType, OnBaseChange, PlatformMode,
+    ProvenanceMode, RetentionMatch, SortBy,
 };
 use crate::model::eol::Phase;
 
@@ -594,6 +594,18 @@ pub(super) static RETENTION: SectionSpec = SectionSpec {
             "Base repositories of other configurations, which records may name; `*` and `?` are wildcards. Cleanup stops if more than 10 percent of the projects use bases that are neither configured nor in this list. Only in the general `retention`.",
         )
         .default("[]"),
+        key(
+            "grace_days",
+            whole(0, MAX_COUNT),
+            "Number of days that a selected tag waits before it is deleted. 0: no wait. Without a record store there is no wait.",
+        )
+        .default("7"),
+        key(
+            "grace",
+            choice::<GraceMode>(),
+            "wait: a waiting tag stays as it is. retire: the image moves to `<tag>-retired.<YYYYMMDD>`, where the registry can delete tags.",
+        )
+        .default("wait"),
         key(
             "archive",
             Shape::Section(&ARCHIVE),

@@ -175,6 +175,8 @@ impl Tour {
                     force: false,
                     now: None,
                     max_delete_percent: None,
+                    undo: None,
+                    release: None,
                     output: OutputForm::Text,
                     report: None,
                 }),

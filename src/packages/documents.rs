@@ -18,7 +18,7 @@ use crate::error::{ItemError, ItemErrorKind};
 use crate::model::{JournalBatch, TagHistory};
 
 /// Maximum number of files of one document. A document that is too large for one file is
-/// divided by [`Document::parts`].
+/// divided by [`StateDocument::parts`].
 const MAX_PARTS: usize = 64;
 
 /// Maximum number of tags in one file of a tag history. A tag has about 250 bytes, and at most 400.
@@ -30,9 +30,9 @@ const MAX_READS: usize = 8;
 
 /// Content of a document.
 ///
-/// [`merge`](Document::merge) is commutative, associative and idempotent, so that the order in
+/// [`merge`](StateDocument::merge) is commutative, associative and idempotent, so that the order in
 /// which files are read does not matter.
-pub trait Document: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync {
+pub trait StateDocument: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync {
     /// Kind of the document, the first word of its file names.
     const KIND: &'static str;
     /// Version of the format. A file with a higher version is an error.
@@ -69,7 +69,7 @@ impl<D> StoredDocument<D> {
 
 /// Content of a file.
 #[derive(Deserialize, Serialize)]
-struct Envelope<D> {
+struct DocumentFile<D> {
     schema: u32,
     kind: String,
     name: String,
@@ -81,7 +81,7 @@ struct Envelope<D> {
 
 /// Fields of a file that every version has.
 #[derive(Deserialize)]
-struct EnvelopeHead {
+struct DocumentFileHead {
     schema: u32,
     kind: String,
     name: String,
@@ -105,7 +105,7 @@ impl Documents {
     /// Reads a document.
     ///
     /// Fails if one of its files cannot be read, is damaged, or was written by a newer version.
-    pub async fn read<D: Document>(&self, name: &str) -> Result<StoredDocument<D>, ItemError> {
+    pub async fn read<D: StateDocument>(&self, name: &str) -> Result<StoredDocument<D>, ItemError> {
         let mut files = self.files_of::<D>(name, self.listing().await?);
         for _ in 0..MAX_READS {
             if let Some(stored) = self.merged::<D>(name, files).await? {
@@ -123,7 +123,7 @@ impl Documents {
     /// Writes a document that was read as `previous`, then deletes the files that it replaces.
     ///
     /// If the content is the same, no file is written.
-    pub async fn write<D: Document>(
+    pub async fn write<D: StateDocument>(
         &self,
         name: &str,
         previous: &StoredDocument<D>,
@@ -155,7 +155,7 @@ impl Documents {
                 .filter(|_| is_last)
                 .map(|file| file.name.file.to_string())
                 .collect();
-            let envelope = Envelope {
+            let envelope = DocumentFile {
                 schema: D::SCHEMA,
                 kind: D::KIND.to_owned(),
                 name: name.to_owned(),
@@ -189,7 +189,7 @@ impl Documents {
 
     /// Returns the names of all documents of this kind, sorted. Names whose encoding was shortened
     /// are missing.
-    pub async fn names<D: Document>(&self) -> Result<Vec<String>, ItemError> {
+    pub async fn names<D: StateDocument>(&self) -> Result<Vec<String>, ItemError> {
         let start = format!("{} ", D::KIND);
         let names: BTreeSet<String> = self
             .listing()
@@ -206,7 +206,7 @@ impl Documents {
     }
 
     /// Deletes a document. Does nothing if it does not exist.
-    pub async fn delete<D: Document>(&self, name: &str) -> Result<(), ItemError> {
+    pub async fn delete<D: StateDocument>(&self, name: &str) -> Result<(), ItemError> {
         for file in self.files_of::<D>(name, self.listing().await?) {
             self.records.delete_file(&file).await?;
         }
@@ -223,7 +223,7 @@ impl Documents {
     }
 
     /// Returns the files of a document among `files`, the newest first.
-    fn files_of<D: Document>(&self, name: &str, files: &[ListedFile]) -> Vec<ListedFile> {
+    fn files_of<D: StateDocument>(&self, name: &str, files: &[ListedFile]) -> Vec<ListedFile> {
         let subjects: BTreeSet<EncodedName> = (0..MAX_PARTS)
             .map(|number| subject::<D>(name, number))
             .collect();
@@ -237,14 +237,14 @@ impl Documents {
     }
 
     /// Returns the content of `files`, the newest first; `None` if one was deleted in the meantime.
-    async fn merged<D: Document>(
+    async fn merged<D: StateDocument>(
         &self,
         name: &str,
         files: Vec<ListedFile>,
     ) -> Result<Option<StoredDocument<D>>, ItemError> {
         let mut replaced: BTreeSet<String> = BTreeSet::new();
         let mut content: Option<D> = None;
-        let mut envelopes: Vec<(String, Envelope<D>)> = Vec::new();
+        let mut envelopes: Vec<(String, DocumentFile<D>)> = Vec::new();
         for file in &files {
             if replaced.contains(&file.name.file.to_string()) {
                 continue;
@@ -273,16 +273,20 @@ impl Documents {
     }
 }
 
-fn subject<D: Document>(name: &str, number: usize) -> EncodedName {
+fn subject<D: StateDocument>(name: &str, number: usize) -> EncodedName {
     EncodedName::of(&format!("{} {name} {number}", D::KIND))
 }
 
 /// Parses a file of a document. The error describes the problem.
-fn parse<D: Document>(name: &str, file: &FileName, bytes: &[u8]) -> Result<Envelope<D>, String> {
+fn parse<D: StateDocument>(
+    name: &str,
+    file: &FileName,
+    bytes: &[u8],
+) -> Result<DocumentFile<D>, String> {
     if !FileKey::matches(&file.file, bytes) {
         return Err("its content does not match the hash in its name".to_owned());
     }
-    let head: EnvelopeHead =
+    let head: DocumentFileHead =
         serde_json::from_slice(bytes).map_err(|error| format!("it is not a document: {error}"))?;
     if head.kind != D::KIND || head.name != name {
         return Err(format!("it is the document {} {}", head.kind, head.name));
@@ -297,7 +301,7 @@ fn parse<D: Document>(name: &str, file: &FileName, bytes: &[u8]) -> Result<Envel
     serde_json::from_slice(bytes).map_err(|error| format!("its content is not valid: {error}"))
 }
 
-impl Document for TagHistory {
+impl StateDocument for TagHistory {
     const KIND: &'static str = "cleanup-tags";
     const SCHEMA: u32 = 1;
 
@@ -322,7 +326,7 @@ impl Document for TagHistory {
     }
 }
 
-impl Document for JournalBatch {
+impl StateDocument for JournalBatch {
     const KIND: &'static str = "cleanup-journal";
     const SCHEMA: u32 = 1;
 

@@ -8,7 +8,7 @@ use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 
 use super::memory::{MemoryFiles, StoreCall};
-use super::{Document, Documents, Prefix, Records};
+use super::{Documents, Prefix, Records, StateDocument};
 use crate::cache::Cache;
 use crate::error::ItemErrorKind;
 use crate::model::{Clock, Variables};
@@ -17,7 +17,7 @@ use crate::model::{Clock, Variables};
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 struct Words(BTreeSet<String>);
 
-impl Document for Words {
+impl StateDocument for Words {
     const KIND: &'static str = "words";
     const SCHEMA: u32 = 2;
 

@@ -30,7 +30,7 @@ mod records_tests;
 #[cfg(feature = "s3")]
 pub mod s3;
 
-pub use documents::{Document, Documents, StoredDocument};
+pub use documents::{Documents, StateDocument, StoredDocument};
 pub use keys::{
     EncodedName, FileKey, FileName, PackageContents, PackageName, PackageScope, Prefix,
 };

@@ -7,7 +7,7 @@ use super::reader::{CheckContext, Fields, KeyLocation, Located, default_of};
 use crate::config::canonical::HostAddresses;
 use crate::config::table::{ARCHIVE, RETENTION};
 use crate::config::{
-    ArchiveConfig, BasePath, KeeperConfig, RetentionConfig, RetentionMatch, TagExclusion,
+    ArchiveConfig, BasePath, GraceMode, KeeperConfig, RetentionConfig, RetentionMatch, TagExclusion,
 };
 use crate::model::Repository;
 
@@ -23,6 +23,8 @@ pub(super) struct PartialRetention {
     require_records: Option<bool>,
     /// `None` in the rules of an image or entry.
     keepers: Option<KeeperConfig>,
+    grace_days: Option<u32>,
+    grace: Option<GraceMode>,
     archive_enabled: Option<bool>,
     archive_registry: Option<Located<BasePath>>,
     archive_keep_days: Option<u32>,
@@ -51,6 +53,8 @@ impl PartialRetention {
                 keepers::reject(&fields);
                 None
             },
+            grace_days: fields.optional("grace_days").map(|value| value.value),
+            grace: fields.optional("grace").map(|value| value.value),
             archive_enabled: archive.optional("enabled").map(|value| value.value),
             archive_registry: archive.optional("registry"),
             archive_keep_days: archive.optional("keep_days").map(|value| value.value),
@@ -68,6 +72,8 @@ impl PartialRetention {
             max_delete_percent: self.max_delete_percent.or(general.max_delete_percent),
             require_records: self.require_records.or(general.require_records),
             keepers: self.keepers,
+            grace_days: self.grace_days.or(general.grace_days),
+            grace: self.grace.or(general.grace),
             archive_enabled: self.archive_enabled.or(general.archive_enabled),
             archive_registry: self
                 .archive_registry
@@ -123,6 +129,10 @@ impl PartialRetention {
                 .require_records
                 .or_else(|| default_of(&RETENTION, "require_records"))?,
             keepers: self.keepers,
+            grace_days: self
+                .grace_days
+                .or_else(|| default_of(&RETENTION, "grace_days"))?,
+            grace: self.grace.or_else(|| default_of(&RETENTION, "grace"))?,
             archive,
         })
     }

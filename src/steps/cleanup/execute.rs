@@ -9,15 +9,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::archive::{ArchiveResult, Archiver};
 use super::deletion_progress::{DeletionProgress, NeededBy};
-use super::outcome::{CleanupOutcome, DeletionResult, GroupOutcome, RepositoryOutcome};
-use super::plan::{DeletionGroup, DeletionMethod, Plan, RepositoryPlan};
+use super::journal::Journal;
+use super::outcome::{
+    CleanupOutcome, DeletionResult, GroupOutcome, RepositoryOutcome, RetirementOutcome,
+    RetirementResult,
+};
+use super::plan::{DeletionGroup, DeletionMethod, Plan, RepositoryPlan, Retirement};
 use super::policy::attachment_subject;
-use super::reasons::KeepReason;
+use super::reasons::{KeepReason, PendingDeletion};
 use super::recheck::{CurrentState, ExpectedListing, Recheck};
 use super::record_watch::RecordWatch;
 use crate::error::{ItemError, chain};
 use crate::model::manifest::MAX_INDEX_NESTING;
-use crate::model::{Digest, Repository, Tag};
+use crate::model::{Digest, JournalChange, Reference, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
 use crate::registry::{Deletion, ImageStores, Referrers, SweepResult};
 use crate::steps::Mode;
@@ -39,6 +43,8 @@ pub struct CleanupExecution<'a> {
     pub mode: Mode,
     pub stores: ImageStores,
     pub records: &'a RecordWatch<'a>,
+    /// Journal that every change is written to before it is made.
+    pub journal: &'a Journal,
     pub progress: Arc<dyn Progress>,
     /// After cancellation no new work starts; work in flight is completed.
     pub cancel: CancellationToken,
@@ -111,7 +117,18 @@ impl Executor<'_> {
                 .iter()
                 .map(|group| GroupOutcome::new(group, DeletionResult::Planned))
                 .collect();
+            outcome.retirements = planned
+                .retirements
+                .iter()
+                .map(|retirement| RetirementOutcome {
+                    retirement: retirement.clone(),
+                    result: RetirementResult::Planned,
+                })
+                .collect();
             return outcome;
+        }
+        if !planned.retirements.is_empty() {
+            self.retire(planned, &mut outcome).await;
         }
         if !planned.groups.is_empty() {
             self.delete(planned, &mut outcome).await;
@@ -249,11 +266,23 @@ impl Executor<'_> {
         if let Ok(state) = &state {
             progress.add_state(state);
         }
-        let deletions = batch.iter().zip(archived).map(|(group, archived)| {
-            let needed_by = progress.needed_by(&group.digest);
-            let state = state.as_ref().map_err(ItemError::clone);
-            self.delete_group(planned, group, archived, state, needed_by)
-        });
+        let prepared = self
+            .prepare(planned, &batch, &archived, &state, progress)
+            .await;
+        let deletions =
+            batch
+                .iter()
+                .zip(archived)
+                .zip(prepared)
+                .map(|((group, archived), referrers)| {
+                    let needed_by = progress.needed_by(&group.digest);
+                    let state = match (&state, &referrers) {
+                        (Err(error), _) | (Ok(_), Err(error)) => Err(error.clone()),
+                        (Ok(state), Ok(_)) => Ok(state),
+                    };
+                    let referrers = referrers.unwrap_or_default();
+                    self.delete_group(planned, group, archived, state, needed_by, referrers)
+                });
         let deletions: Vec<GroupDeletion> = stream::iter(deletions.collect::<Vec<_>>())
             .buffered(CONCURRENT_IMAGES)
             .collect()
@@ -277,6 +306,178 @@ impl Executor<'_> {
         }
         progress.has_begun = true;
         left
+    }
+
+    /// Writes the images that are about to be deleted to the journal. Returns the referrers of each
+    /// image, with their subjects.
+    async fn prepare(
+        &self,
+        planned: &RepositoryPlan,
+        batch: &[&DeletionGroup],
+        archived: &[ArchiveResult],
+        state: &Result<CurrentState, ItemError>,
+        progress: &DeletionProgress,
+    ) -> Vec<Result<BTreeMap<Digest, Digest>, ItemError>> {
+        let Ok(state) = state else {
+            return vec![Ok(BTreeMap::new()); batch.len()];
+        };
+        let is_changed = |group: &DeletionGroup, archived: &ArchiveResult| {
+            archived.error.is_none() && state.keep_reason(planned, group).is_none()
+        };
+        let deletes = |group: &DeletionGroup| {
+            deletes_manifest(group, progress.needed_by(&group.digest), state)
+        };
+        let lookups = batch
+            .iter()
+            .zip(archived)
+            .map(|(group, archived)| async move {
+                if is_changed(group, archived) && deletes(group) {
+                    self.referrers(&planned.repository, group).await
+                } else {
+                    Ok(BTreeMap::new())
+                }
+            });
+        let mut referrers: Vec<Result<BTreeMap<Digest, Digest>, ItemError>> =
+            stream::iter(lookups.collect::<Vec<_>>())
+                .buffered(CONCURRENT_IMAGES)
+                .collect()
+                .await;
+        let (mut changes, mut manifests) = (Vec::new(), BTreeSet::new());
+        for ((group, archived), found) in batch.iter().zip(archived).zip(&referrers) {
+            let Ok(found) = found else { continue };
+            if !is_changed(group, archived) {
+                continue;
+            }
+            changes.extend(group.tags.iter().map(|(tag, reason)| {
+                let archive = archived.tags.iter().find(|(name, _)| name == tag);
+                JournalChange {
+                    tag: tag.clone(),
+                    digest: group.digest.clone(),
+                    reason: reason.key(),
+                    retired_to: None,
+                    archive: archive.map(|(_, image)| image.clone()),
+                }
+            }));
+            if deletes(group) {
+                manifests.insert(group.digest.clone());
+                manifests.extend(group.parts.iter().chain(found.keys()).cloned());
+            }
+        }
+        let manifests = manifests.into_iter().collect();
+        let (stores, repository) = (&self.execution.stores, &planned.repository);
+        let journal = self.execution.journal;
+        if !self.execution.cancel.is_cancelled()
+            && let Err(error) = journal.write(stores, repository, changes, manifests).await
+        {
+            referrers.fill_with(|| Err(error.clone()));
+        }
+        referrers
+    }
+
+    /// Moves images to their retired tags.
+    async fn retire(&self, planned: &RepositoryPlan, outcome: &mut RepositoryOutcome) {
+        for batch in planned.retirements.chunks(MIN_BATCH) {
+            let state = self
+                .recheck
+                .read(planned, false, ExpectedListing::Tags)
+                .await;
+            let changes = batch.iter().flat_map(|retirement| {
+                retirement
+                    .group
+                    .tags
+                    .iter()
+                    .map(|(tag, reason)| JournalChange {
+                        tag: tag.clone(),
+                        digest: retirement.group.digest.clone(),
+                        reason: reason.key(),
+                        retired_to: Some(retirement.pending.to.clone()),
+                        archive: None,
+                    })
+            });
+            let is_cancelled = self.execution.cancel.is_cancelled();
+            let state = match state {
+                Ok(state) if !is_cancelled => {
+                    let (stores, repository) = (&self.execution.stores, &planned.repository);
+                    let journal = self.execution.journal;
+                    let written = journal
+                        .write(stores, repository, changes.collect(), Vec::new())
+                        .await;
+                    written.map(|()| state)
+                }
+                state => state,
+            };
+            let moves = batch.iter().map(|retirement| {
+                let state = state.as_ref().map_err(ItemError::clone);
+                async move {
+                    let result = match state {
+                        _ if self.execution.cancel.is_cancelled() => RetirementResult::NotStarted,
+                        Ok(state) => self.retire_image(planned, retirement, state).await,
+                        Err(error) => RetirementResult::Failed(error),
+                    };
+                    RetirementOutcome {
+                        retirement: retirement.clone(),
+                        result,
+                    }
+                }
+            });
+            let moved: Vec<RetirementOutcome> = stream::iter(moves.collect::<Vec<_>>())
+                .buffered(CONCURRENT_IMAGES)
+                .collect()
+                .await;
+            outcome.retirements.extend(moved);
+        }
+    }
+
+    /// Moves an image to its retired tag. If the registry refuses the new tag, the image waits under
+    /// its own tag instead.
+    async fn retire_image(
+        &self,
+        planned: &RepositoryPlan,
+        retirement: &Retirement,
+        state: &CurrentState,
+    ) -> RetirementResult {
+        let (repository, group) = (&planned.repository, &retirement.group);
+        if let Some(reason) = state.keep_reason(planned, group) {
+            return RetirementResult::Kept(reason);
+        }
+        let pending = &retirement.pending;
+        let waits = || {
+            RetirementResult::Kept(KeepReason::Waiting(PendingDeletion {
+                because: pending.because,
+                until: pending.until,
+            }))
+        };
+        let work = async {
+            let existing = self.recheck.existing_tags(planned, group, state).await?;
+            let Some(tag) = existing.first() else {
+                return Ok(RetirementResult::Kept(KeepReason::Absent));
+            };
+            let reference = Reference::Digest(group.digest.clone());
+            let stores = &self.execution.stores;
+            let Some(manifest) = stores
+                .of(repository)
+                .manifest(repository, &reference)
+                .await?
+            else {
+                return Ok(RetirementResult::Kept(KeepReason::Absent));
+            };
+            let store = stores.writable(repository)?;
+            let to = Reference::Tag(pending.to.clone());
+            if let Err(error) = store.put_manifest(repository, &to, &manifest).await {
+                tracing::warn!("{repository}:{tag} waits under its own tag: {error}");
+                return Ok(waits());
+            }
+            // The old tag goes only if the new one is really there.
+            let found = stores.of(repository).resolve(repository, &to).await?;
+            if found.is_none_or(|found| found.digest != group.digest) {
+                return Ok(waits());
+            }
+            Ok(match store.delete_tag(repository, tag).await? {
+                Deletion::Unsupported => waits(),
+                _ => RetirementResult::Retired,
+            })
+        };
+        work.await.unwrap_or_else(RetirementResult::Failed)
     }
 
     /// Archives those of the images that have an archive. Returns the state afterwards, because
@@ -399,6 +600,7 @@ impl Executor<'_> {
         archived: ArchiveResult,
         state: Result<&CurrentState, ItemError>,
         needed_by: NeededBy,
+        referrers: BTreeMap<Digest, Digest>,
     ) -> GroupDeletion {
         let item = format!("{}@{}", planned.repository, group.digest.short());
         let mut deletion = GroupDeletion {
@@ -415,6 +617,7 @@ impl Executor<'_> {
         let result = match (archived.error, state) {
             (Some(error), _) | (None, Err(error)) => Err(error),
             (None, Ok(state)) => {
+                deletion.referrers = referrers;
                 self.try_delete(planned, group, state, needed_by, &mut deletion)
                     .await
             }
@@ -489,18 +692,9 @@ impl Executor<'_> {
                 "the tag {tag} did not exist when the image was archived; the image was not deleted"
             )));
         }
-        let deletes_manifest = match group.method {
-            DeletionMethod::Tags => false,
-            DeletionMethod::Manifest => true,
-            DeletionMethod::TagsThenManifest => {
-                needed_by == NeededBy::Nothing && state.listing_doubt.is_none()
-            }
-        };
+        let deletes_manifest = deletes_manifest(group, needed_by, state);
         let store = self.execution.stores.writable(repository);
         let store = store?;
-        if deletes_manifest {
-            deletion.referrers = self.referrers(repository, group).await?;
-        }
         if group.method != DeletionMethod::Manifest {
             for tag in tags {
                 let result = store.delete_tag(repository, tag).await?;
@@ -552,6 +746,17 @@ impl Executor<'_> {
             open = next;
         }
         Ok(found)
+    }
+}
+
+/// Returns true if the manifest of an image is deleted, not only its tags.
+fn deletes_manifest(group: &DeletionGroup, needed_by: NeededBy, state: &CurrentState) -> bool {
+    match group.method {
+        DeletionMethod::Tags => false,
+        DeletionMethod::Manifest => true,
+        DeletionMethod::TagsThenManifest => {
+            needed_by == NeededBy::Nothing && state.listing_doubt.is_none()
+        }
     }
 }
 

@@ -7,13 +7,17 @@
 //! - `reasons`: why a tag is kept or deleted.
 //! - `protections`: what records and the configuration protect.
 //! - `safety_check`: stops the run when the records are incomplete.
+//! - `grace`: lets selected tags wait before they are deleted.
 //! - `policy`: decides on every tag, once. If anything about a tag is unknown, the tag is kept.
 //! - `required_facts`: the facts that the policy needs, so that nothing else is requested.
 //! - `observer`, `desired_tags`, `repository_reader`, `observe`: read the world.
 //! - `plan`: groups the tags to delete by image and orders the deletions.
 //! - `preview`: predicts the plan with as few requests as possible.
+//! - `journal`: writes down every change before it is made.
 //! - `record_watch`, `recheck`, `archive`, `deletion_progress`, `execute`: carry out the plan. An
 //!   image that a record refers to by then is kept.
+//! - `histories`: the state of tags that outlives a run.
+//! - `undo`: restores tags from the journal.
 //! - `outcome`, `report`: what happened to each tag.
 //!
 //! Repositories that the configuration does not name are listed and never changed.
@@ -22,6 +26,9 @@ mod archive;
 mod deletion_progress;
 mod desired_tags;
 mod execute;
+mod grace;
+mod histories;
+mod journal;
 mod manifest_tree;
 mod observe;
 mod observer;
@@ -38,20 +45,27 @@ mod repository_reader;
 mod required_facts;
 mod safety_check;
 mod targets;
+mod undo;
 mod world;
 
 pub use execute::{CleanupExecution, execute};
+pub use histories::{read_histories, store_histories};
+pub use journal::{Journal, JournalStore};
 pub use manifest_tree::ManifestTree;
 pub use observe::{observe, observe_records};
 pub use observer::Observer;
-pub use plan::{DeletionGroup, DeletionMethod, Plan, RepositoryPlan, plan};
+pub use plan::{DeletionGroup, DeletionMethod, Plan, RepositoryPlan, Retirement, plan};
 pub use policy::CleanupPolicy;
 pub use preview::{CleanupPreview, PreviewInput, preview};
 pub use protections::RecordProtections;
-pub use reasons::{DeleteReason, KeepReason, TagVerdict};
+pub use reasons::{DeleteReason, KeepReason, PendingDeletion, PendingRetirement, TagVerdict};
 pub use record_watch::{RecordWatch, RecordsSource};
 pub use report::{CleanupReport, CleanupTotals};
 pub use targets::{CleanupScope, CleanupTarget, targets};
+pub use undo::{
+    HOLD_DAYS, RestoredFrom, RestoredTag, Undo, UndoReport, UndoSelection, UnrestoredTag, release,
+    undo,
+};
 pub use world::{
     DesiredTags, ObservedRecords, ObservedRepository, ObservedTag, RepositoryRole, TagReadError,
     World,

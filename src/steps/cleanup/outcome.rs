@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::plan::{DeletionGroup, RepositoryPlan};
+use super::plan::{DeletionGroup, RepositoryPlan, Retirement};
 use super::reasons::{DeleteReason, KeepReason};
 use crate::error::ItemError;
 use crate::model::{Digest, ImageReference, Repository, Tag};
@@ -23,6 +23,7 @@ pub(super) struct RepositoryOutcome {
     pub(super) error: Option<ItemError>,
     pub(super) kept: Vec<(Tag, Option<Digest>, KeepReason)>,
     pub(super) groups: Vec<GroupOutcome>,
+    pub(super) retirements: Vec<RetirementOutcome>,
     pub(super) warnings: Vec<String>,
     /// Reason why nothing was deleted by digest: there may be tags that were not listed.
     pub(super) listing_doubt: Option<String>,
@@ -40,6 +41,7 @@ impl RepositoryOutcome {
             error: planned.error.clone(),
             kept: planned.kept.clone(),
             groups: Vec::new(),
+            retirements: Vec::new(),
             warnings: Vec::new(),
             listing_doubt: planned.listing_doubt.clone(),
             freed_files: 0,
@@ -59,6 +61,24 @@ pub(super) struct GroupOutcome {
     pub(super) parts: BTreeSet<Digest>,
     /// Tags that were deleted before an error.
     pub(super) deleted_tags: BTreeSet<Tag>,
+}
+
+/// Result for an image that the plan moves to a retired tag.
+pub(super) struct RetirementOutcome {
+    pub(super) retirement: Retirement,
+    pub(super) result: RetirementResult,
+}
+
+/// Result of moving an image to a retired tag.
+pub(super) enum RetirementResult {
+    /// The run changes nothing.
+    Planned,
+    Retired,
+    /// The image was found to be needed after the plan was made, or waits under its own tag.
+    Kept(KeepReason),
+    Failed(ItemError),
+    /// The run was stopped before.
+    NotStarted,
 }
 
 /// Result of deleting an image.

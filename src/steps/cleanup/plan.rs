@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::grace::next_history;
 use super::policy::{CleanupPolicy, archive_tag, decide};
 use super::protections::{RecordProtections, pinned};
-use super::reasons::{DeleteReason, KeepReason, TagVerdict};
+use super::reasons::{DeleteReason, KeepReason, PendingRetirement, TagVerdict};
 use super::safety_check::safety_check;
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole, World};
 use crate::error::ItemError;
-use crate::model::{Digest, ImageReference, Repository, Tag};
+use crate::model::{Digest, ImageReference, Repository, Tag, TagHistory};
+use crate::packages::StoredDocument;
 use crate::registry::Support;
 
 #[derive(Clone, Debug)]
@@ -39,6 +41,12 @@ pub struct RepositoryPlan {
     pub listed: BTreeSet<Tag>,
     /// Digests that must stay.
     pub live: BTreeSet<Digest>,
+    /// Images to move to a retired tag.
+    pub retirements: Vec<Retirement>,
+    /// State to store for the next cleanup; `None` if there is none.
+    pub next_history: Option<TagHistory>,
+    /// State that was read; `None` without a record store.
+    pub history: Option<StoredDocument<TagHistory>>,
     /// Number of tags to delete whose age is unknown, so that the minimum age does not apply.
     pub undated: usize,
 }
@@ -57,6 +65,14 @@ pub struct DeletionGroup {
     pub archive: BTreeMap<Tag, ImageReference>,
 }
 
+/// Image that moves to a retired tag.
+#[derive(Clone, Debug)]
+pub struct Retirement {
+    /// The image with the one tag that it loses.
+    pub group: DeletionGroup,
+    pub pending: PendingRetirement,
+}
+
 /// Way to delete an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeletionMethod {
@@ -69,6 +85,13 @@ pub enum DeletionMethod {
 }
 
 impl Plan {
+    /// Returns true if the plan deletes or moves a tag.
+    fn changes_tags(&self) -> bool {
+        self.repositories
+            .iter()
+            .any(|planned| !planned.groups.is_empty() || !planned.retirements.is_empty())
+    }
+
     /// Returns the tags to delete.
     pub fn deletions(&self) -> impl Iterator<Item = (&Repository, &Tag, DeleteReason)> {
         self.repositories.iter().flat_map(|planned| {
@@ -84,6 +107,16 @@ impl Plan {
 /// Returns the plan for `world`.
 pub fn plan(world: &World, policy: &CleanupPolicy) -> Plan {
     let safety_error = safety_check(world).filter(|_| !policy.is_forced);
+    let plan = plan_with(world, policy, safety_error);
+    if policy.is_journal_missing && plan.changes_tags() {
+        plan_with(world, policy, Some(journal_error()))
+    } else {
+        plan
+    }
+}
+
+/// Returns the plan for `world`. With a `safety_error` it deletes nothing.
+fn plan_with(world: &World, policy: &CleanupPolicy, safety_error: Option<ItemError>) -> Plan {
     let protections = RecordProtections::of(&world.records);
     let mut repositories: Vec<RepositoryPlan> = world
         .repositories
@@ -126,6 +159,15 @@ fn other_hosts(world: &World, protections: &RecordProtections) -> Vec<String> {
     found.into_iter().map(warning).collect()
 }
 
+/// Returns the error of a run without a place for the journal. `--force` does not lift it.
+fn journal_error() -> ItemError {
+    ItemError::other("there is no place for the journal, without which nothing can be undone")
+        .with_hint(
+            "pass `--report FILE`, which is kept with the journal `FILE.journal`, or configure \
+                 `registry`",
+        )
+}
+
 fn repository(
     observed: &ObservedRepository,
     protections: &RecordProtections,
@@ -133,6 +175,19 @@ fn repository(
     is_blocked: bool,
 ) -> RepositoryPlan {
     let decision = decide(observed, protections, policy, is_blocked);
+    let is_blocked = is_blocked || observed.error.is_some();
+    let retirements = retirements(observed, &decision.verdicts);
+    let retired = retirements
+        .iter()
+        .flat_map(|retirement| {
+            let to = &retirement.pending.to;
+            let digest = &retirement.group.digest;
+            let tags = retirement.group.tags.iter();
+            tags.map(move |(tag, _)| (to.clone(), (tag.clone(), digest.clone())))
+        })
+        .collect();
+    let selected = decision.selected.iter().collect();
+    let next_history = next_history(observed, &selected, &retired, is_blocked, policy.now);
     let live: BTreeSet<Digest> = decision.live.into_iter().cloned().collect();
     let (mut kept, mut undated) = (Vec::new(), 0);
     let mut groups: BTreeMap<&Digest, DeletionGroup> = BTreeMap::new();
@@ -170,6 +225,7 @@ fn repository(
                     group.archive.insert(tag.tag.clone(), image);
                 }
             }
+            (Some(TagVerdict::Keep(KeepReason::Retiring(_))), _) => {}
             (Some(TagVerdict::Keep(reason)), image) => {
                 kept.push((
                     tag.tag.clone(),
@@ -190,8 +246,36 @@ fn repository(
         listing_doubt: observed.listing_doubt.clone(),
         listed: observed.tags().map(|tag| tag.tag.clone()).collect(),
         live,
+        retirements,
+        next_history,
+        history: observed.history.clone(),
         undated,
     }
+}
+
+/// Returns the images that move to a retired tag.
+fn retirements(
+    observed: &ObservedRepository,
+    verdicts: &BTreeMap<Tag, TagVerdict>,
+) -> Vec<Retirement> {
+    let retirement = |tag: &ObservedTag| {
+        let Some(TagVerdict::Keep(KeepReason::Retiring(pending))) = verdicts.get(&tag.tag) else {
+            return None;
+        };
+        let tree = tag.image.as_ref().ok()?;
+        Some(Retirement {
+            group: DeletionGroup {
+                digest: tree.digest.clone(),
+                tags: vec![(tag.tag.clone(), pending.because)],
+                method: DeletionMethod::Tags,
+                below: tree.below.clone(),
+                parts: BTreeSet::new(),
+                archive: BTreeMap::new(),
+            },
+            pending: pending.clone(),
+        })
+    };
+    observed.tags().filter_map(retirement).collect()
 }
 
 /// Returns the groups in the order of deletion: indexes before their parts, then attachments.

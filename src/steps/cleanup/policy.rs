@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 
+use super::grace::{is_waiting, retired_verdict, waiting_tags};
 use super::protections::{RecordProtections, protection};
 use super::reasons::{DeleteReason, KeepReason, TagVerdict};
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole};
@@ -34,11 +35,15 @@ pub struct CleanupPolicy {
     /// True if a failed safety check does not stop the run. Records that could be read still
     /// protect tags.
     pub is_forced: bool,
+    /// True if there is no place for the journal, so that nothing may be deleted.
+    pub is_journal_missing: bool,
 }
 
 /// Decision on all tags of a repository.
 pub(super) struct RepositoryDecision<'a> {
     pub(super) verdicts: BTreeMap<Tag, TagVerdict>,
+    /// Tags that the rules select, whether they wait or not. Empty if too many are selected.
+    pub(super) selected: BTreeSet<Tag>,
     /// Error of the repository, or the reason why too many tags would be deleted.
     pub(super) error: Option<ItemError>,
     /// Digests that must stay: the images of kept tags, and images that records name.
@@ -59,6 +64,24 @@ pub(super) fn decide<'a>(
         .clone()
         .or_else(|| repository.listing.as_ref().err().cloned());
     let share = DeletionShare::of(repository, &verdicts, policy.max_delete_percent);
+    let keep = |verdicts: &mut BTreeMap<Tag, TagVerdict>, tags: Vec<(Tag, KeepReason)>| {
+        let is_changed = !tags.is_empty();
+        verdicts.extend(
+            tags.into_iter()
+                .map(|(tag, reason)| (tag, TagVerdict::Keep(reason))),
+        );
+        if is_changed {
+            keep_dependents(repository, verdicts);
+        }
+    };
+    let deleted = |verdicts: &BTreeMap<Tag, TagVerdict>, reason: &KeepReason| {
+        repository
+            .tags()
+            .filter(|tag| verdicts.get(&tag.tag).is_some_and(TagVerdict::is_delete))
+            .filter(|tag| *reason != KeepReason::TooMany || !is_waiting(repository, tag))
+            .map(|tag| (tag.tag.clone(), reason.clone()))
+            .collect::<Vec<_>>()
+    };
     let override_reason = match &error {
         _ if is_blocked => Some(KeepReason::SafetyCheckFailed),
         Some(error) => Some(KeepReason::RepositoryFailed(error.to_string())),
@@ -68,18 +91,32 @@ pub(super) fn decide<'a>(
         }
         None => None,
     };
+    let mut selected = selected_tags(&verdicts);
     if let Some(reason) = override_reason {
-        verdicts
-            .values_mut()
-            .filter(|verdict| verdict.is_delete())
-            .for_each(|verdict| *verdict = TagVerdict::Keep(reason.clone()));
+        let tags = deleted(&verdicts, &reason);
+        keep(&mut verdicts, tags);
+        if reason == KeepReason::TooMany {
+            selected = selected_tags(&verdicts);
+        }
     }
+    let waiting = waiting_tags(repository, &verdicts, policy.now);
+    keep(&mut verdicts, waiting);
     let live = live(repository, &verdicts);
     RepositoryDecision {
         verdicts,
+        selected,
         error,
         live,
     }
+}
+
+/// Returns the tags that `verdicts` deletes.
+fn selected_tags(verdicts: &BTreeMap<Tag, TagVerdict>) -> BTreeSet<Tag> {
+    verdicts
+        .iter()
+        .filter(|(_, verdict)| verdict.is_delete())
+        .map(|(tag, _)| tag.clone())
+        .collect()
 }
 
 /// Share of a repository's tags that would be deleted.
@@ -99,8 +136,14 @@ impl DeletionShare {
         verdicts: &BTreeMap<Tag, TagVerdict>,
         max_delete_percent: Option<u8>,
     ) -> DeletionShare {
-        let is_deleted =
-            |(tag, verdict): &(&Tag, &TagVerdict)| !tag.is_attachment() && verdict.is_delete();
+        let waiting: BTreeSet<&Tag> = repository
+            .tags()
+            .filter(|tag| is_waiting(repository, tag))
+            .map(|tag| &tag.tag)
+            .collect();
+        let is_deleted = |(tag, verdict): &(&Tag, &TagVerdict)| {
+            !tag.is_attachment() && !waiting.contains(tag) && verdict.is_delete()
+        };
         let allowed = max_delete_percent.or_else(|| {
             repository
                 .rules
@@ -166,9 +209,16 @@ pub(super) fn verdicts(
             );
         }
     }
+    keep_dependents(repository, &mut verdicts);
+    verdicts
+}
+
+/// Keeps the tags that must stay because of other tags that stay.
+fn keep_dependents(repository: &ObservedRepository, verdicts: &mut BTreeMap<Tag, TagVerdict>) {
+    let tags: Vec<&ObservedTag> = repository.tags().collect();
     // A kept tag can keep other tags. Each round keeps at least one more, so this ends.
     for _ in 0..=tags.len() {
-        let dependents = dependents(repository, &tags, &verdicts);
+        let dependents = dependents(repository, &tags, verdicts);
         if dependents.is_empty() {
             break;
         }
@@ -178,7 +228,6 @@ pub(super) fn verdicts(
                 .map(|(tag, reason)| (tag, TagVerdict::Keep(reason))),
         );
     }
-    verdicts
 }
 
 /// Returns the digests of kept tags with everything below them, and of images that records name.
@@ -243,8 +292,14 @@ pub(super) fn retention_verdict(
     protections: &RecordProtections,
     now: DateTime<Utc>,
 ) -> TagVerdict {
-    match protection(repository, tag, protections, now) {
-        Some(reason) => TagVerdict::Keep(reason),
+    if let Some(reason) = protection(repository, tag, protections, now) {
+        return TagVerdict::Keep(reason);
+    }
+    if let Some(until) = repository.held_until(&tag.tag, now) {
+        return TagVerdict::Keep(KeepReason::RestoredUntil(until.date_naive()));
+    }
+    match retired_verdict(repository, tag, now) {
+        Some(verdict) => verdict,
         None if tag.tag.is_attachment() => TagVerdict::Delete(DeleteReason::WithImage),
         None => match replaced(&tag.tag) {
             Some((_, day)) => by_replacement(&repository.rules, facts.current, day, now),
@@ -298,6 +353,7 @@ pub(super) fn ranks(repository: &ObservedRepository) -> HashMap<&Tag, usize> {
         .filter(|tag| !tag.tag.is_attachment() && !tag.is_absent())
         .filter(|tag| {
             replaced(&tag.tag).is_none()
+                && repository.retirement(tag).is_none()
                 && tag.tag != Tag::latest()
                 && !repository.desired.aliases.contains(&tag.tag)
         })

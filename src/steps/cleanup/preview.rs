@@ -96,6 +96,7 @@ pub async fn preview(
         now: observer.now,
         max_delete_percent: None,
         is_forced: false,
+        is_journal_missing: false,
     };
     let plan = plan(&world, &policy);
     // The caller may know a repository by any of its names.

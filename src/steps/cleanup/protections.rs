@@ -253,8 +253,13 @@ pub(super) fn protection(
             && !records.named.contains(&repository.canonical);
         is_unnamed.then_some(KeepReason::BaseUnnamedUntil(until))
     };
+    let of_retired = || {
+        let retired = repository.retirement(tag)?;
+        records.of_digests(&repository.canonical, &retired.tag, std::iter::empty)
+    };
     records
         .of_tag(&repository.canonical, tag)
+        .or_else(of_retired)
         .or_else(|| configured(repository, &tag.tag))
         .or_else(unnamed)
 }

@@ -99,6 +99,34 @@ pub enum KeepReason {
     },
     /// No record names this base yet, and the first record is not old enough.
     BaseUnnamedUntil(DateTime<Utc>),
+    /// The rules select it, and it waits for its deletion.
+    Waiting(PendingDeletion),
+    /// The rules select it, and its image moves to a retired tag.
+    Retiring(PendingRetirement),
+    /// It is a retired tag, which is deleted on this day.
+    RetiredUntil(NaiveDate),
+    /// It was restored, and is held until this day.
+    RestoredUntil(NaiveDate),
+}
+
+/// Deletion that a tag waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingDeletion {
+    pub because: DeleteReason,
+    /// Day on which the tag is deleted if it is still selected.
+    pub until: NaiveDate,
+}
+
+/// Move of an image to a retired tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingRetirement {
+    pub because: DeleteReason,
+    /// Day on which the retired tag is deleted.
+    pub until: NaiveDate,
+    /// The retired tag.
+    pub to: Tag,
 }
 
 impl KeepReason {
@@ -180,6 +208,14 @@ impl KeepReason {
                     until.date_naive()
                 );
             }
+            KeepReason::Waiting(PendingDeletion { because, until }) => {
+                return format!("{}; waits until {until}", because.words());
+            }
+            KeepReason::Retiring(PendingRetirement { because, until, to }) => {
+                return format!("{}; to be moved to {to} until {until}", because.words());
+            }
+            KeepReason::RetiredUntil(date) => return format!("retired until {date}"),
+            KeepReason::RestoredUntil(date) => return format!("restored, held until {date}"),
         };
         text.to_owned()
     }
@@ -201,9 +237,19 @@ pub enum DeleteReason {
     WithImage,
     /// In an archive: it has expired.
     Expired,
+    /// It is a retired tag whose term has ended.
+    Retired,
 }
 
 impl DeleteReason {
+    /// Returns the reason as in reports for machines.
+    pub(super) fn key(self) -> String {
+        serde_json::to_value(self)
+            .ok()
+            .and_then(|value| value.as_str().map(str::to_owned))
+            .unwrap_or_default()
+    }
+
     /// Returns the reason as text.
     pub fn words(self) -> &'static str {
         match self {
@@ -215,6 +261,7 @@ impl DeleteReason {
             DeleteReason::WithTag => "its tag is deleted or does not exist",
             DeleteReason::WithImage => "its image is deleted or does not exist",
             DeleteReason::Expired => "expired in the archive",
+            DeleteReason::Retired => "retired, and its term has ended",
         }
     }
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::outcome::{CleanupOutcome, DeletionResult, RepositoryOutcome};
+use super::outcome::{
+    CleanupOutcome, DeletionResult, RepositoryOutcome, RetirementOutcome, RetirementResult,
+};
 use super::plan::{Plan, RepositoryPlan};
-use super::reasons::{DeleteReason, KeepReason};
+use super::reasons::{DeleteReason, KeepReason, PendingRetirement};
 use crate::error::{Exit, ItemError};
 use crate::model::{Digest, ImageReference, Repository, Tag, TagVersion};
 use crate::report::text::human_bytes;
@@ -31,6 +33,11 @@ pub struct CleanupReport {
     #[serde(rename = "guard", skip_serializing_if = "Option::is_none")]
     pub safety_error: Option<ItemError>,
     pub kept: Vec<KeptTag>,
+    /// Tags that were moved to a retired tag; in the dry modes, tags to move.
+    pub retired: Vec<MovedTag>,
+    /// Name of the run in the journal; `None` if nothing was changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
     /// Deleted tags; in the dry modes, tags to delete.
     pub deleted: Vec<DeletedTag>,
     /// Deleted tags that were copied to an archive; in the dry modes, tags to copy.
@@ -57,6 +64,9 @@ pub struct CleanupTotals {
     pub deleted: usize,
     pub archived: usize,
     pub kept: usize,
+    /// Number of kept tags that wait for their deletion.
+    pub waiting: usize,
+    pub retired: usize,
     pub errors: usize,
     /// Tags that were not processed because the run was stopped.
     pub not_done: usize,
@@ -78,6 +88,17 @@ pub struct DeletedTag {
     pub tag: Tag,
     pub digest: Digest,
     pub reason: DeleteReason,
+}
+
+/// A tag whose image was moved to a retired tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MovedTag {
+    pub image: Repository,
+    pub tag: Tag,
+    pub digest: Digest,
+    #[serde(flatten)]
+    pub pending: PendingRetirement,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -127,6 +148,8 @@ impl CleanupReport {
         for repository in outcome.repositories {
             report.add(repository);
         }
+        let is_waiting = |kept: &&KeptTag| matches!(kept.reason, KeepReason::Waiting(_));
+        report.totals.waiting = report.kept.iter().filter(is_waiting).count();
         // In the order of versions, newest first.
         let order =
             |image: &Repository, tag: &Tag| (image.clone(), Reverse(TagVersion::of(tag.as_str())));
@@ -155,6 +178,8 @@ impl CleanupReport {
             totals: CleanupTotals::default(),
             safety_error: None,
             kept: Vec::new(),
+            retired: Vec::new(),
+            run: None,
             deleted: Vec::new(),
             archived: Vec::new(),
             failed: Vec::new(),
@@ -224,6 +249,9 @@ impl CleanupReport {
         }
         self.freed_bytes += repository.freed_bytes;
         self.parts += repository.parts;
+        for retirement in repository.retirements {
+            self.add_retirement(&image, retirement);
+        }
         for group in repository.groups {
             let digest = group.digest;
             self.totals.archived += group.archived.len();
@@ -273,6 +301,63 @@ impl CleanupReport {
                         });
                     }
                 }
+            }
+        }
+    }
+
+    /// Adds the repositories whose state could not be stored, so that their tags wait longer.
+    pub fn add_unstored(&mut self, unstored: Vec<(Repository, ItemError)>) {
+        self.totals.errors += unstored.len();
+        self.errors
+            .extend(unstored.into_iter().map(|(image, error)| {
+                let cause = format!("its state cannot be stored, so tags wait longer: {error}");
+                FailedRepository {
+                    image,
+                    error: ItemError::other(cause),
+                }
+            }));
+    }
+
+    /// Returns true if the rules select any tag.
+    pub fn selects_tags(&self) -> bool {
+        self.totals.deleted + self.totals.waiting + self.totals.retired > 0
+    }
+
+    fn add_retirement(&mut self, image: &Repository, outcome: RetirementOutcome) {
+        let RetirementOutcome { retirement, result } = outcome;
+        let (digest, pending) = (retirement.group.digest, retirement.pending);
+        for (tag, _) in retirement.group.tags {
+            self.totals.examined += 1;
+            let (image, digest, pending) = (image.clone(), digest.clone(), pending.clone());
+            match &result {
+                RetirementResult::Planned | RetirementResult::Retired => {
+                    self.totals.retired += 1;
+                    self.retired.push(MovedTag {
+                        image,
+                        tag,
+                        digest,
+                        pending,
+                    });
+                }
+                RetirementResult::Kept(reason) => {
+                    self.totals.kept += 1;
+                    self.kept.push(KeptTag {
+                        image,
+                        tag,
+                        digest: Some(digest),
+                        reason: reason.clone(),
+                    });
+                }
+                RetirementResult::Failed(error) => {
+                    self.totals.errors += 1;
+                    self.failed.push(FailedTag {
+                        image,
+                        tag,
+                        digest,
+                        error: error.clone(),
+                    });
+                }
+                RetirementResult::NotStarted => self.totals.not_done += 1,
             }
         }
     }
@@ -341,17 +426,40 @@ impl CleanupReport {
                 failed.error.to_string(),
             )
         });
-        let kept = self.kept.iter().map(|kept| {
+        let word = if self.dry_run {
+            Cell::plain("to retire")
+        } else {
+            Cell::toned("retired", Tone::Good)
+        };
+        let retired = self.retired.iter().map(|retired| {
+            let pending = &retired.pending;
+            let (to, until) = (&pending.to, pending.until);
             row(
-                &kept.image,
-                &kept.tag,
-                Cell::toned("kept", Tone::Quiet),
-                kept.reason.words(),
+                &retired.image,
+                &retired.tag,
+                word.clone(),
+                format!("{}; now {to}, until {until}", pending.because.words()),
             )
         });
+        let is_waiting = |kept: &&KeptTag| matches!(kept.reason, KeepReason::Waiting(_));
+        let kept_row = |kept: &KeptTag| {
+            let cell = if is_waiting(&kept) {
+                Cell::toned("waiting", Tone::Warning)
+            } else {
+                Cell::toned("kept", Tone::Quiet)
+            };
+            row(&kept.image, &kept.tag, cell, kept.reason.words())
+        };
+        let waiting = self.kept.iter().filter(is_waiting).map(kept_row);
+        let kept = self
+            .kept
+            .iter()
+            .filter(|kept| !is_waiting(kept))
+            .map(kept_row);
+        let selected = deleted.chain(retired).chain(failed).chain(waiting);
         match self.mode {
-            Mode::List => deleted.collect(),
-            Mode::DryRun | Mode::Apply => deleted.chain(failed).chain(kept).collect(),
+            Mode::List => selected.collect(),
+            Mode::DryRun | Mode::Apply => selected.chain(kept).collect(),
         }
     }
 
@@ -380,6 +488,11 @@ impl CleanupReport {
         lines.extend(self.orphans.iter().map(|orphan| {
             format!("note: {orphan} is not in the configuration and was not changed")
         }));
+        if let Some(run) = self.run.iter().find(|_| self.mode == Mode::Apply) {
+            lines.push(format!(
+                "note: `imglife cleanup --undo {run}` restores the tags"
+            ));
+        }
         let is_remote = |deleted: &DeletedTag| matches!(deleted.image, Repository::Remote { .. });
         if self.mode == Mode::Apply && self.deleted.iter().any(is_remote) {
             lines.push(
@@ -418,15 +531,25 @@ impl CleanupReport {
                 totals.archived,
             ),
             SummaryRow::new("Kept", totals.kept),
-            SummaryRow {
-                tone: if totals.errors > 0 {
-                    Tone::Bad
-                } else {
-                    Tone::Plain
-                },
-                ..SummaryRow::new("Errors", totals.errors)
-            },
         ];
+        if totals.waiting > 0 {
+            let row = SummaryRow::new("Waiting (part of kept)", totals.waiting);
+            examined.children.push(row);
+        }
+        if totals.retired > 0 {
+            let word = if self.dry_run { "To retire" } else { "Retired" };
+            examined
+                .children
+                .push(SummaryRow::new(word, totals.retired));
+        }
+        examined.children.extend([SummaryRow {
+            tone: if totals.errors > 0 {
+                Tone::Bad
+            } else {
+                Tone::Plain
+            },
+            ..SummaryRow::new("Errors", totals.errors)
+        }]);
         if totals.not_done > 0 {
             examined.children.push(SummaryRow {
                 tone: Tone::Warning,

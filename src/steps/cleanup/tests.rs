@@ -12,7 +12,8 @@ use crate::config::Config;
 use crate::error::{Exit, ItemError, ItemErrorKind};
 use crate::model::media_type;
 use crate::model::{
-    Algorithm, BuildRecord, Descriptor, Digest, Manifest, Reference, Repository, Tag, Variables,
+    Algorithm, BuildRecord, Clock, Descriptor, Digest, JournalBatch, Manifest, Reference,
+    Repository, Tag, Variables,
 };
 use crate::packages::{RecordSet, UnreadableFile};
 use crate::registry::memory::{ImageStoreCall, MemoryStore, StoreFault, StoreOperation};
@@ -23,6 +24,7 @@ mod archiving;
 mod concurrent_changes;
 mod deletions;
 mod dependents;
+mod grace;
 mod late_records;
 mod layouts;
 mod limits;
@@ -102,6 +104,27 @@ fn two_rules(one: &str, other: &str) -> Config {
         entry("8", one),
         entry("9", other)
     ))
+}
+
+/// Journal in memory.
+#[derive(Default)]
+struct MemoryJournal {
+    batches: std::sync::Mutex<Vec<JournalBatch>>,
+    is_broken: std::sync::atomic::AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl JournalStore for MemoryJournal {
+    async fn write(&self, batch: &JournalBatch) -> Result<(), ItemError> {
+        if self.is_broken.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(ItemError::other("the journal is full"));
+        }
+        self.batches
+            .lock()
+            .expect("the journal")
+            .push(batch.clone());
+        Ok(())
+    }
 }
 
 /// A repository in a store in memory.
@@ -271,6 +294,18 @@ impl SampleRepository {
         mode: Mode,
         records: &dyn RecordsSource,
     ) -> CleanupReport {
+        self.execute_with_journal(plan, mode, records, Arc::default())
+            .await
+    }
+
+    /// Executes a plan and writes to `journal`.
+    async fn execute_with_journal(
+        &self,
+        plan: &Plan,
+        mode: Mode,
+        records: &dyn RecordsSource,
+        journal: Arc<MemoryJournal>,
+    ) -> CleanupReport {
         let (progress, cancel, config) = (
             crate::progress::silent(),
             CancellationToken::new(),
@@ -278,10 +313,12 @@ impl SampleRepository {
         );
         let mut watch = RecordWatch::new(&config, records, false, now());
         watch.max_age = std::time::Duration::ZERO;
+        let journal = Journal::new(journal, Clock::new(now));
         let execution = CleanupExecution {
             mode,
             stores: self.store.stores(),
             records: &watch,
+            journal: &journal,
             progress,
             cancel,
         };
@@ -300,6 +337,7 @@ fn policy() -> CleanupPolicy {
         now: now(),
         max_delete_percent: Some(100),
         is_forced: false,
+        is_journal_missing: false,
     }
 }
 

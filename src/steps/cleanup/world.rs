@@ -10,8 +10,8 @@ use super::manifest_tree::ManifestTree;
 use super::targets::{CleanupTarget, targets};
 use crate::config::{Config, RepositoryPattern, RetentionConfig};
 use crate::error::ItemError;
-use crate::model::{BuildRecord, Repository, Tag};
-use crate::packages::RecordSet;
+use crate::model::{BuildRecord, Repository, RetiredTag, Tag, TagHistory};
+use crate::packages::{RecordSet, StoredDocument};
 use crate::registry::DeletionSupport;
 
 /// Everything that was read.
@@ -199,6 +199,8 @@ pub struct ObservedRepository {
     pub missing_subjects: BTreeSet<Tag>,
     pub deletions: DeletionSupport,
     pub desired: DesiredTags,
+    /// State that earlier cleanups left; `None` without a record store, so that no tag waits.
+    pub history: Option<StoredDocument<TagHistory>>,
 }
 
 impl ObservedRepository {
@@ -222,6 +224,7 @@ impl ObservedRepository {
             missing_subjects: BTreeSet::new(),
             deletions: DeletionSupport::UNKNOWN,
             desired: DesiredTags::default(),
+            history: None,
         }
     }
 
@@ -246,6 +249,22 @@ impl ObservedRepository {
     /// Returns the tags; none if the listing failed.
     pub fn tags(&self) -> impl Iterator<Item = &ObservedTag> {
         self.listing.iter().flatten()
+    }
+
+    /// Returns the state that earlier cleanups left, if there is any.
+    pub(super) fn known_history(&self) -> Option<&TagHistory> {
+        self.history.as_ref()?.content.as_ref()
+    }
+
+    /// Returns the retirement that the tag is the result of.
+    pub(super) fn retirement(&self, tag: &ObservedTag) -> Option<&RetiredTag> {
+        let digest = &tag.image.as_ref().ok()?.digest;
+        self.known_history()?.retirement(&tag.tag, digest)
+    }
+
+    /// Returns the end of the hold on a tag that was restored.
+    pub(super) fn held_until(&self, tag: &Tag, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.known_history()?.held_until(tag, now)
     }
 
     /// Returns true if every manifest that a tag or a record leads to was read.

@@ -224,10 +224,12 @@ async fn cancelled_run_starts_no_deletion() {
     cancel.cancel();
     let (config, progress) = (config(MIRROR), crate::progress::silent());
     let watch = RecordWatch::new(&config, &ObservedRecords::NotConfigured, false, now());
+    let journal = Journal::new(Arc::new(MemoryJournal::default()), Clock::new(now));
     let execution = CleanupExecution {
         mode: Mode::Apply,
         stores: sample.store.stores(),
         records: &watch,
+        journal: &journal,
         progress,
         cancel,
     };

@@ -272,7 +272,9 @@ async fn deletions_stop_when_the_records_become_unreadable() {
         let config = config(MIRROR);
         let watch = RecordWatch::new(&config, &late, true, now());
         let (progress, cancel) = (crate::progress::silent(), CancellationToken::new());
+        let journal = Journal::new(Arc::new(MemoryJournal::default()), Clock::new(now));
         let execution = CleanupExecution {
+            journal: &journal,
             mode: Mode::Apply,
             stores: sample.store.stores(),
             records: &watch,

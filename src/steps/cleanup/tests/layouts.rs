@@ -127,7 +127,9 @@ impl SampleLayout {
         self.age();
         let (progress, cancel) = (crate::progress::silent(), CancellationToken::new());
         let watch = RecordWatch::new(&self.config, records, false, now());
+        let journal = Journal::new(Arc::new(MemoryJournal::default()), Clock::new(now));
         let execution = CleanupExecution {
+            journal: &journal,
             mode: Mode::Apply,
             stores: ImageStores::single(self.store.clone()),
             records: &watch,

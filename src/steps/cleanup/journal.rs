@@ -1,0 +1,148 @@
+//! The journal of a run: every change is written to it before it is made, so that a run that is
+//! stopped at any moment can be undone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::error::{ItemError, ItemErrorKind};
+use crate::model::{
+    Clock, Digest, JournalBatch, JournalChange, JournalManifest, Reference, Repository,
+};
+use crate::registry::ImageStores;
+
+/// Number of changes in one batch.
+const MAX_CHANGES: usize = 64;
+
+/// Size of the manifests in one batch, in bytes.
+const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
+
+/// Manifests that are read concurrently; each host has its own limit as well.
+const CONCURRENT_READS: usize = 8;
+
+/// A place that keeps the batches of a journal.
+#[async_trait]
+pub trait JournalStore: Send + Sync {
+    /// Stores a batch durably.
+    async fn write(&self, batch: &JournalBatch) -> Result<(), ItemError>;
+}
+
+/// The journal of one run.
+pub struct Journal {
+    store: Arc<dyn JournalStore>,
+    clock: Clock,
+    run: String,
+    batches: AtomicU32,
+}
+
+impl Journal {
+    /// Returns an empty journal that is kept in `store`.
+    pub fn new(store: Arc<dyn JournalStore>, clock: Clock) -> Journal {
+        let run = run_name(clock.now());
+        Journal {
+            store,
+            clock,
+            run,
+            batches: AtomicU32::new(0),
+        }
+    }
+
+    /// Returns the name of the run, by which it can be undone.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// Returns true if something was written.
+    pub fn is_used(&self) -> bool {
+        self.batches.load(Ordering::Relaxed) > 0
+    }
+
+    /// Writes `changes`, and the manifests `deleted` that are deleted by digest, which are read from
+    /// `repository` first. A manifest that does not exist any more is left out.
+    ///
+    /// Fails if a manifest cannot be read or a batch cannot be stored; then nothing may be changed.
+    pub(super) async fn write(
+        &self,
+        stores: &ImageStores,
+        repository: &Repository,
+        changes: Vec<JournalChange>,
+        deleted: Vec<Digest>,
+    ) -> Result<(), ItemError> {
+        let mut manifests: Vec<JournalManifest> = stream::iter(deleted)
+            .map(|digest| manifest(stores, repository, digest))
+            .buffered(CONCURRENT_READS)
+            .try_filter_map(|found| std::future::ready(Ok(found)))
+            .try_collect()
+            .await?;
+        let mut changes = changes;
+        while !changes.is_empty() || !manifests.is_empty() {
+            let later_changes = changes.split_off(MAX_CHANGES.min(changes.len()));
+            let later_manifests = manifests.split_off(fitting(&manifests));
+            let batch = JournalBatch {
+                run: self.run.clone(),
+                batch: self.batches.fetch_add(1, Ordering::Relaxed) + 1,
+                written_at: self.clock.now(),
+                repository: repository.clone(),
+                changes,
+                manifests,
+            };
+            self.store.write(&batch).await.map_err(|error| {
+                ItemError::other(format!(
+                    "the journal cannot be written, so nothing is changed: {error}"
+                ))
+            })?;
+            (changes, manifests) = (later_changes, later_manifests);
+        }
+        Ok(())
+    }
+}
+
+/// Returns the number of manifests that fit into one batch, at least one.
+fn fitting(manifests: &[JournalManifest]) -> usize {
+    let mut bytes = 0;
+    let count = manifests
+        .iter()
+        .take(MAX_CHANGES)
+        .take_while(|manifest| {
+            bytes += manifest.content.len();
+            bytes <= MAX_MANIFEST_BYTES
+        })
+        .count();
+    count.max(1).min(manifests.len())
+}
+
+async fn manifest(
+    stores: &ImageStores,
+    repository: &Repository,
+    digest: Digest,
+) -> Result<Option<JournalManifest>, ItemError> {
+    let store = stores.of(repository);
+    let reference = Reference::Digest(digest.clone());
+    let Some(found) = store.manifest(repository, &reference).await? else {
+        return Ok(None);
+    };
+    let content = String::from_utf8(found.bytes.to_vec()).map_err(|_| {
+        let action = format!("write {digest} to the journal");
+        ItemError::at(
+            repository,
+            action,
+            ItemErrorKind::Malformed,
+            "it is not valid UTF-8".to_owned(),
+        )
+    })?;
+    Ok(Some(JournalManifest {
+        digest,
+        media_type: found.media_type.clone(),
+        content,
+    }))
+}
+
+/// Returns a name for a run that starts at `now`. It has a random part, because several runs may
+/// start in the same second.
+fn run_name(now: DateTime<Utc>) -> String {
+    let random = Digest::sha256(format!("{now:?} {:p} {}", &now, std::process::id()).as_bytes());
+    format!("{}-{}", now.format("%Y%m%dT%H%M%SZ"), &random.hex()[..6])
+}
