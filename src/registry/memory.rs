@@ -79,6 +79,8 @@ pub struct MemoryStore {
     deletions: DeletionSupport,
     lists_referrers: bool,
     repositories: Mutex<HashMap<Repository, MemoryRepository>>,
+    /// Blobs that are reported and cannot be read.
+    unreadable: Mutex<BTreeSet<(Repository, Digest)>>,
     /// Tags that exist and are not listed.
     unlisted: Mutex<BTreeSet<(Repository, Tag)>>,
     /// Doubt about every listing.
@@ -107,6 +109,7 @@ impl Default for MemoryStore {
             deletions: DeletionSupport::ALL,
             lists_referrers: false,
             repositories: Mutex::default(),
+            unreadable: Mutex::default(),
             unlisted: Mutex::default(),
             doubt: Mutex::default(),
             calls: Mutex::default(),
@@ -183,6 +186,11 @@ impl MemoryStore {
         lock(&self.repositories)
             .get_mut(repository)
             .is_some_and(|contents| contents.blobs.remove(digest).is_some())
+    }
+
+    /// Removes the content of a blob, which is still reported, until it is uploaded again.
+    pub fn lose_content(&self, repository: &Repository, digest: &Digest) {
+        lock(&self.unreadable).insert((repository.clone(), digest.clone()));
     }
 
     /// Sets the push date of a tag. The store reports push dates of repositories with at least one.
@@ -444,10 +452,12 @@ impl ImageSource for MemoryStore {
         );
         let absent = failure(&call, ItemErrorKind::Absent, "it does not exist");
         let break_after = self.called(call).await?;
+        let lost = (repository.clone(), descriptor.digest.clone());
         let content = self
             .read(repository, |contents| {
                 contents.blobs.get(&descriptor.digest).cloned()
             })
+            .filter(|_| !lock(&self.unreadable).contains(&lost))
             .ok_or(absent)?;
         let start = usize::try_from(from_offset)
             .unwrap_or(usize::MAX)
@@ -560,6 +570,7 @@ impl ImageStore for MemoryStore {
         } else {
             let content = verified(content.open(0).await?, descriptor, repository.to_string());
             let content: BytesMut = content.try_collect().await?;
+            lock(&self.unreadable).remove(&(repository.clone(), descriptor.digest.clone()));
             (content.freeze(), BlobPut::Uploaded)
         };
         lock(&self.repositories)

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use futures_util::StreamExt;
 
 use super::blob::{BlobContent, BlobPut, BlobStream};
-use crate::error::ItemError;
+use crate::error::{ItemError, ItemErrorKind};
 use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
 
 /// A store that images can be read from.
@@ -89,6 +90,32 @@ pub trait ImageSource: Send + Sync {
         repository: &Repository,
         descriptor: &Descriptor,
     ) -> Result<bool, ItemError>;
+
+    /// Returns true if the first byte of the blob can be read, and its size is that of
+    /// `descriptor` as far as the store reports it.
+    ///
+    /// Unlike [`has_blob`](ImageSource::has_blob), the answer never comes from a cache of
+    /// descriptors. Reads one byte only, also from stores that do not support ranges.
+    async fn can_read_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+    ) -> Result<bool, ItemError> {
+        if !self.has_blob(repository, descriptor).await? {
+            return Ok(false);
+        }
+        let mut content = match self.blob(repository, descriptor, 0).await {
+            Ok(content) => content,
+            Err(error) if error.kind == ItemErrorKind::Absent => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        while let Some(chunk) = content.next().await {
+            if !chunk?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(descriptor.size == 0)
+    }
 
     /// Returns the manifests that have `subject` as their subject, as far as the store lists them.
     async fn referrers(

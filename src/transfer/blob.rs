@@ -65,7 +65,7 @@ impl Transfer {
         Ok(())
     }
 
-    async fn put(
+    pub(super) async fn put(
         &self,
         copy: &ImageCopy<'_>,
         blob: &Descriptor,

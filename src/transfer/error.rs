@@ -33,6 +33,18 @@ pub(super) fn child_missing(repository: &Repository, digest: &Digest) -> ItemErr
     .on(Side::Source)
 }
 
+/// Returns the error of a blob that the target does not have after it was uploaded.
+pub(super) fn unreadable(repository: &Repository, digest: &Digest) -> ItemError {
+    ItemError::at(
+        repository,
+        format!("read blob {digest}"),
+        ItemErrorKind::Absent,
+        "it was uploaded, and its content still cannot be read",
+    )
+    .on(Side::Target)
+    .with_hint("check the storage of the registry: it reports content that it does not have")
+}
+
 /// Returns the error of an index whose indexes are nested too deep.
 pub(super) fn too_deep(side: Side, repository: &Repository, digest: &Digest) -> ItemError {
     ItemError::at(

@@ -17,6 +17,7 @@
 //! - `copy`: copying an image and setting its tag
 //! - `refresh`: attachments of images that are at the target already
 //! - `completeness`: finding and repairing missing parts
+//! - `readable`: copies whose content is read at the target
 
 mod attachments;
 mod blob;
@@ -30,6 +31,7 @@ mod graph;
 mod platform_filter;
 mod platforms;
 mod prefetch;
+mod readable;
 mod refresh;
 mod request;
 mod state;
@@ -42,4 +44,7 @@ pub use digest_cache::{DigestCache, no_cache};
 pub use error::absent;
 pub use platform_filter::{PlatformFilter, PlatformFilterMode};
 pub use refresh::{AttachmentCheck, AttachmentState, RefreshRequest};
-pub use request::{Attachments, CopiedBytes, CopiedImage, CopyRequest, ExpectedTag, UpcomingCopy};
+pub use request::{
+    Attachments, CopiedBytes, CopiedImage, CopyRequest, ExpectedTag, ReadableCopyRequest,
+    UpcomingCopy,
+};

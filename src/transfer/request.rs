@@ -19,6 +19,17 @@ pub struct CopyRequest<'a> {
     pub attachments: Attachments<'a>,
 }
 
+/// One image whose content must be readable at the target.
+pub struct ReadableCopyRequest<'a> {
+    /// Name of the item in progress events.
+    pub item: &'a str,
+    pub from: &'a Repository,
+    pub digest: &'a Digest,
+    pub to: &'a Repository,
+    /// Tags of the source that can be attachment tags.
+    pub source_tags: &'a BTreeSet<Tag>,
+}
+
 /// Condition that the tag at the target must meet before a copy moves it.
 ///
 /// A tag that already names the copied image always meets it.

@@ -21,6 +21,8 @@ pub(super) struct TransferState {
     absent: Mutex<HashSet<Repository>>,
     manifests: Mutex<HashMap<(Repository, Digest), OncePerRun>>,
     blobs: Mutex<HashMap<(Repository, Digest), OncePerRun>>,
+    /// Manifests and blobs whose content was read at the target.
+    readable: Mutex<HashMap<(Repository, Digest), OncePerRun>>,
     locations: Mutex<HashMap<(MountScope, Digest), Arc<BlobLocation>>>,
     referrer_lists: Mutex<HashMap<(Repository, Digest), ExclusiveLock>>,
 }
@@ -85,6 +87,11 @@ impl TransferState {
 
     pub(super) fn blob(&self, repository: &Repository, digest: &Digest) -> OncePerRun {
         entry(&self.blobs, (repository.clone(), digest.clone()))
+    }
+
+    /// Returns the check that a manifest or blob can be read at the target.
+    pub(super) fn readable(&self, repository: &Repository, digest: &Digest) -> OncePerRun {
+        entry(&self.readable, (repository.clone(), digest.clone()))
     }
 
     /// Returns the lock of the referrers index of `subject`. One copy at a time reads, extends and

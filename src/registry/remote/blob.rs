@@ -10,7 +10,7 @@ use super::classify::is_not_found;
 use super::repository::RemoteRepository;
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::header::{
-    CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE, TRANSFER_ENCODING,
+    CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue, RANGE, TRANSFER_ENCODING,
 };
 use crate::http::{
     self, Client, DownloadPermit, Method, Request, RequestKind, Retries, StatusCode,
@@ -46,6 +46,38 @@ impl RemoteRepository<'_> {
                 error,
             )),
         }
+    }
+
+    /// Returns true if the first byte of the blob can be read, with the right size if the registry
+    /// reports one.
+    ///
+    /// If the registry does not support ranges, the connection is closed after the first bytes.
+    pub(super) async fn can_read_blob(&self, descriptor: &Descriptor) -> Result<bool, ItemError> {
+        let failed = |error: http::Error| self.http_error(self.read_action(descriptor), error);
+        let mut request = self.read_request(descriptor, 0);
+        if descriptor.size > 0 {
+            request
+                .headers
+                .insert(RANGE, HeaderValue::from_static("bytes=0-0"));
+        }
+        let mut opened = match self.http.open(request).await {
+            Ok(opened) => opened,
+            Err(error) if is_not_found(&error) => return Ok(false),
+            Err(error) => return Err(failed(error)),
+        };
+        let size = match opened.status {
+            StatusCode::PARTIAL_CONTENT => range_size(&opened.headers),
+            _ => header(&opened.headers, &CONTENT_LENGTH).and_then(|text| text.parse().ok()),
+        };
+        if size.is_some_and(|size: u64| size != descriptor.size) {
+            return Ok(false);
+        }
+        while let Some(chunk) = opened.content.next().await {
+            if !chunk.map_err(failed)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(descriptor.size == 0)
     }
 
     /// Returns the content of a blob from `offset` on.
@@ -246,14 +278,23 @@ impl BlobDownload {
 
 /// Returns the start of a range such as `Content-Range: bytes 5-9/10`.
 fn range_start(headers: &HeaderMap) -> Option<u64> {
-    headers
-        .get(CONTENT_RANGE)?
-        .to_str()
-        .ok()?
-        .trim()
+    header(headers, &CONTENT_RANGE)?
         .strip_prefix("bytes ")?
         .split_once('-')?
         .0
         .parse()
         .ok()
+}
+
+/// Returns the size of the whole content in such a range, or `None` if it is unknown (`*`).
+fn range_size(headers: &HeaderMap) -> Option<u64> {
+    header(headers, &CONTENT_RANGE)?
+        .split_once('/')?
+        .1
+        .parse()
+        .ok()
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    Some(headers.get(name)?.to_str().ok()?.trim())
 }

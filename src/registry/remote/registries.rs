@@ -111,6 +111,14 @@ impl ImageSource for RemoteRegistries {
         self.at(repository)?.has_blob(descriptor).await
     }
 
+    async fn can_read_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+    ) -> Result<bool, ItemError> {
+        self.at(repository)?.can_read_blob(descriptor).await
+    }
+
     async fn referrers(
         &self,
         repository: &Repository,

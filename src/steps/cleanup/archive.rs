@@ -9,7 +9,9 @@ use super::recheck::{CurrentState, Recheck};
 use crate::error::ItemError;
 use crate::model::{Digest, ImageReference, Reference, Repository, Tag};
 use crate::registry::ImageStores;
-use crate::transfer::{Attachments, CopyRequest, ExpectedTag, PlatformFilter, Transfer};
+use crate::transfer::{
+    Attachments, CopyRequest, ExpectedTag, PlatformFilter, ReadableCopyRequest, Transfer,
+};
 
 /// Copies images to their archive.
 pub(super) struct Archiver {
@@ -62,7 +64,7 @@ impl Archiver {
         }
     }
 
-    /// Copies the image with its attachments, and checks that the archive has it.
+    /// Copies the image with its attachments, and checks that the archive has all of its content.
     async fn archive_tag(
         &self,
         repository: &Repository,
@@ -91,8 +93,18 @@ impl Archiver {
             .filter(|tag| tag.is_attachment())
             .cloned()
             .collect();
+        let item = &format!("{repository}:{tag} -> {target}");
+        // The archive may have lost content that it still reports.
+        let content = ReadableCopyRequest {
+            item,
+            from: repository,
+            digest: &group.digest,
+            to: &target.repository,
+            source_tags: &attachment_tags,
+        };
+        self.transfer.copy_readable(&content).await?;
         let request = CopyRequest {
-            item: &format!("{repository}:{tag} -> {target}"),
+            item,
             from: repository,
             reference: Reference::Digest(group.digest.clone()),
             to: &target.repository,

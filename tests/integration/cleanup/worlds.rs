@@ -52,6 +52,9 @@ struct World {
     untagged: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     deletes: Deletes,
+    /// Reason why listings may be incomplete.
+    #[serde(default)]
+    doubt: Option<String>,
     /// `null`: they cannot be read.
     #[serde(default)]
     records: Option<Vec<Recorded>>,
@@ -158,6 +161,7 @@ impl World {
                 manifests: Support::Unsupported,
             },
         });
+        place.doubt_listings(self.doubt.as_deref());
         for (repository, tags) in &self.repositories {
             let at: Repository = repository.parse().expect("a repository");
             for (written, content) in tags {

@@ -1,5 +1,7 @@
 //! Finding and reading blobs.
 
+use futures_util::StreamExt as _;
+
 use super::*;
 use crate::http::testing::{SECRET, basic};
 
@@ -117,4 +119,89 @@ async fn has_blob_compares_the_size() {
             .await
             .expect_err("forbidden"),
     );
+}
+
+#[tokio::test]
+async fn readable_blob_sends_its_first_byte() {
+    let part = |range: &'static str, body: &'static str| {
+        (
+            StatusCode::PARTIAL_CONTENT,
+            [("content-range", range)],
+            body,
+        )
+            .into_response()
+    };
+    for (name, response, expected) in [
+        ("range", part("bytes 0-0/10", "0"), Some(true)),
+        ("unknown size", part("bytes 0-0/*", "0"), Some(true)),
+        ("another size", part("bytes 0-0/9", "0"), Some(false)),
+        ("no content", part("bytes 0-0/10", ""), Some(false)),
+        ("no range support", "0123456789".into_response(), Some(true)),
+        ("short content", "012345678".into_response(), Some(false)),
+        ("empty content", "".into_response(), Some(false)),
+        ("absent", not_found("BLOB_UNKNOWN"), Some(false)),
+        ("denied", StatusCode::FORBIDDEN.into_response(), None),
+        (
+            "outage",
+            StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+            None,
+        ),
+    ] {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = axum::body::to_bytes(response.into_body(), 1_000).await;
+        let body = body.expect("a body");
+        let fake = Fake::start(
+            move |seen| match (seen.method.as_str(), seen.header("range")) {
+                // The answer of a cache of descriptors.
+                ("HEAD", _) => StatusCode::OK.into_response(),
+                ("GET", Some("bytes=0-0")) => {
+                    (status, headers.clone(), body.clone()).into_response()
+                }
+                _ => StatusCode::IM_A_TEAPOT.into_response(),
+            },
+        )
+        .await;
+        let (registry, repository) = registry(&fake);
+        let found = registry
+            .can_read_blob(&repository, &descriptor(b"0123456789"))
+            .await;
+        assert_eq!(found.ok(), expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn empty_blob_is_readable_without_content() {
+    let fake = Fake::start(|seen| match seen.header("range") {
+        None => "".into_response(),
+        Some(_) => StatusCode::RANGE_NOT_SATISFIABLE.into_response(),
+    })
+    .await;
+    let (registry, repository) = registry(&fake);
+    let found = registry.can_read_blob(&repository, &descriptor(b"")).await;
+    assert!(found.expect("an answer"));
+}
+
+#[tokio::test]
+async fn content_of_a_readable_blob_is_not_downloaded() {
+    let sent = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counter = sent.clone();
+    const CHUNK: usize = 64 * 1024;
+    const SIZE: usize = 16_384 * CHUNK;
+    let fake = Fake::start(move |_| {
+        let counter = counter.clone();
+        let chunks = futures_util::stream::iter(0..SIZE / CHUNK).map(move |_| {
+            counter.fetch_add(CHUNK, std::sync::atomic::Ordering::Relaxed);
+            Ok::<_, std::io::Error>(bytes::Bytes::from(vec![0; CHUNK]))
+        });
+        let body = axum::body::Body::from_stream(chunks);
+        ([("content-length", SIZE.to_string())], body).into_response()
+    })
+    .await;
+    let (registry, repository) = registry(&fake);
+    let large = Descriptor::new("x", Digest::sha256(b"large"), SIZE as u64);
+    let found = registry.can_read_blob(&repository, &large).await;
+    assert!(found.expect("an answer"));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let sent = sent.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(sent < SIZE / 8, "{sent} bytes were sent");
 }

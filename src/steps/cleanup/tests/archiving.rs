@@ -301,3 +301,216 @@ async fn nothing_is_deleted_if_the_archive_names_another_image_after_the_copy() 
             .forget_tag(&cold.at, &tag("1.0-archived.20260301"));
     }
 }
+
+/// Loss of content at an archive.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    Nothing,
+    /// The tag is there, and the children of its index are not.
+    Children,
+    /// The index is there without a tag, and its children are not.
+    TagAndChildren,
+    /// The blobs of the children are not there.
+    Blobs,
+    /// The blobs of the children are reported, and cannot be read.
+    Contents,
+    /// The blobs of the signature are reported, and cannot be read.
+    Signature,
+    /// The manifest of the signature is not there.
+    SignatureManifest,
+}
+
+struct Archived {
+    sample: SampleRepository,
+    cold: SampleRepository,
+    children: Vec<Digest>,
+    index: Digest,
+    signature: Digest,
+}
+
+impl Archived {
+    /// Writes an index with a signature and copies it to the archive.
+    async fn new() -> Archived {
+        let sample = SampleRepository::mirror(&["2.0"]).await;
+        let children = vec![
+            sample.image("amd64", json!({})).await,
+            sample.image("arm64", json!({})).await,
+        ];
+        let index = sample.index(&[&children[0], &children[1]]).await;
+        sample.tag("1.0", &index, 365).await;
+        let signature = sample.image("signature", json!({})).await;
+        let signature_tag = Tag::of_cosign(&index)[0].clone();
+        sample.tag(signature_tag.as_str(), &signature, 365).await;
+        let cold = SampleRepository {
+            store: sample.store.clone(),
+            at: repository("cold.example/x/m/a"),
+        };
+        for content in ["amd64", "arm64", "signature"] {
+            cold.image(content, json!({})).await;
+        }
+        cold.index(&[&children[0], &children[1]]).await;
+        cold.store
+            .move_tag(&cold.at, &tag("1.0-archived.20260301"), &index);
+        cold.store.move_tag(&cold.at, &signature_tag, &signature);
+        Archived {
+            sample,
+            cold,
+            children,
+            index,
+            signature,
+        }
+    }
+
+    /// Returns the blobs of a manifest.
+    async fn blobs(&self, digest: &Digest) -> Vec<Descriptor> {
+        let manifest = self
+            .sample
+            .store
+            .manifest(&self.sample.at, &digest.clone().into())
+            .await;
+        let manifest = manifest.expect("to read").expect("a manifest");
+        manifest.blobs().into_iter().cloned().collect()
+    }
+
+    async fn lose(&self, loss: Loss) {
+        let (store, at) = (&self.cold.store, &self.cold.at);
+        match loss {
+            Loss::Nothing => {}
+            Loss::Children | Loss::TagAndChildren => {
+                for child in &self.children {
+                    store.lose_manifest(at, child);
+                    for blob in self.blobs(child).await {
+                        store.lose_blob(at, &blob.digest);
+                    }
+                }
+                if matches!(loss, Loss::TagAndChildren) {
+                    store.forget_tag(at, &tag("1.0-archived.20260301"));
+                }
+            }
+            Loss::Blobs | Loss::Contents => {
+                for child in &self.children {
+                    for blob in self.blobs(child).await {
+                        match loss {
+                            Loss::Blobs => assert!(store.lose_blob(at, &blob.digest)),
+                            _ => store.lose_content(at, &blob.digest),
+                        }
+                    }
+                }
+            }
+            Loss::Signature => {
+                for blob in self.blobs(&self.signature).await {
+                    store.lose_content(at, &blob.digest);
+                }
+            }
+            Loss::SignatureManifest => assert!(store.lose_manifest(at, &self.signature)),
+        }
+    }
+
+    /// Returns true if the archive has all content of the index and its signature.
+    async fn is_whole(&self, blobs: &[Descriptor]) -> bool {
+        for digest in self.children.iter().chain([&self.index, &self.signature]) {
+            if !self.cold.has(digest).await {
+                return false;
+            }
+        }
+        for blob in blobs {
+            let can_read = self.cold.store.can_read_blob(&self.cold.at, blob).await;
+            if !can_read.expect("an answer") {
+                return false;
+            }
+        }
+        self.cold.tags().await.contains("1.0-archived.20260301")
+    }
+
+    async fn all_blobs(&self) -> Vec<Descriptor> {
+        let mut blobs = Vec::new();
+        for digest in self.children.iter().chain([&self.signature]) {
+            blobs.extend(self.blobs(digest).await);
+        }
+        blobs
+    }
+}
+
+const LOSSES: [Loss; 6] = [
+    Loss::Children,
+    Loss::TagAndChildren,
+    Loss::Blobs,
+    Loss::Contents,
+    Loss::Signature,
+    Loss::SignatureManifest,
+];
+
+#[tokio::test]
+async fn content_that_the_archive_lost_is_copied_again_before_deletion() {
+    for loss in LOSSES {
+        let archived = Archived::new().await;
+        let blobs = archived.all_blobs().await;
+        assert!(archived.is_whole(&blobs).await);
+        archived.lose(loss).await;
+        assert!(!archived.is_whole(&blobs).await, "{loss:?}");
+        let report = archived
+            .sample
+            .run(&mirror(ARCHIVING), ObservedRecords::NotConfigured)
+            .await;
+        assert_eq!(report.exit(), Exit::Done, "{loss:?} {report:?}");
+        assert_eq!(archived.sample.tags().await, names(&["2.0"]), "{loss:?}");
+        assert!(archived.is_whole(&blobs).await, "{loss:?}");
+    }
+}
+
+#[tokio::test]
+async fn image_is_kept_if_content_of_the_archive_cannot_be_read() {
+    for loss in LOSSES {
+        let archived = Archived::new().await;
+        archived.lose(loss).await;
+        // The archive accepts uploads, and loses them again.
+        let (store, at) = (archived.cold.store.clone(), archived.cold.at.clone());
+        archived.sample.store.fail_when(move |call| {
+            let is_lost = call.operation == StoreOperation::Blob && call.repository == at;
+            if is_lost {
+                store.lose_content(&at, &call.subject.parse().expect("a digest"));
+            }
+            None
+        });
+        let report = archived
+            .sample
+            .run(&mirror(ARCHIVING), ObservedRecords::NotConfigured)
+            .await;
+        assert_eq!(report.exit(), Exit::Failed, "{loss:?} {report:?}");
+        assert_eq!(report.totals.deleted, 0, "{loss:?} {report:?}");
+        assert!(
+            archived.sample.has(&archived.index).await
+                && archived.sample.has(&archived.signature).await,
+            "{loss:?}"
+        );
+        assert!(
+            report.failed[0]
+                .error
+                .cause
+                .contains("its content still cannot be read"),
+            "{report:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn whole_archive_is_read_once_for_all_tags_of_an_image() {
+    let archived = Archived::new().await;
+    let more = ["1.0.0", "1.0.1", "1.0.2"];
+    for name in more {
+        archived.sample.tag(name, &archived.index, 365).await;
+    }
+    let blobs = archived.all_blobs().await.len();
+    archived.lose(Loss::Nothing).await;
+    archived.sample.store.clear_calls();
+    let report = archived
+        .sample
+        .run(&mirror(ARCHIVING), ObservedRecords::NotConfigured)
+        .await;
+    assert_eq!((report.exit(), report.totals.archived), (Exit::Done, 4));
+    let reads = archived.sample.store.calls().into_iter().filter(|call| {
+        call.operation == StoreOperation::Blob && call.repository == archived.cold.at
+    });
+    assert_eq!(reads.count(), blobs);
+    assert_eq!(archived.sample.store.count(StoreOperation::PutBlob), 0);
+}
