@@ -53,7 +53,7 @@ async fn archives(
     }
     earlier.publish(archive, &archived_at).await;
     let rules = format!(
-        "retention: {{ keep_last: 1, require_records: false, max_delete_percent: 80, archive: {{ enabled: true, registry: {cold:?}, keep_days: 30 }} }}\n"
+        "retention: {{ keep_last: 1, grace_days: 0, require_records: false, max_delete_percent: 80, archive: {{ enabled: true, registry: {cold:?}, keep_days: 30 }} }}\n"
     );
     let text =
         std::fs::read_to_string(world.path("imglife.yaml")).expect("a configuration") + &rules;
@@ -200,7 +200,7 @@ async fn what_the_archive_does_not_take_is_not_deleted() {
     // It is gone, and nobody listens there.
     let gone = Registry::plain().host();
     let rules = format!(
-        "retention: {{ keep_last: 1, require_records: false, archive: {{ enabled: true, registry: '{gone}/cold' }} }}\nhosts: {{ '{gone}': {{ max_connections: 1 }} }}\n"
+        "retention: {{ keep_last: 1, grace_days: 0, require_records: false, archive: {{ enabled: true, registry: '{gone}/cold' }} }}\nhosts: {{ '{gone}': {{ max_connections: 1 }} }}\n"
     );
     let text = configuration(
         &[&registry],
@@ -222,7 +222,7 @@ async fn what_the_archive_does_not_take_is_not_deleted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_layout_is_not_archived_and_nothing_of_it_goes() {
-    let rules = "retention: { keep_last: 1, require_records: false, archive: { enabled: true, registry: 'ocidir://cold' } }\n";
+    let rules = "retention: { keep_last: 1, grace_days: 0, require_records: false, archive: { enabled: true, registry: 'ocidir://cold' } }\n";
     let world = World::new().file(
         "imglife.yaml",
         configuration(

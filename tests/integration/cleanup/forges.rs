@@ -241,7 +241,7 @@ fn tags_are_deleted_by_the_interfaces_of_harbor_and_gitlab() {
         let text = format!(
             "registry: {{ provider: file, insecure_registries: ['{host}'] }}\n\
              sync: {{ entries: [{{ source: up.example/a, target: '{host}/team/mirrors/a', tag: '9' }}] }}\n\
-             retention: {{ keep_last: 1, max_age_days: 30, max_delete_percent: 80, require_records: false }}\n"
+             retention: {{ keep_last: 1, grace_days: 0, max_age_days: 30, max_delete_percent: 80, require_records: false }}\n"
         );
         let world = World::new()
             .file("imglife.yaml", text)

@@ -21,7 +21,7 @@ async fn publish(registry: &Registry, path: &str, names: &[&str]) {
         .await;
 }
 
-const RULES: &str = "retention: { keep_last: 1, max_delete_percent: 80, require_records: false }\n";
+const RULES: &str = "retention: { keep_last: 1, grace_days: 0, max_delete_percent: 80, require_records: false }\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_is_narrowed_by_names_and_by_shards_and_says_what_it_did() {
@@ -121,7 +121,7 @@ async fn a_failed_safety_check_keeps_everything_and_is_in_the_report_unless_forc
         &[&registry],
         &entry("up.example/a", &format!("{host}/mirrors/a"), "tag: '9.0'"),
     ) + &bases;
-    let rules = "retention: { keep_last: 1, max_delete_percent: 80 }\n";
+    let rules = "retention: { keep_last: 1, grace_days: 0, max_delete_percent: 80 }\n";
     let world = World::new().file("imglife.yaml", text + rules);
     let (store, at) = (client(&registry), registry.repository("bases/alpine"));
     let before = tags(&store, &at).await;

@@ -358,6 +358,7 @@ async fn every_world_is_cleaned_up_as_expected_and_every_reason_to_keep_is_met()
             now,
             max_delete_percent: world.max_delete_percent,
             is_forced: world.force,
+            is_journal_missing: false,
         };
         let planned = plan(&seen, &policy);
         let kept = planned

@@ -73,7 +73,7 @@ async fn base_registered_during_cleanup_is_kept() {
         &[proxy.host()],
         &[("up.example/a".to_owned(), at.clone(), "tag: '9.0'")],
     );
-    let rules = "retention: { keep_last: 1, max_delete_percent: 90, require_records: false }\n";
+    let rules = "retention: { keep_last: 1, grace_days: 0, max_delete_percent: 90, require_records: false }\n";
     let world = World::new().file("imglife.yaml", text + rules);
     let cleanup = world.start_imglife(["cleanup"]);
     wait_for_request(&proxy, "GET", "/manifests/3.0").await;

@@ -222,7 +222,7 @@ build:
   hooks: {{ post_image_build: [{{ cmd: 'env; echo {{{{ image }}}} $OUR_WEBHOOK >&2' }}] }}
   images:
     - {{ name: app, folder: images/app, type: core, mirror_image: '{target}/mirrors/app', mirror_tag: '1.0', args: {{ A: b }} }}
-retention: {{ keep_last: 1, max_delete_percent: 100, require_records: false }}
+retention: {{ keep_last: 1, grace_days: 0, max_delete_percent: 100, require_records: false }}
 "
         )
     }

@@ -362,7 +362,7 @@ async fn untrusted_labels_and_annotations_are_harmless_in_all_output() {
         sync: { entries: [{ source: 'ocidir://upstream', target: 'ocidir://mirror', tag: '1.0', lifecycle: { product: alpine } }] }\n\
         build:\n  core_version: 1.0.0\n  registry: 'ocidir://bases'\n  engine: native\n  platforms: [linux/amd64]\n  images:\n\
         \x20   - { name: app, folder: images/app, type: core, mirror_image: 'ocidir://mirror', mirror_tag: '1.0' }\n\
-        retention: { keep_last: 1, require_records: false, max_delete_percent: 100 }\n";
+        retention: { keep_last: 1, require_records: false, grace_days: 0, max_delete_percent: 100 }\n";
     let world = World::new()
         .file("imglife.yaml", config)
         .file("images/app/Dockerfile.tmpl", "FROM {{ base }}\nLABEL a=b\n")
@@ -478,7 +478,7 @@ build:
   registry: '{host}/bases'
   engine: native
   images: [{{ name: app, folder: images/app, type: core, mirror_image: '{host}/mirrors/app', mirror_tag: '1.0' }}]
-retention: {{ keep_last: 1, require_records: false, max_delete_percent: 100 }}
+retention: {{ keep_last: 1, require_records: false, grace_days: 0, max_delete_percent: 100 }}
 "
         );
         let world = World::new()

@@ -32,7 +32,7 @@ struct Setting {
 impl Setting {
     fn new() -> Setting {
         let more = "    - { name: extra, folder: images/alpine, type: core, mirror_image: 'ocidir://../mirrors/alpine' }\n\
-                    retention: { keep_last: 1, min_keep: 1, require_records: true }\n";
+                    retention: { keep_last: 1, grace_days: 0, min_keep: 1, require_records: true }\n";
         let bases = Bases::new(more, &[SCHEDULE, &[("CI_COMMIT_SHA", "0123abcd")]].concat());
         bases.api.product(
             "alpine",

@@ -47,7 +47,7 @@ fn configuration(insecure: Option<&Registry>, target: &str, archive: Option<&str
     format!(
         "registry: {{ provider: file, insecure_registries: [{insecure}] }}\n\
          sync: {{ entries: [{{ source: up.example/a, target: {target:?}, tag: '9' }}] }}\n\
-         retention: {{ keep_last: 2, max_delete_percent: 100, require_records: false{archive} }}\n"
+         retention: {{ keep_last: 2, grace_days: 0, max_delete_percent: 100, require_records: false{archive} }}\n"
     )
 }
 
