@@ -272,7 +272,7 @@ impl World {
     }
 }
 
-const REASONS: [&str; 29] = [
+const REASONS: [&str; 28] = [
     "absent",
     "ageUnknown",
     "archivedUntil",
@@ -293,7 +293,6 @@ const REASONS: [&str; 29] = [
     "recorded",
     "replacedBy",
     "repositoryFailed",
-    "listingNotProved",
     "selected",
     "sharesDigest",
     "subjectUnknown",
