@@ -81,7 +81,8 @@ fn mirror() -> Mirror {
     }
 }
 
-const RULES: &str = "retention: { keep_last: 2, grace_days: 0, max_delete_percent: 80, require_records: false }\n";
+const RULES: &str =
+    "retention: { keep_last: 2, grace_days: 0, max_delete_percent: 80, require_records: false }\n";
 
 fn rules(insecure: &[&Registry], target: &str) -> String {
     configuration(insecure, &entry("up.example/a", target, "tag: '9.0'")) + RULES

@@ -708,8 +708,7 @@ async fn real_registries_are_asked_for_listings_and_current_bases_and_for_what_m
         let registry = Registry::of(server);
         published(&registry).await;
         let host = registry.host();
-        let retention =
-            "retention: { keep_last: 1098, require_records: false, grace_days: 0, max_delete_percent: 100 }\n";
+        let retention = "retention: { keep_last: 1098, require_records: false, grace_days: 0, max_delete_percent: 100 }\n";
         let of_alpine = retention.replace("1098", "1");
         let page = |more: &str| {
             let world = World::new().file("imglife.yaml", real_configuration(&host, more));

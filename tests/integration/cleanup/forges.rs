@@ -81,7 +81,11 @@ impl Store {
         }
         if let Some(rest) = rest.filter(|rest| rest.starts_with("tags/list")) {
             assert!(!rest.is_empty() && method == "GET");
-            let names = self.left();
+            let last = rest
+                .split_once("last=")
+                .map_or("", |(_, rest)| rest.split('&').next().unwrap_or(rest));
+            let mut names = self.left();
+            names.retain(|name| name.as_str() > last);
             return tags(&names.iter().map(String::as_str).collect::<Vec<_>>());
         }
         let own = match (self.kind, rest) {

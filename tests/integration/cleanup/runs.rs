@@ -21,7 +21,8 @@ async fn publish(registry: &Registry, path: &str, names: &[&str]) {
         .await;
 }
 
-const RULES: &str = "retention: { keep_last: 1, grace_days: 0, max_delete_percent: 80, require_records: false }\n";
+const RULES: &str =
+    "retention: { keep_last: 1, grace_days: 0, max_delete_percent: 80, require_records: false }\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_is_narrowed_by_names_and_by_shards_and_says_what_it_did() {

@@ -110,7 +110,8 @@ async fn kill_on_a_registry(archives: bool) {
         let running = world
             .start_imglife(["-c", "slow.yaml", "cleanup"])
             .within(RUN_TIMEOUT);
-        std::thread::sleep(moment(round, length));
+        // The first half of a run only reads.
+        std::thread::sleep(length / 2 + moment(round, length / 2));
         running.signal("KILL");
         killed += u64::from(running.wait().code().is_none());
         std::thread::sleep(SETTLE_TIME);
