@@ -854,6 +854,26 @@ fn records_and_dates_that_are_missing() {
         &condemning,
         &["cleanup"],
     );
+    condemning
+        .imglife([
+            "register",
+            "--image",
+            "r.example/apps/web:1.0",
+            "--base",
+            "old.example/bases/alpine:3.22.1",
+            "--platform",
+            "linux/amd64",
+            "--project",
+            "team/web",
+            "--revision",
+            "0123abc",
+        ])
+        .succeeds();
+    page.visit(
+        "Records of another configuration",
+        &condemning,
+        &["cleanup"],
+    );
     page.visit(
         "No policy",
         &of("registry: { provider: file }\n"),

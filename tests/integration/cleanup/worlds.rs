@@ -272,7 +272,7 @@ impl World {
     }
 }
 
-const REASONS: [&str; 28] = [
+const REASONS: [&str; 29] = [
     "absent",
     "ageUnknown",
     "archivedUntil",
@@ -284,6 +284,7 @@ const REASONS: [&str; 28] = [
     "guarded",
     "keepLast",
     "latest",
+    "listingNotProved",
     "minKeep",
     "neighbourUnreadable",
     "notArchived",
