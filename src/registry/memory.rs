@@ -230,6 +230,19 @@ impl MemoryStore {
             .remove(tag);
     }
 
+    /// Removes the manifest of a tag with all of its tags, like a registry that is asked to delete
+    /// one of them and deletes the image.
+    pub fn lose_image(&self, repository: &Repository, tag: &Tag) {
+        let mut repositories = lock(&self.repositories);
+        let contents = repositories.entry(repository.clone()).or_default();
+        if let Some(digest) = contents.tags.get(tag).cloned() {
+            contents
+                .tags
+                .retain(|other, named| *named != digest || other == tag);
+            contents.manifests.remove(&digest);
+        }
+    }
+
     /// Removes a manifest but not its tags and parent indexes. Returns true if it existed.
     pub fn lose_manifest(&self, repository: &Repository, digest: &Digest) -> bool {
         lock(&self.repositories)

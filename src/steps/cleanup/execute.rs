@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::archive::{ArchiveResult, Archiver};
 use super::deletion_progress::{DeletionProgress, NeededBy};
+use super::final_check::FinalCheck;
 use super::journal::Journal;
 use super::outcome::{
     CleanupOutcome, DeletionResult, GroupOutcome, RepositoryOutcome, RetirementOutcome,
@@ -19,11 +20,11 @@ use super::policy::attachment_subject;
 use super::reasons::{KeepReason, PendingDeletion};
 use super::recheck::{CurrentState, ExpectedListing, Recheck};
 use super::record_watch::RecordWatch;
+use super::tag_deletions::{TagDeletions, TagToDelete};
 use crate::error::{ItemError, chain};
-use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::{Digest, JournalChange, Reference, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
-use crate::registry::{Deletion, ImageStores, Referrers, SweepResult};
+use crate::registry::{Deletion, ImageStores, SweepResult};
 use crate::steps::Mode;
 use crate::transfer::Transfer;
 
@@ -62,6 +63,7 @@ pub async fn execute(plan: &Plan, execution: &CleanupExecution<'_>) -> CleanupOu
             pinned: &plan.pinned,
             unplanned: Mutex::default(),
         },
+        tag_deletions: TagDeletions::new(stores.clone()),
         archiver: Archiver {
             stores: stores.clone(),
             transfer: Transfer::new(stores.clone(), stores, execution.progress.clone()),
@@ -96,6 +98,7 @@ struct Executor<'a> {
     plan: &'a Plan,
     execution: &'a CleanupExecution<'a>,
     recheck: Recheck<'a>,
+    tag_deletions: TagDeletions,
     archiver: Archiver,
 }
 
@@ -132,6 +135,15 @@ impl Executor<'_> {
         }
         if !planned.groups.is_empty() {
             self.delete(planned, &mut outcome).await;
+        }
+        if !(planned.retirements.is_empty() && planned.groups.is_empty()) {
+            if let Err(error) = self.tag_deletions.check(&planned.repository).await {
+                outcome.error.get_or_insert(error);
+            }
+            if !self.execution.cancel.is_cancelled() {
+                let (stores, journal) = (&self.execution.stores, self.execution.journal);
+                FinalCheck { stores, journal }.check(&mut outcome).await;
+            }
         }
         let is_known = self.plan.safety_error.is_none()
             && planned.error.is_none()
@@ -332,7 +344,7 @@ impl Executor<'_> {
             .zip(archived)
             .map(|(group, archived)| async move {
                 if is_changed(group, archived) && deletes(group) {
-                    self.referrers(&planned.repository, group).await
+                    self.recheck.referrers(&planned.repository, group).await
                 } else {
                     Ok(BTreeMap::new())
                 }
@@ -472,9 +484,21 @@ impl Executor<'_> {
             if found.is_none_or(|found| found.digest != group.digest) {
                 return Ok(waits());
             }
-            Ok(match store.delete_tag(repository, tag).await? {
-                Deletion::Unsupported => waits(),
-                _ => RetirementResult::Retired,
+            let deleted = self
+                .tag_deletions
+                .delete(&TagToDelete {
+                    repository,
+                    tag,
+                    digest: &group.digest,
+                    kept: vec![&pending.to],
+                    others: Vec::new(),
+                    needs_manifest: true,
+                })
+                .await?;
+            Ok(match (deleted.error, deleted.deletion) {
+                (Some(error), _) => RetirementResult::Failed(error),
+                (None, Deletion::Unsupported) => waits(),
+                (None, _) => RetirementResult::Retired,
             })
         };
         work.await.unwrap_or_else(RetirementResult::Failed)
@@ -585,6 +609,7 @@ impl Executor<'_> {
         if self.execution.cancel.is_cancelled() {
             return Ok(None);
         }
+        self.tag_deletions.check(repository).await?;
         self.execution
             .stores
             .writable(repository)?
@@ -696,17 +721,32 @@ impl Executor<'_> {
         let store = self.execution.stores.writable(repository);
         let store = store?;
         if group.method != DeletionMethod::Manifest {
-            for tag in tags {
-                let result = store.delete_tag(repository, tag).await?;
-                if result == Deletion::Unsupported {
+            let kept: Vec<&Tag> = state.kept_tags(&group.digest).iter().collect();
+            for (position, tag) in tags.iter().enumerate() {
+                let deleted = self
+                    .tag_deletions
+                    .delete(&TagToDelete {
+                        repository,
+                        tag,
+                        digest: &group.digest,
+                        kept: kept.clone(),
+                        others: tags[position + 1..].to_vec(),
+                        needs_manifest: planned.live.contains(&group.digest),
+                    })
+                    .await?;
+                if deleted.deletion == Deletion::Unsupported {
                     return Err(ItemError::other(format!(
                         "the registry does not support deleting the tag {tag}"
                     )));
                 }
-                deletion.outcome.deleted_tags.insert(tag.clone());
+                deletion.outcome.deleted_tags.insert((*tag).clone());
+                if let Some(error) = deleted.error {
+                    return Err(error);
+                }
             }
         }
         if deletes_manifest {
+            self.tag_deletions.check(repository).await?;
             let result = store.delete_manifest(repository, &group.digest).await?;
             if result == Deletion::Unsupported && group.method == DeletionMethod::Manifest {
                 return Err(ItemError::other(
@@ -718,34 +758,6 @@ impl Executor<'_> {
             deletion.outcome.parts.clear();
         }
         Ok(None)
-    }
-
-    /// Returns the referrers of the image and of its parts that the store lists, each with its
-    /// subject, and their own referrers.
-    async fn referrers(
-        &self,
-        repository: &Repository,
-        group: &DeletionGroup,
-    ) -> Result<BTreeMap<Digest, Digest>, ItemError> {
-        let store = self.execution.stores.of(repository);
-        let mut found = BTreeMap::new();
-        let mut open: Vec<Digest> = group.parts.iter().chain([&group.digest]).cloned().collect();
-        for _ in 0..MAX_INDEX_NESTING {
-            let mut next = Vec::new();
-            for subject in open {
-                let listed = match store.referrers(repository, &subject).await? {
-                    Referrers::Listed(listed) | Referrers::Partial(listed) => listed,
-                    Referrers::NotListed => Vec::new(),
-                };
-                let referrers = listed.into_iter().map(|referrer| referrer.digest);
-                next.extend(
-                    referrers
-                        .filter(|digest| found.insert(digest.clone(), subject.clone()).is_none()),
-                );
-            }
-            open = next;
-        }
-        Ok(found)
     }
 }
 

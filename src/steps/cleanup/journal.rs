@@ -1,16 +1,19 @@
 //! The journal of a run: every change is written to it before it is made, so that a run that is
 //! stopped at any moment can be undone.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::error::{ItemError, ItemErrorKind};
+use crate::model::lock::lock;
 use crate::model::{
-    Clock, Digest, JournalBatch, JournalChange, JournalManifest, Reference, Repository,
+    Clock, Digest, JournalBatch, JournalChange, JournalManifest, Manifest, Reference, Repository,
 };
 use crate::registry::ImageStores;
 
@@ -19,6 +22,9 @@ const MAX_CHANGES: usize = 64;
 
 /// Size of the manifests in one batch, in bytes.
 const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
+
+/// Maximum size of the manifests that stay in memory until the end of the run, in bytes.
+const MAX_RETAINED_BYTES: usize = 32 * 1024 * 1024;
 
 /// Manifests that are read concurrently; each host has its own limit as well.
 const CONCURRENT_READS: usize = 8;
@@ -36,6 +42,14 @@ pub struct Journal {
     clock: Clock,
     run: String,
     batches: AtomicU32,
+    retained: Mutex<RetainedManifests>,
+}
+
+/// Manifests that were written to the journal, as many as fit into memory.
+#[derive(Default)]
+struct RetainedManifests {
+    manifests: HashMap<(Repository, Digest), JournalManifest>,
+    bytes: usize,
 }
 
 impl Journal {
@@ -47,6 +61,7 @@ impl Journal {
             clock,
             run,
             batches: AtomicU32::new(0),
+            retained: Mutex::default(),
         }
     }
 
@@ -58,6 +73,27 @@ impl Journal {
     /// Returns true if something was written.
     pub fn is_used(&self) -> bool {
         self.batches.load(Ordering::Relaxed) > 0
+    }
+
+    /// Returns a manifest that was written to the journal, if it is still in memory.
+    pub(super) fn retained(&self, repository: &Repository, digest: &Digest) -> Option<Manifest> {
+        let key = (repository.clone(), digest.clone());
+        let retained = lock(&self.retained);
+        let found = retained.manifests.get(&key)?;
+        let content = Bytes::from(found.content.clone().into_bytes());
+        Manifest::parse(content, Some(&found.media_type), digest.algorithm()).ok()
+    }
+
+    fn retain(&self, repository: &Repository, manifests: &[JournalManifest]) {
+        let mut retained = lock(&self.retained);
+        for manifest in manifests {
+            retained.bytes += manifest.content.len();
+            if retained.bytes > MAX_RETAINED_BYTES {
+                return;
+            }
+            let key = (repository.clone(), manifest.digest.clone());
+            retained.manifests.insert(key, manifest.clone());
+        }
     }
 
     /// Writes `changes`, and the manifests `deleted` that are deleted by digest, which are read from
@@ -77,6 +113,7 @@ impl Journal {
             .try_filter_map(|found| std::future::ready(Ok(found)))
             .try_collect()
             .await?;
+        self.retain(repository, &manifests);
         let mut changes = changes;
         while !changes.is_empty() || !manifests.is_empty() {
             let later_changes = changes.split_off(MAX_CHANGES.min(changes.len()));

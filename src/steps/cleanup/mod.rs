@@ -14,8 +14,9 @@
 //! - `plan`: groups the tags to delete by image and orders the deletions.
 //! - `preview`: predicts the plan with as few requests as possible.
 //! - `journal`: writes down every change before it is made.
-//! - `record_watch`, `recheck`, `archive`, `deletion_progress`, `execute`: carry out the plan. An
-//!   image that a record refers to by then is kept.
+//! - `record_watch`, `recheck`, `archive`, `deletion_progress`, `tag_deletions`, `final_check`,
+//!   `execute`: carry out the plan, and check that nothing else was deleted. An image that a record
+//!   refers to by then is kept.
 //! - `histories`: the state of tags that outlives a run.
 //! - `undo`: restores tags from the journal.
 //! - `outcome`, `report`: what happened to each tag.
@@ -26,6 +27,7 @@ mod archive;
 mod deletion_progress;
 mod desired_tags;
 mod execute;
+mod final_check;
 mod grace;
 mod histories;
 mod journal;
@@ -44,6 +46,7 @@ mod report;
 mod repository_reader;
 mod required_facts;
 mod safety_check;
+mod tag_deletions;
 mod targets;
 mod undo;
 mod world;

@@ -24,6 +24,8 @@ pub(super) struct RepositoryOutcome {
     pub(super) kept: Vec<(Tag, Option<Digest>, KeepReason)>,
     pub(super) groups: Vec<GroupOutcome>,
     pub(super) retirements: Vec<RetirementOutcome>,
+    /// Kept tags that were gone at the end of the run.
+    pub(super) lost: Vec<LostTag>,
     pub(super) warnings: Vec<String>,
     /// Reason why nothing was deleted by digest: there may be tags that were not listed.
     pub(super) listing_doubt: Option<String>,
@@ -42,6 +44,7 @@ impl RepositoryOutcome {
             kept: planned.kept.clone(),
             groups: Vec::new(),
             retirements: Vec::new(),
+            lost: Vec::new(),
             warnings: Vec::new(),
             listing_doubt: planned.listing_doubt.clone(),
             freed_files: 0,
@@ -49,6 +52,14 @@ impl RepositoryOutcome {
             parts: 0,
         }
     }
+}
+
+/// A kept tag that was gone at the end of the run.
+pub(super) struct LostTag {
+    pub(super) tag: Tag,
+    pub(super) digest: Option<Digest>,
+    /// Error to report, which tells if the tag was restored.
+    pub(super) error: ItemError,
 }
 
 /// Result for the tags of one image that the plan deletes.

@@ -1,7 +1,7 @@
 //! State of a repository immediately before something is deleted from it: changes since the plan
 //! keep an image.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt, stream};
@@ -13,8 +13,9 @@ use super::record_watch::{RecordReading, RecordWatch};
 use super::repository_reader::listing_lacks;
 use crate::error::ItemError;
 use crate::model::lock::lock;
-use crate::model::{Digest, Reference, Tag};
-use crate::registry::{ImageStores, ProvedTags};
+use crate::model::manifest::MAX_INDEX_NESTING;
+use crate::model::{Digest, Reference, Repository, Tag};
+use crate::registry::{ImageStores, ProvedTags, Referrers};
 
 /// Maximum number of parallel tag lookups. Each host has its own limit as well.
 const MAX_PARALLEL_LOOKUPS: usize = 8;
@@ -40,12 +41,19 @@ pub(super) struct CurrentState {
     pub(super) recorded: BTreeSet<Digest>,
     /// Tags that are listed now.
     pub(super) tags: BTreeSet<Tag>,
+    /// Kept tags that are listed now, by their planned image.
+    kept: HashMap<Digest, Vec<Tag>>,
     /// Reason why there may be tags that are not listed. Nothing is deleted by digest then.
     pub(super) listing_doubt: Option<String>,
     records: Arc<RecordReading>,
 }
 
 impl CurrentState {
+    /// Returns the kept tags of an image that still exist.
+    pub(super) fn kept_tags(&self, digest: &Digest) -> &[Tag] {
+        self.kept.get(digest).map_or(&[], Vec::as_slice)
+    }
+
     /// Returns the reason why current records keep an image or a part of it.
     pub(super) fn keep_reason(
         &self,
@@ -111,7 +119,14 @@ impl Recheck<'_> {
         }
         let records = self.records.fresh().await?;
         let recorded = self.recorded(planned, &records).await?;
+        let mut kept: HashMap<Digest, Vec<Tag>> = HashMap::new();
+        for (tag, digest, _) in planned.kept.iter().filter(|(tag, ..)| tags.contains(tag)) {
+            if let Some(digest) = digest {
+                kept.entry(digest.clone()).or_default().push(tag.clone());
+            }
+        }
         Ok(CurrentState {
+            kept,
             claimed,
             recorded,
             tags,
@@ -239,5 +254,33 @@ impl Recheck<'_> {
             }
         }
         Ok(existing)
+    }
+
+    /// Returns the referrers of the image and of its parts that the store lists, each with its
+    /// subject, and their own referrers.
+    pub(super) async fn referrers(
+        &self,
+        repository: &Repository,
+        group: &DeletionGroup,
+    ) -> Result<BTreeMap<Digest, Digest>, ItemError> {
+        let store = self.stores.of(repository);
+        let mut found = BTreeMap::new();
+        let mut open: Vec<Digest> = group.parts.iter().chain([&group.digest]).cloned().collect();
+        for _ in 0..MAX_INDEX_NESTING {
+            let mut next = Vec::new();
+            for subject in open {
+                let listed = match store.referrers(repository, &subject).await? {
+                    Referrers::Listed(listed) | Referrers::Partial(listed) => listed,
+                    Referrers::NotListed => Vec::new(),
+                };
+                let referrers = listed.into_iter().map(|referrer| referrer.digest);
+                next.extend(
+                    referrers
+                        .filter(|digest| found.insert(digest.clone(), subject.clone()).is_none()),
+                );
+            }
+            open = next;
+        }
+        Ok(found)
     }
 }

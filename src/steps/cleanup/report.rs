@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::outcome::{
-    CleanupOutcome, DeletionResult, RepositoryOutcome, RetirementOutcome, RetirementResult,
+    CleanupOutcome, DeletionResult, LostTag, RepositoryOutcome, RetirementOutcome, RetirementResult,
 };
 use super::plan::{Plan, RepositoryPlan};
 use super::reasons::{DeleteReason, KeepReason, PendingRetirement};
@@ -194,6 +194,7 @@ impl CleanupReport {
 
     fn add(&mut self, repository: RepositoryOutcome) {
         let image = repository.repository;
+        let lost = repository.lost;
         self.totals.kept += repository.kept.len();
         self.totals.examined += repository.kept.len();
         self.kept.extend(
@@ -300,6 +301,32 @@ impl CleanupReport {
                             reason,
                         });
                     }
+                }
+            }
+        }
+        self.add_lost(&image, lost);
+    }
+
+    /// Moves kept tags that are gone to the failed ones.
+    fn add_lost(&mut self, image: &Repository, lost: Vec<LostTag>) {
+        for LostTag { tag, digest, error } in lost {
+            let before = self.kept.len();
+            self.kept
+                .retain(|kept| kept.image != *image || kept.tag != tag);
+            self.totals.kept -= before - self.kept.len();
+            self.totals.errors += 1;
+            let image = image.clone();
+            match digest {
+                Some(digest) => self.failed.push(FailedTag {
+                    image,
+                    tag,
+                    digest,
+                    error,
+                }),
+                None => {
+                    let mut error = error;
+                    error.cause = format!("the tag {tag}: {}", error.cause);
+                    self.errors.push(FailedRepository { image, error });
                 }
             }
         }

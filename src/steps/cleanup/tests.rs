@@ -35,6 +35,7 @@ mod random_worlds;
 mod record_checks;
 mod repository_names;
 mod retention;
+mod survivors;
 
 const DIGEST_ONLY: DeletionSupport = DeletionSupport {
     tags: Support::Unsupported,

@@ -96,7 +96,8 @@ async fn long_run_reads_the_repository_again() {
             report.totals.deleted,
             sample.store.count(StoreOperation::Tags)
         ),
-        (130, 3)
+        // One for each of three batches, and one at the end.
+        (130, 3 + 1)
     );
     // Each deleted tag before its deletion, and all remaining tags for each batch.
     assert_eq!(

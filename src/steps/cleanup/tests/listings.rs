@@ -153,8 +153,16 @@ async fn kept_tag_that_a_later_listing_lacks_stops_deletions_by_digest() {
             }
             let report = sample.execute(&plan, Mode::Apply).await;
             assert_eq!(sample.has(&old).await, is_moved, "{deletions:?}");
-            let expected = if is_moved { Exit::Failed } else { Exit::Done };
-            assert_eq!(report.exit(), expected, "{deletions:?} {report:?}");
+            assert_eq!(report.exit(), Exit::Failed, "{deletions:?} {report:?}");
+            let cause = if is_moved {
+                "the listing lacks the tag 2.1"
+            } else {
+                "it was kept, and is gone after the run"
+            };
+            assert!(
+                report.failed[0].error.cause.contains(cause),
+                "{deletions:?} {report:?}"
+            );
         }
     }
 }
