@@ -18,7 +18,7 @@ use super::{CommandContext, GlobalOptions, Mode, runtime};
 use crate::config::Config;
 use crate::error::Failure;
 use crate::model::Inventory;
-use crate::packages::{DataFileKind, RecordSet, Records};
+use crate::packages::{DataFileKind, Documents, RecordSet, Records};
 use crate::process::Process;
 use crate::report::{json, junit, openmetrics};
 use crate::steps::cleanup::{Observer, PreviewInput, preview};
@@ -210,16 +210,21 @@ async fn observe(
         unreadable: world.unreadable.clone(),
         first_written: world.first_written,
     });
+    let documents = records.map(|records| Documents::new(records.clone()));
     let input = PreviewInput {
         listings: &world.listings,
         identities: &world.identities,
         records: reading.as_ref(),
+        documents: documents.as_ref(),
     };
     let preview = preview(config, input, observer).await;
     for warning in &preview.warnings {
         tracing::warn!("some tags that `cleanup` would delete are not marked: {warning}");
     }
-    Ok((world, preview.deletions))
+    let deletions = preview.deletions.into_iter().map(|image| (image, None));
+    let waiting = preview.waiting.into_iter();
+    let waiting = waiting.map(|(image, day)| (image, Some(day)));
+    Ok((world, deletions.chain(waiting).collect()))
 }
 
 fn page(report: &StatusReport, config: &Config, form: StatusForm) -> Result<String, Failure> {

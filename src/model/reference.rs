@@ -366,7 +366,11 @@ impl Tag {
     /// `<tag>-replaced.<YYYYMMDD>`, followed by `.<number>` for further replacements on the same
     /// day. `None` for all other tags.
     pub fn parse_replaced(&self) -> Option<(Tag, NaiveDate)> {
-        let (tag, rest) = self.0.rsplit_once("-replaced.")?;
+        self.parse_former("-replaced.")
+    }
+
+    fn parse_former(&self, word: &str) -> Option<(Tag, NaiveDate)> {
+        let (tag, rest) = self.0.rsplit_once(word)?;
         let is_number =
             |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let (day, number) = rest.split_once('.').unwrap_or((rest, "1"));
@@ -374,6 +378,15 @@ impl Tag {
             .ok()
             .filter(|_| day.len() == 8 && is_number(day) && is_number(number))?;
         Some((tag.parse().ok()?, day))
+    }
+
+    /// Returns true if the tag has the form in which `sync` and `cleanup` keep former images:
+    /// `<tag>-replaced.<YYYYMMDD>`, `-archived` or `-retired`, with `.<number>` for further ones of
+    /// the same day.
+    pub fn is_former_image(&self) -> bool {
+        ["-replaced.", "-archived.", "-retired."]
+            .into_iter()
+            .any(|word| self.parse_former(word).is_some())
     }
 
     /// Returns true if the tag is used for attachments of an image in registries without the
@@ -658,6 +671,25 @@ mod tests {
                 attachment,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn former_images_have_a_day_in_their_tag() {
+        for (text, is_former) in [
+            ("3.0-replaced.20261121", true),
+            ("3.0-archived.20261121", true),
+            ("3.0-retired.20261121.2", true),
+            ("3.0-retired", false),
+            ("3.0-retired.2026112", false),
+            ("3.0-archived.20261399", false),
+            ("-retired.20261121", false),
+        ] {
+            let Ok(tag) = text.parse::<Tag>() else {
+                assert!(!is_former, "{text}");
+                continue;
+            };
+            assert_eq!(tag.is_former_image(), is_former, "{text}");
         }
     }
 

@@ -196,6 +196,7 @@ async fn every_world_is_reported_as_expected() {
             first_written: None,
         };
         let input = PreviewInput {
+            documents: None,
             listings: &world.listings,
             identities: &world.identities,
             records: Some(&reading),

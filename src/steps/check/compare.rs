@@ -140,7 +140,7 @@ pub fn newest<'a>(known: &'a KnownBase, line: Option<&str>) -> Option<&'a Tag> {
             || !is_configured
                 && version.is_version()
                 && !version.is_pre_release()
-                && !is_old_image(&tag.tag))
+                && !tag.tag.is_former_image())
             && line.is_none_or(|line| version.is_on_line(line))
     };
     known
@@ -149,15 +149,6 @@ pub fn newest<'a>(known: &'a KnownBase, line: Option<&str>) -> Option<&'a Tag> {
         .filter(fits)
         .max_by_key(|tag| tag.version())
         .map(|tag| &tag.tag)
-}
-
-/// Returns true if a tag has the form in which `sync` and `cleanup` keep old images.
-fn is_old_image(tag: &Tag) -> bool {
-    let has_day_after = |word: &str| {
-        let after = tag.as_str().rsplit_once(word).map(|(_, date)| date);
-        after.is_some_and(|date| date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit()))
-    };
-    has_day_after("-archived.") || has_day_after("-replaced.")
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::NaiveDate;
+
 use super::grace::next_history;
 use super::policy::{CleanupPolicy, archive_tag, decide};
 use super::protections::{RecordProtections, pinned};
@@ -90,6 +92,31 @@ impl Plan {
         self.repositories
             .iter()
             .any(|planned| !planned.groups.is_empty() || !planned.retirements.is_empty())
+    }
+
+    /// Returns the selected tags that wait under their own or a retired tag, and the day on which
+    /// each is deleted.
+    pub fn waiting(&self) -> impl Iterator<Item = (&Repository, &Tag, NaiveDate)> {
+        self.repositories.iter().flat_map(|planned| {
+            let kept = planned
+                .kept
+                .iter()
+                .filter_map(|(tag, _, reason)| match reason {
+                    KeepReason::Waiting(pending) => Some((tag, pending.until)),
+                    KeepReason::RetiredUntil(until) => Some((tag, *until)),
+                    _ => None,
+                });
+            let retiring = planned.retirements.iter().flat_map(|retirement| {
+                let until = retirement.pending.until;
+                retirement
+                    .group
+                    .tags
+                    .iter()
+                    .map(move |(tag, _)| (tag, until))
+            });
+            kept.chain(retiring)
+                .map(|(tag, until)| (&planned.repository, tag, until))
+        })
     }
 
     /// Returns the tags to delete.

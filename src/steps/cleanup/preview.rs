@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use chrono::NaiveDate;
 use futures_util::{StreamExt, stream};
 
 use super::desired_tags::{EntrySelection, desired_tags, selections};
+use super::histories::read_histories;
 use super::manifest_tree::DateSource;
 use super::observe::CONCURRENT_REPOSITORIES;
 use super::observer::Observer;
@@ -25,12 +27,12 @@ use super::world::{
 use crate::config::Config;
 use crate::error::ItemError;
 use crate::model::{Repository, Tag};
-use crate::packages::RecordSet;
+use crate::packages::{Documents, RecordSet};
 use crate::registry::ListedTag;
 use crate::steps::build::Identity;
 
 /// Data that the caller has already read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct PreviewInput<'a> {
     /// Tags of each repository, including attachments.
     pub listings: &'a BTreeMap<Repository, Vec<ListedTag>>,
@@ -38,12 +40,16 @@ pub struct PreviewInput<'a> {
     pub identities: &'a [Result<Identity, ItemError>],
     /// `None` if the configuration names no record store.
     pub records: Option<&'a RecordSet>,
+    /// State that earlier cleanups left; `None` without a record store, so that no tag waits.
+    pub documents: Option<&'a Documents>,
 }
 
 /// Tags that a cleanup would delete.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CleanupPreview {
     pub deletions: BTreeSet<(Repository, Tag)>,
+    /// Selected tags that wait, each with the day on which a cleanup deletes it.
+    pub waiting: BTreeMap<(Repository, Tag), NaiveDate>,
     pub warnings: Vec<String>,
 }
 
@@ -92,6 +98,9 @@ pub async fn preview(
         .buffered(CONCURRENT_REPOSITORIES)
         .collect()
         .await;
+    if let Some(documents) = input.documents {
+        read_histories(&mut world, config, documents).await;
+    }
     let policy = CleanupPolicy {
         now: observer.now,
         max_delete_percent: None,
@@ -104,16 +113,26 @@ pub async fn preview(
         .iter()
         .map(|target| (&target.repository, target.repositories(config)))
         .collect();
-    let by_every_name = |(repository, tag, _)| {
+    let by_every_name = |repository: &Repository, tag: &Tag| {
+        let names = names.get(repository).into_iter().flatten();
         names
-            .get(repository)
-            .into_iter()
-            .flatten()
-            .map(move |name| (name.clone(), Tag::clone(tag)))
+            .map(|name| (name.clone(), tag.clone()))
+            .collect::<Vec<_>>()
     };
-    let deletions = plan.deletions().flat_map(by_every_name).collect();
+    let deletions = plan
+        .deletions()
+        .flat_map(|(repository, tag, _)| by_every_name(repository, tag))
+        .collect();
+    let waiting = plan
+        .waiting()
+        .flat_map(|(repository, tag, until)| {
+            let names = by_every_name(repository, tag);
+            names.into_iter().map(move |name| (name, until))
+        })
+        .collect();
     CleanupPreview {
         deletions,
+        waiting,
         warnings: world.warnings,
     }
 }

@@ -287,6 +287,10 @@ fn status(state: RowState, warn_days: u32) -> String {
         (RowStatus::Accepted, Some(until)) => {
             format!("{} until {until}", state.status.words(warn_days))
         }
+        (RowStatus::Expiring, _) => match state.deleted_on {
+            Some(day) => format!("{} on {day}", state.status.words(warn_days)),
+            None => state.status.words(warn_days),
+        },
         // `<` before a space does not start a tag, so it needs no escape.
         (status, _) => status.words(warn_days),
     }

@@ -17,8 +17,9 @@ use crate::steps::eol::{EolAssessor, ProductAssessment, mirrors, products_of_ima
 use crate::steps::lineage::{Currency, Lineage, ReferencedImage};
 use crate::steps::sync::newest;
 
-/// Images that `cleanup` would delete.
-pub type ExpectedDeletions = BTreeSet<(Repository, Tag)>;
+/// Images that the rules of `cleanup` select, each with the day on which it is deleted; `None` for
+/// the next cleanup.
+pub type ExpectedDeletions = BTreeMap<(Repository, Tag), Option<NaiveDate>>;
 
 /// Status of everything on a day.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -79,6 +80,9 @@ pub struct RowState {
     pub eol_date: Option<NaiveDate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted_until: Option<NaiveDate>,
+    /// Day on which `cleanup` deletes the image, if it waits for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_on: Option<NaiveDate>,
 }
 
 /// Status of a row. If several apply, the first of these counts.
@@ -531,9 +535,10 @@ impl StatusPlanner<'_> {
 
     fn state(&self, repository: &Repository, tag: &Tag, referenced: &ReferencedImage) -> RowState {
         let state = RowState::by(&referenced.assessment.overall);
-        let is_deleted = self.deletions.contains(&(repository.clone(), tag.clone()));
+        let deletion = self.deletions.get(&(repository.clone(), tag.clone()));
         RowState {
-            status: if is_deleted {
+            deleted_on: deletion.copied().flatten(),
+            status: if deletion.is_some() {
                 state.status.min(RowStatus::Expiring)
             } else {
                 state.status
@@ -603,6 +608,7 @@ impl RowState {
             status,
             eol_date: None,
             accepted_until: None,
+            deleted_on: None,
         }
     }
 
@@ -618,6 +624,7 @@ impl RowState {
             status,
             eol_date: assessment.date,
             accepted_until: assessment.accepted_until,
+            deleted_on: None,
         }
     }
 }

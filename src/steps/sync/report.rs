@@ -287,7 +287,7 @@ impl SyncReport {
             let numbers = [
                 entry.items.len(),
                 left_out.not_matching,
-                left_out.excluded,
+                left_out.excluded + left_out.former,
                 left_out.too_young,
                 left_out.beyond_keep_last,
                 left_out.attachments,

@@ -40,6 +40,8 @@ impl From<ItemError> for SelectionError {
 pub struct LeftOutCounts {
     /// Tags of signatures and other attachments (`sha256-…`), which are never selected.
     pub attachments: usize,
+    /// Tags under which `sync` and `cleanup` keep former images, which are never selected.
+    pub former: usize,
     pub not_matching: usize,
     pub excluded: usize,
     pub too_young: usize,
@@ -132,6 +134,8 @@ fn matching<'a>(
         let text = listed.tag.as_str();
         if listed.tag.is_attachment() {
             left_out.attachments += 1;
+        } else if listed.tag.is_former_image() {
+            left_out.former += 1;
         } else if !pattern.tag_regex.regex.is_match(text) {
             left_out.not_matching += 1;
         } else if pattern
@@ -305,6 +309,7 @@ mod tests {
         );
         let counts = LeftOutCounts {
             attachments: 1,
+            former: 0,
             not_matching: 2,
             excluded: 1,
             too_young: 0,
@@ -333,6 +338,13 @@ mod tests {
             selected(&pattern(".*"), &format!("1 {attachment} {attachment}.att")),
             "1"
         );
+    }
+
+    #[test]
+    fn former_images_are_never_selected() {
+        let listing = listing("1 1-replaced.20260101 1-archived.20260101 1-retired.20260101");
+        let selected = select(&pattern(".*"), &listing, now()).expect("a selection");
+        assert_eq!((selected.tags.len(), selected.left_out.former), (1, 3));
     }
 
     #[test]

@@ -397,3 +397,38 @@ fn arguments_of_undo_are_runs_or_tags() {
     assert_eq!(selection.run.as_deref(), Some("20260301T000000Z-0a1b2c"));
     assert_eq!(selection.tags, ["1.0", "20260301T000000Z"]);
 }
+
+#[tokio::test]
+async fn a_preview_names_the_day_on_which_a_waiting_tag_is_deleted() {
+    let sample = SampleRepository::mirror(&["1.0", "2.0"]).await;
+    let installation = Installation::new(sample, "keep_last: 1, grace_days: 7");
+    installation.run(0).await;
+    for (day, deleted, waiting) in [(3, 0, 1), (7, 1, 0)] {
+        let cache = crate::transfer::no_cache();
+        let progress = crate::progress::silent();
+        let stores = installation.sample.store.stores();
+        let at = &installation.sample.at;
+        let listed = installation.sample.store.dated_tags(at).await;
+        let listings = [(at.clone(), listed.expect("to list").expect("tags"))].into();
+        let documents = documents(&installation.files);
+        let input = PreviewInput {
+            listings: &listings,
+            identities: &[],
+            records: None,
+            documents: Some(&documents),
+        };
+        let observer = Observer {
+            stores: &stores,
+            cache: &*cache,
+            progress: &*progress,
+            now: now() + TimeDelta::days(day),
+        };
+        let found = preview(&installation.config, input, observer).await;
+        assert_eq!(
+            (found.deletions.len(), found.waiting.len()),
+            (deleted, waiting)
+        );
+        let days: Vec<String> = found.waiting.values().map(ToString::to_string).collect();
+        assert!(days.iter().all(|day| day == "2026-03-08"), "{days:?}");
+    }
+}

@@ -59,6 +59,7 @@ async fn preview_of(
     preview(
         config,
         PreviewInput {
+            documents: None,
             listings: &listings,
             identities: &identities,
             records,
