@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::BenchResult;
 
-/// Largest number of bytes in flight in one direction of a connection, about the maximum TCP
+/// Maximum number of bytes in flight in one direction of a connection, about the maximum TCP
 /// receive window of Linux.
 const MAX_IN_FLIGHT: u32 = 6 * 1024 * 1024;
 

@@ -1,4 +1,4 @@
-//! MinimumRequests number of requests that a mirror needs.
+//! Minimum number of requests that a mirror needs.
 //!
 //! The numbers follow the distribution specification, for the registries of this benchmark: no
 //! credentials, no referrers API, and uploads that consist of a POST and a PUT.
@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::corpus::{Content, Corpus};
 
-/// MinimumRequests number of requests by purpose.
+/// Minimum number of requests by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MinimumRequests {
     /// Tag listings: one for each repository and side.

@@ -18,7 +18,7 @@ use crate::{BenchResult, Options, raw};
 
 const MIB: u64 = 1024 * 1024;
 
-/// Largest acceptable ratio of actual requests to the minimum.
+/// Maximum acceptable ratio of actual requests to the minimum.
 const MAX_REQUEST_RATIO: f64 = 1.05;
 
 /// Duration of a copy after which imglife sends another HEAD for a tag before it writes it.

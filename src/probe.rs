@@ -1,7 +1,7 @@
 //! Results of probing a store: what is present, correct and permitted, and how to fix the rest.
 //!
-//! Owns the findings and the access that is required of an image store. Stores probe themselves
-//! and change nothing by it. The caller decides what follows from the findings.
+//! Owns the findings and the access that is required of an image store. Each store probes itself
+//! without changing anything. The caller decides how to act on the findings.
 
 use std::fs;
 use std::io;

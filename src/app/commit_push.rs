@@ -181,7 +181,7 @@ fn merge_request(request: &CommitPushRequest, source: &str) -> MergeRequest {
         target: request.branch.clone(),
         title: request.message.title(),
         description: format!(
-            "Made by `imglife git commit-push`, which brings it up to date until it is merged or closed.\n\n{paths}"
+            "Created by `imglife git commit-push`, which updates it until it is merged or closed.\n\n{paths}"
         ),
     }
 }

@@ -5,7 +5,7 @@ use crate::cache::Cache;
 use crate::process::Process;
 use crate::transfer::DigestCache;
 
-/// The cached facts of one command.
+/// Digest cache of one command.
 pub(super) struct UserDigestCache {
     cache: Cache,
     kind: &'static str,

@@ -15,8 +15,8 @@ use crate::model::{Host, Repository, RepositoryPath};
 use crate::registry::ImageStores;
 
 /// Returns the build engines: the native one, then programs in order of preference. Programs get
-/// only the credentials of hosts with configured images. `own_builder` are the settings of the
-/// buildx builder to create, if one may be created.
+/// only the credentials of hosts with configured images. `own_builder` has the settings of the
+/// buildx builder that may be created; `None` if none may be created.
 pub(super) async fn engines(
     config: &Config,
     build: &BuildConfig,

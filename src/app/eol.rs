@@ -187,7 +187,7 @@ pub(super) fn notify(
 }
 
 /// Returns the configured webhooks. Fails with a usage error when there is none, or when a variable
-/// with the address of one is not set or invalid.
+/// that should hold a webhook URL is not set or invalid.
 fn messengers(config: &Config, process: &Process) -> Result<Vec<Box<dyn Messenger>>, Failure> {
     let lifecycle = &config.lifecycle;
     let configured = [

@@ -75,8 +75,9 @@ enum RecordListForm {
 /// With `--keep N`, the newest N records of each image repository are kept, by build time. With
 /// `--orphans`, records of deleted images are deleted: only if the repository can be listed and the
 /// registry answers that the image does not exist. After any other answer the record is kept.
-/// `cleanup` no longer keeps a base that no record refers to. A record that replaced one of another
-/// project in the last 30 days is kept, because it still protects the base of that one.
+/// `cleanup` no longer keeps a base that no record refers to. A record that replaced a record of
+/// another project in the last 30 days is kept, because it still protects the base of the replaced
+/// record.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

@@ -276,7 +276,8 @@ impl TreeBuilder {
     /// Adds a complete node to the innermost open collection, as a key if the collection expects
     /// one.
     ///
-    /// `text` is the text of a scalar, with true if the scalar is not quoted.
+    /// `text` is the text of a scalar, and true if the scalar is not quoted; `None` for a list or
+    /// mapping.
     fn close(
         &mut self,
         node: YamlNode,

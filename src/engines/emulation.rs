@@ -5,7 +5,7 @@ use super::engine::BuildRequest;
 use crate::dockerfile::instructions::{DockerfileAction, StageSettings, steps};
 use crate::model::Platform;
 
-/// Hint if they cannot.
+/// Hint for a build whose programs this machine cannot run.
 pub(super) const EMULATOR_HINT: &str = "install emulators (Debian: qemu-user-static; elsewhere \
      `docker run --privileged --rm tonistiigi/binfmt --install all`), add a machine of that platform with \
      `imglife run build --builder-node`, or build for fewer platforms";

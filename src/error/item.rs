@@ -71,7 +71,7 @@ pub enum ItemErrorKind {
     TooDeep,
     /// A tag changed after it was compared, so that it was not overwritten.
     TagMoved,
-    /// No known product has the images of a repository, so that nothing failed.
+    /// No known product has the images of a repository. This is not a failure.
     Untracked,
     /// Any other failure, described by its cause alone.
     Other,
@@ -167,7 +167,7 @@ impl ItemError {
         self
     }
 
-    /// Sets what the error recurs for.
+    /// Sets the extent of the error.
     #[must_use]
     pub fn with_scope(mut self, scope: ErrorScope) -> ItemError {
         self.scope = scope;
@@ -196,8 +196,8 @@ impl ItemError {
         self.with_side(self.to_string())
     }
 
-    /// Returns [`line`](ItemError::line) without the part that differs between the items that the
-    /// error recurs for.
+    /// Returns [`line`](ItemError::line) without the part that differs between items with the same
+    /// error.
     pub fn shared_line(&self) -> String {
         let scope = match &self.scope {
             ErrorScope::Item => return self.line(),

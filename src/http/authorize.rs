@@ -214,7 +214,7 @@ impl Client {
         if !host.auth.token_is_password() {
             match self.exchange_token(host, realm, token, access).await {
                 // Token servers without OAuth2 answer 404 or 405; those with OAuth2 answer 400 or
-                // 401 to a token that is no refresh token.
+                // 401 to a token that is not a refresh token.
                 Err(Error::Refused(response))
                     if response.status.is_client_error()
                         && !is_transient_status(response.status) =>

@@ -91,7 +91,7 @@ impl Client {
     /// Waits for the cleanup tasks, at most `CLEANUP_TIMEOUT`. Call it at the end of a run.
     pub async fn finish_cleanup(&self) {
         self.cleanup.close();
-        // Hosts clean up by themselves, later, after tasks that do not finish in time.
+        // If a task does not finish in time, the host cleans up later by itself.
         let _in_time = tokio::time::timeout(CLEANUP_TIMEOUT, self.cleanup.wait()).await;
         self.cleanup.reopen();
     }
@@ -442,7 +442,7 @@ impl Client {
             response.headers().clone(),
             response.url().clone(),
         );
-        // Without a readable body the status is the reason.
+        // Without a readable body, the error shows only the status.
         let body = self
             .read_body(method, response, MAX_ERROR_BODY)
             .await
@@ -461,7 +461,8 @@ impl Client {
     /// Returns a response with an error status as an error.
     fn error(&self, method: &Method, response: &Response) -> Error {
         let retry_after = retry_after(&response.headers, self.clock.now());
-        // Most error responses answer HEAD and are empty; the masker grows with each token.
+        // Most error responses are answers to HEAD and have no body. No masker is built for these,
+        // because its cost grows with each token.
         let (errors, excerpt) = if response.body.is_empty() {
             (Vec::new(), String::new())
         } else {

@@ -38,8 +38,8 @@ pub(super) struct HostState {
 }
 
 impl HostState {
-    /// Returns the state of a host before the first request. Fails when the host's endpoint is no
-    /// `http` or `https` URL.
+    /// Returns the state of a host before the first request. Fails when the host's endpoint is not
+    /// an `http` or `https` URL.
     pub(super) fn new(name: &Host, settings: &Settings) -> Result<HostState, Error> {
         let rules = settings.hosts.get(name).cloned().unwrap_or_default();
         let origin = HostOrigin::new(name, &rules, settings)?;

@@ -13,7 +13,7 @@ impl Error {
         self.to_item(host, operation)
     }
 
-    /// Returns what [`into_item`](Error::into_item) does, for errors that several items share.
+    /// Like [`into_item`](Error::into_item), for errors that several items share.
     pub fn to_item(&self, host: impl Into<String>, operation: impl Into<String>) -> ItemError {
         let host = host.into();
         let (kind, cause) = (self.kind(), self.cause(&host));
@@ -146,7 +146,7 @@ impl Error {
         }
     }
 
-    /// Returns what the error would recur for.
+    /// Returns the extent of the error.
     fn scope(&self) -> ErrorScope {
         match self {
             Error::Connection { .. }

@@ -20,7 +20,8 @@ pub(super) struct HostOrigin {
 }
 
 impl HostOrigin {
-    /// Returns the origin of the host `name`. Fails when its endpoint is no `http` or `https` URL.
+    /// Returns the origin of the host `name`. Fails when its endpoint is not an `http` or `https`
+    /// URL.
     pub(super) fn new(
         name: &Host,
         rules: &HostRules,

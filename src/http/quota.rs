@@ -9,14 +9,14 @@ use reqwest::header::HeaderMap;
 use super::rate_limit::RateLimiter;
 use crate::model::lock::lock;
 
-/// A quota is low if at most one in this many requests is left.
+/// A quota is low if at most this fraction of its requests is left: one tenth.
 const LOW_DIVISOR: u64 = 10;
 
 /// A quota is also low when at most this many requests are left.
 const LOW_REQUESTS: u64 = 5;
 
-/// Maximum interval between requests of a low quota. At Docker Hub's own rate, one request in
-/// minutes, a run would seem to hang.
+/// Maximum interval between requests of a low quota. Docker Hub's quota allows one request in
+/// several minutes: a run would seem to hang.
 const MAX_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Interval between requests of a low quota when the host does not report the quota's window.

@@ -8,7 +8,7 @@ use reqwest::Url;
 
 use crate::model::Host;
 
-/// Connections to a host. Registries answer a client's parallel requests only up to a point.
+/// Default number of connections to a host. Registries limit the parallel requests of a client.
 const DEFAULT_CONNECTIONS: usize = 8;
 
 /// Settings of the client.
@@ -43,8 +43,8 @@ impl Default for Settings {
 /// Settings of one host.
 #[derive(Clone, Debug, Default)]
 pub struct HostRules {
-    /// URL that the host's requests go to instead; its path is put before theirs. `http://` needs
-    /// no further permission.
+    /// URL that the host's requests are sent to instead. Its path is the prefix of their paths.
+    /// `http://` needs no further permission.
     pub endpoint: Option<Url>,
     pub tls: Tls,
     pub max_connections: Option<usize>,

@@ -1,5 +1,5 @@
-//! The cleanup journal: what a cleanup is about to change, written before it changes it, with
-//! everything that is needed to undo the change.
+//! The cleanup journal: the changes of a cleanup, written before they are made, with everything
+//! that is needed to undo them.
 
 use std::collections::BTreeSet;
 

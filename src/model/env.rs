@@ -195,7 +195,7 @@ variables! {
         CI_COMMIT_SHA: GitlabCi,
         /// Default branch of the project.
         CI_DEFAULT_BRANCH: GitlabCi,
-        /// When the job started. With `CI_JOB_TIMEOUT`, ends a run before the job is stopped.
+        /// Start time of the job. With `CI_JOB_TIMEOUT`, ends a run before the job is stopped.
         CI_JOB_STARTED_AT: GitlabCi,
         /// Time limit of the job in seconds.
         CI_JOB_TIMEOUT: GitlabCi,
@@ -340,8 +340,8 @@ variables! {
         IMGLIFE_LATEST: Imglife,
         /// `true` if the image is built on the newest release, otherwise `false` or `unknown`.
         IMGLIFE_UP_TO_DATE: Imglife,
-        /// `true` if the base image was rebuilt under the same tag since, otherwise `false` or
-        /// `unknown`.
+        /// `true` if the base image was rebuilt under the same tag since the last build, otherwise
+        /// `false` or `unknown`.
         IMGLIFE_REBUILT: Imglife,
         /// End-of-life date of the base image.
         IMGLIFE_EOL_DATE: Imglife,
@@ -357,7 +357,7 @@ variables! {
         IMGLIFE_CHILD_MODE: User,
         /// Time for which GitLab keeps the reports of a child pipeline, such as `7 days`.
         IMGLIFE_CHILD_KEEP: User,
-        /// Names of the images that `build` is limited to, one a line, like `--only`.
+        /// Names of the images that `build` is limited to, one per line, like `--only`.
         IMGLIFE_BUILD_ONLY: User,
         /// Directory for the reports of `imglife run`, like `--reports`.
         IMGLIFE_RUN_REPORTS: UserOrImglife,

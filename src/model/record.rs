@@ -147,9 +147,10 @@ impl BuildRecord {
         }
     }
 
-    /// Takes over the protections of `previous`, the record that this one replaces at `now`: those
-    /// that `previous` took over itself and that have not ended, and its own base if it belongs to
-    /// another project.
+    /// Takes over the protections of `previous`, the record that this one replaces at `now`.
+    ///
+    /// These are the replaced records in `previous` that still protect their bases, and, if
+    /// `previous` belongs to another project, its own base.
     pub fn replace(&mut self, previous: &BuildRecord, now: DateTime<Utc>) {
         let mut replaced: Vec<ReplacedRecord> = previous
             .replaced

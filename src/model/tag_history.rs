@@ -33,7 +33,7 @@ pub struct TagSighting {
     pub digest: Digest,
     /// Time at which a cleanup first saw this digest under the tag.
     pub first_seen: DateTime<Utc>,
-    /// Time at which the policy first selected the tag; `None` if it does not select it.
+    /// Time since which the policy selects the tag; `None` while it does not select the tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_since: Option<DateTime<Utc>>,
 }
@@ -72,7 +72,7 @@ impl TagHistory {
         self.holds.get(tag)?.until.filter(|until| *until > now)
     }
 
-    /// Returns the retirement that `tag` is the result of.
+    /// Returns the retirement that created `tag`.
     pub fn retirement(&self, tag: &Tag, digest: &Digest) -> Option<&RetiredTag> {
         self.retired
             .get(tag)
@@ -103,7 +103,7 @@ impl TagHistory {
 }
 
 impl TagSighting {
-    /// Keeps the later of both times. A tag waits only if both say so and name the same digest.
+    /// Keeps the later of both times. A tag waits only if it waits in both, with the same digest.
     fn merge(&mut self, other: TagSighting) {
         let is_same = self.digest == other.digest;
         let waiting_since = self

@@ -34,7 +34,7 @@ impl DirectoryFiles {
         ItemError::new(self.name(), action, ItemErrorKind::Storage, detail).caused_by(error)
     }
 
-    /// Runs blocking `work` on a thread for it.
+    /// Runs blocking `work` on a separate thread.
     async fn blocking<T: Send + 'static>(
         &self,
         action: &str,

@@ -73,7 +73,7 @@ struct DocumentFile<D> {
     schema: u32,
     kind: String,
     name: String,
-    /// Files whose content this file, with the other files of the same time, contains.
+    /// Files that are replaced by this file and the other files of the same time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     replaces: Vec<String>,
     content: D,

@@ -547,7 +547,7 @@ struct RecordSubject {
     name: EncodedName,
 }
 
-/// Parses the record in `content` and checks that it belongs into the file `name`. The error
+/// Parses the record in `content` and checks that it belongs in the file `name`. The error
 /// describes the problem for people.
 fn record(name: &FileName, content: &[u8]) -> Result<BuildRecord, String> {
     if !name.file.matches(content) {

@@ -83,7 +83,7 @@ pub struct MemoryStore {
     unreadable: Mutex<BTreeSet<(Repository, Digest)>>,
     /// Tags that exist and are not listed.
     unlisted: Mutex<BTreeSet<(Repository, Tag)>>,
-    /// Doubt about every listing.
+    /// Reason why every listing may be incomplete.
     doubt: Mutex<Option<String>>,
     calls: Mutex<Vec<ImageStoreCall>>,
     hook: Mutex<Option<FaultHook>>,
@@ -202,7 +202,7 @@ impl MemoryStore {
             .insert(tag.clone(), pushed_at);
     }
 
-    /// Leaves a tag out of listings, like a registry that cuts them.
+    /// Leaves a tag out of listings, like a registry that truncates them.
     pub fn hide_tag(&self, repository: &Repository, tag: &Tag) {
         lock(&self.unlisted).insert((repository.clone(), tag.clone()));
     }
@@ -230,8 +230,8 @@ impl MemoryStore {
             .remove(tag);
     }
 
-    /// Removes the manifest of a tag with all of its tags, like a registry that is asked to delete
-    /// one of them and deletes the image.
+    /// Removes the manifest of a tag and all of its tags, like a registry that deletes the whole
+    /// image when one tag is deleted.
     pub fn lose_image(&self, repository: &Repository, tag: &Tag) {
         let mut repositories = lock(&self.repositories);
         let contents = repositories.entry(repository.clone()).or_default();
@@ -250,8 +250,8 @@ impl MemoryStore {
             .is_some_and(|contents| contents.manifests.remove(digest).is_some())
     }
 
-    /// Records a call. Returns the number of bytes after which its stream breaks, if that is wanted.
-    /// Fails if an error is wanted.
+    /// Records a call. Returns the number of bytes after which its stream breaks, if the test set
+    /// such a fault. Fails if the test set an error.
     async fn called(&self, call: ImageStoreCall) -> Result<Option<usize>, ItemError> {
         let delay = lock(&self.delay).as_ref().map(|delay| delay(&call));
         if let Some(delay) = delay {
@@ -267,7 +267,8 @@ impl MemoryStore {
         result
     }
 
-    /// Deletes with `delete`, which returns true if the object existed, if this is supported.
+    /// Deletes an object by calling `delete`, if `support` permits that. `delete` returns true if
+    /// the object existed.
     fn delete(
         &self,
         support: Support,

@@ -193,8 +193,8 @@ pub trait ImageStore: ImageSource {
 
     /// Returns what the store can delete.
     ///
-    /// To find out, a registry gets the deletion of something that cannot exist, at most once in a
-    /// run.
+    /// To find out, a registry is sent the deletion of something that cannot exist, at most once in
+    /// a run.
     async fn deletions(&self, repository: &Repository) -> Result<DeletionSupport, ItemError>;
 
     /// Deletes a tag, but not its manifest nor other tags of that manifest.

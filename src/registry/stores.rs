@@ -70,7 +70,7 @@ impl ImageStores {
 
     /// Returns what the store of `repository` can delete.
     ///
-    /// A registry only shows this when it gets a deletion, so read-only stores return
+    /// A registry shows this only in its response to a deletion, so read-only stores return
     /// [`DeletionSupport::UNKNOWN`] for registries without a request.
     pub async fn deletions(&self, repository: &Repository) -> Result<DeletionSupport, ItemError> {
         match (self.access, repository) {

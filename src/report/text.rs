@@ -54,7 +54,7 @@ fn is_workflow_command(line: &str) -> bool {
     line.starts_with("::") || line.starts_with("##[")
 }
 
-/// Returns a line such that runners do not execute it.
+/// Returns `line`, changed so that runners do not execute it.
 fn neutralized(line: &str) -> String {
     if is_workflow_command(line) {
         format!("| {line}\n")

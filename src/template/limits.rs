@@ -2,7 +2,7 @@
 //!
 //! The engine limits instructions but not memory, and parses long expressions by recursion.
 //! Therefore each expression is short, and each value that outlives its expression (through `set`
-//! and `for`) is measured. Without unmeasured values, none can double often enough to fill memory.
+//! and `for`) is measured. So no value can be doubled often enough to fill memory.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;

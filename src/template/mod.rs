@@ -98,10 +98,10 @@ impl TemplateSource<'_> {
         });
         match result {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(self.fail(None, "rendering it failed unexpectedly".to_owned(), None)),
+            Ok(Err(_)) => Err(self.fail(None, "rendering failed unexpectedly".to_owned(), None)),
             Err(error) => Err(self.fail(
                 None,
-                format!("cannot start a thread to render it: {error}"),
+                format!("cannot start a thread for rendering: {error}"),
                 None,
             )),
         }
@@ -183,7 +183,7 @@ impl TemplateSource<'_> {
 
     fn explain(&self, error: &minijinja::Error, known: &minijinja::Value) -> TemplateError {
         let problem = match (error.kind(), error.detail()) {
-            (ErrorKind::OutOfFuel, _) => "rendering it takes too long".to_owned(),
+            (ErrorKind::OutOfFuel, _) => "rendering takes too long".to_owned(),
             (ErrorKind::WriteFailure, _) => {
                 format!(
                     "the rendered text is longer than {} KiB",
@@ -378,7 +378,7 @@ mod tests {
             ("{{ version.__class__ }}", "undefined value"),
             (
                 "{% for a in range(999) %}{% for b in range(999) %}x{% endfor %}{% endfor %}",
-                "rendering it takes too long",
+                "rendering takes too long",
             ),
             (
                 repeated.as_str(),
@@ -569,8 +569,7 @@ mod fuzz_tests {
                 Ok(text) => assert!(text.len() <= MAX_TEXT_SIZE),
                 // The message after a panic of the rendering thread.
                 Err(error) => assert!(
-                    !error.problem.is_empty()
-                        && error.problem != "rendering it failed unexpectedly",
+                    !error.problem.is_empty() && error.problem != "rendering failed unexpectedly",
                     "{error}"
                 ),
             }

@@ -184,7 +184,7 @@ impl Transfer {
                     Err(error) if error == child_missing(copy.from, &referrer.digest) => {
                         let digest = &referrer.digest;
                         copy.warn(format!(
-                            "source lists {digest} as attached to {}, but does not have it; it was left out",
+                            "source lists the attachment {digest} of {}, but does not have it; the attachment was not copied",
                             subject.short()
                         ));
                         continue;
@@ -268,8 +268,8 @@ impl Transfer {
             return Ok(CosignTagState::Outdated);
         }
         let warning = format!(
-            "{to}:{tag} has what {from}:{tag} does not have, and lacks some of it; it was kept ({} at the target, {} at the source). To take \
-             the source's, delete the tag at the target and run sync again, then sign anew",
+            "{to}:{tag} was kept, because it and {from}:{tag} each have signatures or attestations that the other lacks ({} at the target, {} at \
+             the source). To use those of the source, delete the tag at the target, run sync again, and repeat the signatures of the target",
             ours.digest, theirs.digest
         );
         Ok(CosignTagState::Diverged { warning })
@@ -322,7 +322,7 @@ impl Transfer {
         let mut listed = HashSet::new();
         if let Some(present) = &present {
             let Some(entries) = present.children() else {
-                copy.warn(format!("target has an image where the list of what is attached to {} belongs; it was kept", subject.short()));
+                copy.warn(format!("target has an image under the tag for the list of attachments of {}; the image was kept", subject.short()));
                 return Ok(());
             };
             listed.extend(entries.iter().map(|entry| &entry.digest));

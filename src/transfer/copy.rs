@@ -131,7 +131,7 @@ impl Transfer {
         let Err(error) = put else {
             return Ok(());
         };
-        // An immutable tag that names this image already is no failure.
+        // An immutable tag that names this image already is not a failure.
         let refused = matches!(
             error.kind,
             ItemErrorKind::Refused | ItemErrorKind::Forbidden | ItemErrorKind::Unsupported

@@ -41,7 +41,7 @@ impl Prefetch {
         prefetched.await
     }
 
-    /// Returns a manifest that was read early, once: memory does not grow with the run.
+    /// Removes and returns a prefetched manifest, so that memory does not grow during the run.
     pub(super) async fn take(
         &self,
         repository: &Repository,

@@ -34,7 +34,7 @@ pub struct RefreshRequest<'a> {
 /// Depth of the check for new attachments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttachmentCheck {
-    /// Compare tag listings only: has the source new attachment tags? Costs no request if the
+    /// Only search the tag listings for new attachment tags of the source. Costs no request if the
     /// source has none, or if the cache has the image.
     TagListings,
     /// Also compare the content of attachment tags and the referrers that the registries list.

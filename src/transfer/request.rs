@@ -77,7 +77,7 @@ impl CopiedImage {
     }
 }
 
-pub(super) const COPIED_BY_ANOTHER_RUN: &str = "another run copied it meanwhile";
+pub(super) const COPIED_BY_ANOTHER_RUN: &str = "another run copied the image in the meantime";
 
 /// Amounts of content, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -355,7 +355,7 @@ fn plain_http_and_https_are_told_apart_in_both_directions() {
         "",
         "wrong",
         &format!(
-            "it speaks plain HTTP: if that is intended, add {}",
+            "the host speaks plain HTTP: if that is intended, add {}",
             plain.host()
         ),
     );
@@ -365,7 +365,7 @@ fn plain_http_and_https_are_told_apart_in_both_directions() {
         "oci.reachable",
         "",
         "wrong",
-        &format!("it speaks HTTPS: remove {} from", tls.host()),
+        &format!("the host speaks HTTPS: remove {} from", tls.host()),
     );
     let report = Report::of(&World::new().file("imglife.yaml", sync(&tls.host(), "status: {}")));
     report.says("oci.reachable", "", "wrong", "ca_file");

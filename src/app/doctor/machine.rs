@@ -229,13 +229,13 @@ fn token(access: RemoteAccess, is_job: bool) -> ProbeFinding {
     const CHECK: &str = "git.token";
     match access {
         RemoteAccess::GitlabToken => ProbeFinding::unknown(CHECK, "", "GITLAB_TOKEN, which was not tried")
-            .fix("it needs the scope `write_repository` or `api`, and a role that may push to the branch"),
+            .fix("the token needs the scope `write_repository` or `api`, and a role that may push to the branch"),
         RemoteAccess::GitlabJob => ProbeFinding::unknown(CHECK, "", "CI_JOB_TOKEN; the settings of the project decide whether it may push")
             .fix("in GitLab: Settings, CI/CD, Job token permissions, \"Allow Git push requests to the repository\"; or set GITLAB_TOKEN with the scope `write_repository`"),
         RemoteAccess::GiteaToken => ProbeFinding::unknown(CHECK, "", "GITEA_TOKEN, which was not tried")
-            .fix("it needs the scope `write:repository`, of a user who may push to the branch"),
+            .fix("the token needs the scope `write:repository` and a user who may push to the branch"),
         RemoteAccess::GiteaJob => ProbeFinding::unknown(CHECK, "", "GITHUB_TOKEN, the token of the job, which was not tried")
-            .fix("if it may not push, set GITEA_TOKEN with the scope `write:repository` for the job"),
+            .fix("if the token may not push, set GITEA_TOKEN with the scope `write:repository` for the job"),
         RemoteAccess::NoGitlab => ProbeFinding::missing(CHECK, "", "the job has no token to push with")
             .fix("set GITLAB_TOKEN (scope `write_repository`) in the project's settings (CI/CD > Variables)")
             .optional(),
@@ -314,12 +314,8 @@ fn hooks(
         if is_on_path(program, &process.variables, directory) {
             ProbeFinding::ok("hook.program", program, "found")
         } else {
-            ProbeFinding::missing(
-                "hook.program",
-                program,
-                "a hook runs it, and it is not in PATH",
-            )
-            .fix("install it, or correct the hook's `cmd`")
+            ProbeFinding::missing("hook.program", program, "needed by a hook, but not on PATH")
+                .fix("install it, or correct the hook's `cmd`")
         }
     });
     found.collect()

@@ -163,7 +163,7 @@ fn configured(config: &Config, directory: &std::path::Path) -> Vec<ProbeFinding>
         ProbeFinding::missing(
             "configuration.commands",
             "",
-            "it is not complete enough for any command",
+            "the file is not complete enough for any command",
         )
         .fix("run `imglife config check` to see which settings are missing")
     } else {

@@ -214,7 +214,7 @@ async fn dates(http: &http::Client, paths: &BTreeSet<RepositoryPath>) -> ProbeRe
             Ok(answer) => {
                 clock_offset = http.clock_offset(&answer);
                 if answer.status.is_success() { ProbeFinding::ok("oci.dates", path.as_str(), "available") } else { ProbeFinding::wrong("oci.dates", path.as_str(), format!("the tag service answers with {}", answer.status)).fix(
-                    "it has dates of public repositories only, and limits the rate of requests; or remove `sort: date` and `min_age`",
+                    "the tag service covers public repositories only and limits requests; run less often, or remove `sort: date` and `min_age`",
                 ) }
             }
             Err(error) => ProbeFinding::failed("oci.dates", path.as_str(), &error, error.hint()),
@@ -277,7 +277,7 @@ async fn packages(config: &Config, context: &CommandContext) -> ProbeReport {
         report.findings.push(match base.forge.file(DEFAULT_NAME, &base.reference).await {
             Ok(Some(_)) => ProbeFinding::ok("forge.file", about, "readable; `imglife check` uses it if there is no inventory"),
             Ok(None) => ProbeFinding::missing("forge.file", about, format!("not in {}", base.forge.name()))
-                .fix("push it, or correct `registry.config_ref`; `imglife check` uses it if there is no inventory")
+                .fix("push the file, or correct `registry.config_ref`; `imglife check` uses it if there is no inventory")
                 .optional(),
             Err(error) => ProbeFinding::failed("forge.file", about, &error, error.hint()).optional(),
         });

@@ -199,7 +199,7 @@ pub(super) struct Fields<'a> {
     pairs: HashMap<&'static str, &'a YamlPair>,
     /// Name and value of the environment variable that overrides a key.
     overrides: BTreeMap<&'static str, (String, String)>,
-    /// Keys that an unknown key in the section is probably a misspelling of.
+    /// Keys that the user probably meant by unknown keys in the section.
     misspelt: HashSet<&'static str>,
 }
 
@@ -709,7 +709,7 @@ fn distinct<'a>(
     distinct
 }
 
-/// Returns the error for an unknown key. `meant` is the key that it is probably a misspelling of.
+/// Returns the error for an unknown key. `meant` is the key that the user probably meant.
 fn unknown(name: &str, table: &SectionSpec, meant: Option<&str>) -> ValueError {
     let problem = ValueError::new("unknown key");
     if let Some(near) = meant {

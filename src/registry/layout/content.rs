@@ -39,8 +39,8 @@ pub(super) async fn delete(
         .await
 }
 
-/// Returns true if `exists` does, and then renews the file of `digest`, which protects it from being
-/// swept.
+/// Returns true if `exists` does. Then also renews the time of the file of `digest`, so that a
+/// sweep keeps the file.
 pub(super) fn claim(
     operation: &LayoutOperation,
     digest: &Digest,
@@ -57,7 +57,7 @@ fn ambiguous(operation: &LayoutOperation, error: IndexEntryError) -> ItemError {
     operation
         .error(
             ItemErrorKind::Malformed,
-            "its `index.json` is not clear about it",
+            "its `index.json` is ambiguous or invalid",
         )
         .caused_by(error)
 }
@@ -126,7 +126,7 @@ pub(super) fn manifest(
     ) {
         Ok(manifest) => Ok(Some(manifest)),
         // A layout stores manifests among its blobs. Like a registry, it returns no manifest for a
-        // blob that is none.
+        // blob that is not a manifest.
         Err(ManifestError::Malformed(_) | ManifestError::UnknownType { .. })
             if media_type.is_none() =>
         {
@@ -179,7 +179,7 @@ pub(super) fn put_manifest(
 /// Copies a blob of the layout `from` into the layout of `writer`, by a hard link if the file system
 /// supports that. Returns true if it worked.
 ///
-/// Problems of the other layout are no error, because the content can be read from elsewhere.
+/// A problem of the other layout is not an error, because the content can be read from the source.
 pub(super) fn link_blob(
     writer: &LayoutWriter,
     operation: &LayoutOperation,

@@ -149,7 +149,7 @@ impl LayoutOperation {
         Ok(false)
     }
 
-    /// Returns `index.json`, or `None` if the directory is no layout yet.
+    /// Returns `index.json`, or `None` if the directory is not a layout yet.
     ///
     /// A layout without `index.json` has no tags: its first writer may have been stopped early.
     pub(super) fn index(&self) -> Result<Option<LayoutIndex>, ItemError> {

@@ -34,10 +34,11 @@ const GRACE_PERIOD: Duration = Duration::from_secs(3_600);
 struct StoredFile {
     path: PathBuf,
     size: u64,
-    /// Later one of the times of the last change of the content and of the file's attributes.
+    /// Later one of the file's modification time and attribute change time (`st_mtime`,
+    /// `st_ctime`).
     ///
-    /// Tools such as `rsync -a`, `tar -x` and `cp -a` set the former to that of the original; the
-    /// latter cannot be set.
+    /// Tools such as `rsync -a`, `tar -x` and `cp -a` set the modification time to that of the
+    /// original; programs cannot set the attribute change time.
     changed: SystemTime,
 }
 
@@ -334,7 +335,7 @@ fn parents_first(mut references: HashMap<Digest, HashSet<Digest>>) -> Vec<Digest
 fn unreadable(operation: &LayoutOperation, what: &str) -> ItemError {
     operation.error(
         ItemErrorKind::Malformed,
-        format!("nothing was removed, because {what} cannot be understood"),
+        format!("nothing was removed, because {what} cannot be parsed"),
     )
 }
 

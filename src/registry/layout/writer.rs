@@ -25,7 +25,8 @@ const TEMPORARY: &str = "incoming-";
 pub(super) struct LayoutWriter {
     operation: LayoutOperation,
     work_directory: PathBuf,
-    /// Lock that all writers share, and that protects their incomplete files. Only held.
+    /// Lock that all writers share, and that protects their incomplete files. Held until drop,
+    /// otherwise unused.
     _lock: File,
 }
 

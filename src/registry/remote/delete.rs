@@ -1,6 +1,6 @@
-//! Deleting tags and manifests, and finding out which of that a host supports.
+//! Deletion of tags and manifests, and detection of the kinds of deletion that a host supports.
 //!
-//! The support of a host shows once in a run, by the first deletion, or by the deletion of
+//! The support of a host is detected once in a run: by the first deletion, or by trying to delete
 //! something that cannot exist. A tag is never deleted by deleting its manifest, because that
 //! deletes other tags too.
 

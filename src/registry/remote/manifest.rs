@@ -15,9 +15,9 @@ const LOOK_UP: RequestKind = RequestKind("manifest lookup");
 const READ: RequestKind = RequestKind("manifest read");
 const WRITE: RequestKind = RequestKind("manifest write");
 
-/// Number of retries if the registry reports that content does not exist that was just stored. If
-/// two runs store the same content at the same time, Debian's registry truncates its link file for a
-/// moment before it writes it again.
+/// Number of retries if the registry reports that content which was just stored does not exist. If
+/// two runs store the same content at the same time, Debian's registry truncates its link file for
+/// a moment before it writes it again.
 const MISSING_CONTENT_RETRIES: u32 = 3;
 
 fn reports_missing_content(error: &http::Error) -> bool {

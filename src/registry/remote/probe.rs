@@ -146,11 +146,11 @@ impl RemoteRegistries {
         let url = self.http.address(host).ok()?;
         Some(if url.scheme() == "http" {
             format!(
-                "it speaks HTTPS: remove {host} from `registry.insecure_registries` (and `http://` from `hosts.\"{host}\".endpoint`)"
+                "the host speaks HTTPS: remove {host} from `registry.insecure_registries` (and `http://` from `hosts.\"{host}\".endpoint`)"
             )
         } else {
             format!(
-                "it speaks plain HTTP: if that is intended, add {host} to `registry.insecure_registries`"
+                "the host speaks plain HTTP: if that is intended, add {host} to `registry.insecure_registries`"
             )
         })
     }
@@ -327,7 +327,7 @@ impl RemoteRepository<'_> {
                 .finding(ProbeFinding::wrong, check, format!("the credential is accepted but lacks permission to {operation}"))
                 .fix(format!("grant it the permission to {operation} to {} ({scopes}), or configure another credential", self.path)),
             (None, _) => {
-                self.finding(ProbeFinding::unknown, check, format!("the registry does not report it in advance; the first {operation} shows it"))
+                self.finding(ProbeFinding::unknown, check, format!("the registry does not report this permission in advance; the first {operation} shows if it is granted"))
             }
         }
     }

@@ -84,7 +84,9 @@ impl RemoteRepository<'_> {
                 }
             }
             if listed.len() > MAX_REFERRERS {
-                return Err(malformed(&format!("there are more than {MAX_REFERRERS}")));
+                return Err(malformed(&format!(
+                    "there are more than {MAX_REFERRERS} referrers"
+                )));
             }
             visited.insert(response.url.clone());
             let next = if is_empty {

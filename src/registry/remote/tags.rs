@@ -71,14 +71,14 @@ struct TagPages {
     last: Option<String>,
 }
 
-/// Result of following the pages from one request on.
+/// Result of reading a page and all pages that it links to.
 #[derive(Default)]
 struct PageSequence {
     /// Number of names on the pages.
     listed: usize,
-    /// Number of those that no earlier page has.
+    /// Number of these names that were on no earlier page.
     new: usize,
-    /// True if the registry has no tag after the last one: it was asked for these.
+    /// True if a request for the tags after the last one returned none.
     is_end_proved: bool,
 }
 
@@ -128,8 +128,9 @@ impl RemoteRepository<'_> {
     /// Returns all tags like [`tags`](Self::tags), and proves that the listing has ended.
     ///
     /// A registry, or a proxy in front of it, can send short pages without a link to the next one.
-    /// So one more request lists the tags after the last one. New tags are read on, no tags are the
-    /// proof. Registries that ignore `last` send the same tags again, and prove nothing.
+    /// So one more request lists the tags after the last one. If it returns new tags, reading
+    /// continues; if it returns none, the listing is complete. Registries that ignore `last` send
+    /// the same tags again, which proves nothing.
     ///
     /// The exception is version 2 of CNCF distribution, which sends all tags in every response. It
     /// is recognised by its header, and by ignoring `n` as well.
@@ -164,7 +165,7 @@ impl RemoteRepository<'_> {
                 _ => {
                     if !self.sends_all_tags(&pages).await? {
                         doubt = Some(format!(
-                            "the registry does not list the tags after `{last}`, but others again"
+                            "the registry repeats tags instead of listing those after `{last}`"
                         ));
                     }
                     break;
@@ -178,8 +179,8 @@ impl RemoteRepository<'_> {
         }))
     }
 
-    /// Returns true if the registry sends all tags at once: it is of the distribution project, and
-    /// sends exactly the tags of `pages` when it is asked for fewer.
+    /// Returns true if the registry sends all tags in every response: its header is that of CNCF
+    /// distribution, and a request for fewer tags returns exactly those of `pages`.
     async fn sends_all_tags(&self, pages: &TagPages) -> Result<bool, ItemError> {
         let fewer = usize::from(pages.names.len() > 1);
         let mut request = self.tags_request(fewer, None);

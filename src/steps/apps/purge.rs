@@ -43,7 +43,8 @@ pub struct World {
     pub existence: BTreeMap<ImageReference, ImageExistence>,
 }
 
-/// Returns the records, and with `stores` the existence of the images of those of `project`.
+/// Returns the records. With `stores`, also looks up if the images in the records of `project`
+/// exist.
 pub async fn observe(
     reading: RecordSet,
     project: Option<&str>,

@@ -143,8 +143,8 @@ fn list_up_to(folder: &Path, max: usize) -> Result<ContextListing, ContextFolder
 
 /// Returns the digests of the files in `listed` that the Dockerfile reads.
 ///
-/// If it may read all files, `template` is left out, because the inputs of the image contain the
-/// rendered Dockerfile.
+/// If the Dockerfile may read all files, `template` is left out, because the inputs of the image
+/// contain the rendered Dockerfile.
 pub(super) fn digests(
     folder: &Path,
     listed: &[ContextFile],

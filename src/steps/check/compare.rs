@@ -1,19 +1,20 @@
-//! Comparison of a base with the known bases. Pure.
+//! Comparison of a base with the published bases. Pure.
 //!
 //! Images that are built now are current. Platform teams maintain several lines at once (3.20 and
 //! 3.21), and the newest image of any of them is up to date. An image that is no longer built is
 //! outdated if there is a newer one: the current image with the closest version, so that no
-//! unnecessary change of lines is suggested. If only the tags at the registry are known, none of
-//! them is known to be current, and the image is compared with its own line: tags whose versions
-//! differ only in the last number.
+//! unnecessary change of lines is suggested.
+//!
+//! The listing of a registry does not show which tags are current. The image is then compared with
+//! the tags of its own line, whose versions differ only in the last number.
 
-use super::known::{KnownBase, KnownTag};
+use super::known_bases::{KnownBase, KnownTag};
 use crate::model::{ImageReference, Tag, TagVersion};
 
-/// Result of comparing a base with the known bases.
+/// Result of the comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Comparison<'a> {
-    /// The compared tag itself; `None` if it is not known.
+    /// Entry of the compared tag; `None` if it is not listed.
     pub found: Option<&'a KnownTag>,
     /// Newest tag to use instead, which can be the tag itself.
     pub latest: Option<Tag>,
@@ -22,7 +23,7 @@ pub struct Comparison<'a> {
     pub warnings: Vec<String>,
 }
 
-/// Compares `base` with the known tags of its repository.
+/// Compares `base` with the listed tags of its repository.
 pub fn compare<'a>(base: &ImageReference, known: &'a KnownBase) -> Comparison<'a> {
     let named = base
         .tag
@@ -131,7 +132,8 @@ fn newest_of_line<'a>(known: &'a KnownBase, version: &TagVersion) -> Option<&'a 
         .map(|tag| &tag.tag)
 }
 
-/// Returns the newest tag of a base: of the current tags if they are known, otherwise of all.
+/// Returns the newest current tag of a base, or the newest of all tags if none is marked as
+/// current.
 pub fn newest<'a>(known: &'a KnownBase, line: Option<&str>) -> Option<&'a Tag> {
     let is_configured = known.tags.iter().any(|tag| tag.current);
     let fits = |tag: &&KnownTag| {

@@ -1,8 +1,8 @@
 //! `check`: compares the base of an application with the current bases and their end-of-life dates.
-//! Also `latest` and `base-args`.
+//! Also implements `latest` and `base-args`.
 //!
-//! `observe` reads the known bases, `compare` finds a newer one, and `report` has the findings.
-//! This step writes no data.
+//! `observe` reads the published bases, `compare` finds a newer one, and `report` lists the
+//! findings. This step writes no data.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::packages::Records;
 
 mod arguments;
 mod compare;
-mod known;
+mod known_bases;
 mod observe;
 mod report;
 #[cfg(test)]
@@ -23,7 +23,7 @@ mod tests;
 
 pub use arguments::{BaseArguments, base_arguments};
 pub use compare::{Comparison, compare, newest};
-pub use known::{BaseSource, KnownBase, KnownBases, KnownTag};
+pub use known_bases::{BaseSource, KnownBase, KnownBases, KnownTag};
 pub use observe::{CheckError, CheckSources, ForgeBranch, digest_now, known};
 pub use report::{BaseCheckReport, Location, Policy, Rebuilt};
 
@@ -33,14 +33,14 @@ pub struct World {
     pub known: KnownBases,
     /// Current digest of the base's tag; `None` if it is unknown.
     pub digest_now: Option<Digest>,
-    /// Time of the inventory that has this digest; `None` if it comes from the registry.
-    pub digest_of: Option<DateTime<Utc>>,
+    /// Time of the inventory that `digest_now` comes from; `None` if it comes from the registry.
+    pub digest_as_of: Option<DateTime<Utc>>,
     /// Digest of the base that the newest image of the project was built on.
     pub built_on: Option<Digest>,
     pub warnings: Vec<String>,
 }
 
-/// Reads what is known about `base`, and the last build of `project` on it.
+/// Reads the data about `base`, and the last build of `project` on it.
 pub async fn observe(
     base: &ImageReference,
     project: Option<&str>,
@@ -54,7 +54,7 @@ pub async fn observe(
         (Some(tag), Some(images)) => digest_now(images, &base.repository, tag).await,
         _ => None,
     };
-    let digest_of = match (&resolved, &known.source) {
+    let digest_as_of = match (&resolved, &known.source) {
         (None, BaseSource::Inventory { time }) => Some(*time),
         _ => None,
     };
@@ -62,7 +62,7 @@ pub async fn observe(
     let mut world = World {
         known,
         digest_now,
-        digest_of,
+        digest_as_of,
         built_on: None,
         warnings: Vec::new(),
     };
@@ -84,7 +84,7 @@ pub async fn observe(
     Ok(world)
 }
 
-/// Returns records that include those of a project.
+/// Returns records, at least all records of `project`.
 ///
 /// If the inventory lists images of the project, only their records are read, because there can be
 /// thousands of records.

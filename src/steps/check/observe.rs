@@ -1,11 +1,11 @@
-//! Reads the known bases from the first source that has them.
+//! Reads the bases from the first source that has them.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Duration, Utc};
 use thiserror::Error;
 
-use super::known::{BaseSource, ConfiguredBases, KnownBase, KnownBases};
+use super::known_bases::{BaseSource, ConfiguredBases, KnownBase, KnownBases};
 use crate::config::{
     ConfigErrors, DEFAULT_NAME, EolTarget, ForeignConfig, SourceText, load_foreign,
 };
@@ -21,7 +21,7 @@ use crate::registry::ImageStores;
 /// Age of an inventory above which a warning is added, in days.
 const MAX_INVENTORY_AGE: i64 = 14;
 
-/// Sources of the known bases. Explicit ones take precedence.
+/// Sources of the bases. Explicit sources take precedence.
 #[derive(Clone, Copy)]
 pub struct CheckSources<'a> {
     pub records: Option<&'a Records>,
@@ -80,7 +80,8 @@ impl CheckError {
     }
 }
 
-/// Returns the known bases. `requested` is the image to check; `None` for `latest`.
+/// Returns the bases of the first source that has them. `requested` is the image to check; `None`
+/// for `latest`.
 pub async fn known(
     sources: &CheckSources<'_>,
     requested: Option<&ImageReference>,
@@ -208,7 +209,8 @@ async fn documented(
 }
 
 /// Replaces the end-of-life dates in an inventory by those of `table`, for cycles that the table
-/// has. The phase that the base repository configures is unknown, so the end of life counts.
+/// has. The support phase that the base repository configures is unknown, so the end of life is
+/// used.
 fn set_ends(inventory: &mut Inventory, table: &EolTable) {
     let cycles: BTreeMap<&str, &[Cycle]> = table.products().collect();
     for product in inventory

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::World;
 use super::compare::{Comparison, compare};
-use super::known::BaseSource;
+use super::known_bases::BaseSource;
 use crate::ci::annotations::{Annotation, AnnotationLevel};
 use crate::error::Exit;
 use crate::model::env;
@@ -72,7 +72,7 @@ pub struct Policy {
     pub strict: bool,
     /// Minimum number of days until the end of life.
     pub max_days: Option<u32>,
-    /// True if nothing is a violation.
+    /// True if no finding is a violation, whatever the other fields are.
     pub warn_only: bool,
 }
 
@@ -82,7 +82,7 @@ pub struct BaseCheckReport {
     /// The base; `None` for `FROM scratch`.
     pub base: Option<ImageReference>,
     pub location: Option<Location>,
-    /// Source of the known bases.
+    /// Source of the bases that the image is compared with.
     pub source: Option<BaseSource>,
     pub latest: Option<ImageReference>,
     /// `None` if it is unknown.
@@ -160,7 +160,7 @@ impl BaseCheckReport {
             latest: latest.map(|tag| ImageReference::tagged(base.repository.clone(), tag)),
             up_to_date,
             rebuilt: Rebuilt::of(&base, world),
-            rebuilt_as_of: world.digest_of,
+            rebuilt_as_of: world.digest_as_of,
             assessment: known
                 .and_then(|known| known.requested)
                 .or(found.map(|found| found.assessment))
@@ -189,7 +189,8 @@ impl BaseCheckReport {
         }
     }
 
-    /// Returns a remark in parentheses about the inventory that the digest comes from.
+    /// Returns a remark in parentheses that names the inventory with the digest; empty if the
+    /// digest comes from the registry.
     fn as_of(&self) -> String {
         let time = self
             .rebuilt_as_of

@@ -45,8 +45,8 @@ pub enum PushTarget {
 pub enum BranchCheck {
     /// No restriction.
     Unrestricted,
-    /// The pipeline is not of the default branch, so a push to it is refused. Holds the name of the
-    /// default branch if the CI server reports it.
+    /// The pipeline does not run for the default branch, so a push to that branch is refused. Holds
+    /// the name of the default branch if the CI server reports it.
     NotDefault(Option<String>),
 }
 

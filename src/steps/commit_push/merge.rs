@@ -66,7 +66,7 @@ pub enum Resolution {
     Same,
     /// The version on the branch is newer and stays.
     Superseded,
-    /// Needs a person.
+    /// Changed in conflicting ways; a person must resolve it.
     Conflict,
 }
 

@@ -97,9 +97,9 @@ pub enum CommitPushError {
     NoBranch { branch: String },
     #[error("{} changed on {} since the checkout, so nothing was pushed", listed(.paths), printable(.branch))]
     Conflict { paths: Vec<String>, branch: String },
-    #[error("other pushes to `{}` won the race {tries} times in a row", printable(.branch))]
+    #[error("the push to `{}` failed {tries} times because another push came first", printable(.branch))]
     RaceLost { branch: String, tries: u32 },
-    #[error("this pipeline is not of the default branch `{}`, so it must not push to it", printable(.branch))]
+    #[error("this pipeline does not run for the default branch `{}`, so it must not push to that branch", printable(.branch))]
     OtherPipeline { branch: String },
     #[error("the branch `{}` contains commits by other authors", printable(.branch))]
     ForeignSide { branch: String },

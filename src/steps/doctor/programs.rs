@@ -55,8 +55,8 @@ fn first_word(line: &str) -> Option<&str> {
     (word.chars().all(is_plain) && !SHELL_WORDS.contains(&word)).then_some(word)
 }
 
-/// Returns true if a program is found in `PATH`, or if its name has a slash, at that path relative
-/// to `directory`.
+/// Returns true if a program exists. A name with a slash is a path relative to `directory`; any
+/// other name is searched in `PATH`.
 pub fn is_on_path(program: &str, variables: &Variables, directory: &Path) -> bool {
     let runs = |path: &Path| {
         rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file()

@@ -72,7 +72,7 @@ impl EolAssessor<'_> {
     }
 
     /// Returns the assessment of a product in an image with these tags. The first tag that matches
-    /// a known cycle counts.
+    /// a release cycle is used.
     pub fn tags(&self, lifecycle: &ImageLifecycle, tags: &[&str]) -> ProductAssessment {
         let Some(cycles) = self.table.cycles(&lifecycle.product) else {
             return no_data(lifecycle);
@@ -95,7 +95,8 @@ impl EolAssessor<'_> {
     /// Returns the assessment of each cycle that tags selected by a pattern may belong to.
     ///
     /// These are the cycles whose latest release the pattern selects, or all cycles if it selects
-    /// none. Cycles that have ended are left out, unless all of them have: then the newest counts.
+    /// none. Cycles that have ended are left out. If all of them have ended, the newest is
+    /// returned.
     fn selected(
         &self,
         lifecycle: &ImageLifecycle,

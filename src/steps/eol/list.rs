@@ -52,8 +52,8 @@ pub struct EolListRow {
 
 /// Returns the tracked images, with `within_days` only those that end within that many days.
 ///
-/// Images with an unknown status are always listed, because they may end any day. With `records`
-/// the list has applications as well, and the older bases that they are built on.
+/// Images with an unknown status are always listed, because they may end at any time. With
+/// `records`, the list also has applications, and the older bases that they are built on.
 pub fn list(
     config: &Config,
     assessor: &EolAssessor<'_>,

@@ -1,9 +1,10 @@
 //! `eol update`, `eol list` and `eol notify`, and the end-of-life assessment of images that other
 //! commands use.
 //!
-//! `tracked_images` has the products in the images of a configuration, and `assess` their
-//! end-of-life status by the existing data. `list` shows it, and `notices` sends notifications.
-//! `observe`, `plan`, `execute` and `report` update the data; only they request new data.
+//! `tracked_images` finds the products in the images of a configuration, and `assess` determines
+//! their end-of-life status from the existing data. `list` prints the status, and `notices` sends
+//! notifications. `observe`, `plan`, `execute` and `report` update the data; no other file requests
+//! new data.
 
 mod assess;
 mod execute;

@@ -96,7 +96,7 @@ pub fn notices(
     messages
 }
 
-/// Returns the ends that a message of today is about, earliest first.
+/// Returns the end-of-life dates that today's message reports, earliest first.
 fn due(products: &[ProductAssessment], at_days: &[u32]) -> Vec<ProductEnd> {
     let is_day = |left: i64| {
         if left < 0 {

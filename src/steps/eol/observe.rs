@@ -20,7 +20,7 @@ pub struct World {
     pub lookups: BTreeMap<Product, ProductLookup>,
 }
 
-/// Result of looking up a product.
+/// Result of requesting the cycles of a product.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProductLookup {
     Cycles(Vec<Cycle>),

@@ -17,7 +17,7 @@ pub struct TrackedImage<'a> {
     pub repository: &'a Repository,
     /// Tag of a mirror, or version of a base; `None` if it is unknown.
     pub tag: Option<&'a str>,
-    /// Products in the image, all of which must be supported. Empty if none is known.
+    /// Products in the image, all of which must be supported. Empty if the products are unknown.
     pub products: Vec<ImageProduct<'a>>,
 }
 
@@ -50,7 +50,7 @@ pub struct ImageProduct<'a> {
 /// Tags that name the release cycle.
 #[derive(Clone, Debug)]
 pub enum Versions<'a> {
-    /// Tags of the same image; the first that matches a known cycle counts.
+    /// Tags of the same image; the first that matches a release cycle is used.
     Tags(Vec<&'a str>),
     /// Tags that a pattern selects, which are unknown without a listing.
     Selected(&'a PatternSelection),
@@ -126,7 +126,7 @@ fn products_of_entry<'a>(entry: &'a SyncEntry, tag: Option<&'a Tag>) -> Vec<Imag
 /// has one, down to the mirror.
 pub fn products_of_image<'a>(image: &'a BuildImage, config: &'a Config) -> Vec<ImageProduct<'a>> {
     let mut image = image;
-    // The configuration is rejected if images are built on each other in a circle.
+    // The configuration is rejected if images are built on each other in a cycle.
     for _ in images(config) {
         let mirror = mirror(image, config);
         if let Some(own) = &image.lifecycle {

@@ -109,8 +109,8 @@ impl RegisteredImage<'_> {
             })
     }
 
-    /// Returns true if the labels were inherited from an image without `imglife.ref`: they are
-    /// those of a base, or of another commit.
+    /// Returns true if the labels were inherited from an image without `imglife.ref`: they are the
+    /// labels of a base, or name another commit.
     pub fn has_inherited_labels(&self) -> bool {
         let names_itself = self
             .facts

@@ -443,7 +443,7 @@ async fn a_target_tag_that_moves_during_the_copy_is_not_overwritten() {
         let SyncOutcome::Failed(error) = &report.entries[0].items[0].outcome else {
             assert_eq!(
                 report.entries[0].items[0].warnings,
-                ["another run copied it meanwhile"]
+                ["another run copied the image in the meantime"]
             );
             continue;
         };
@@ -488,7 +488,7 @@ async fn a_tag_that_another_run_copied_is_done() {
     assert_eq!(outcomes(&report), [("stable", &SyncOutcome::Copied)]);
     assert_eq!(
         report.entries[0].items[0].warnings,
-        ["another run copied it meanwhile"]
+        ["another run copied the image in the meantime"]
     );
 }
 

@@ -22,7 +22,7 @@ const MAX_CANDIDATES: usize = 50;
 pub enum VariantName {
     /// The newest and most specific version tag that has the same digest upstream.
     Version { tag: Tag, source: Digest },
-    /// The upstream name, because no version tag has the same digest.
+    /// The tag keeps its upstream name, because no version tag has the same digest.
     Unchanged { warning: String },
 }
 

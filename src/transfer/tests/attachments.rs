@@ -225,7 +225,7 @@ async fn image_under_the_tag_of_the_referrers_index_is_kept() {
         copied
             .warnings
             .iter()
-            .any(|warning| warning.contains("it was kept")),
+            .any(|warning| warning.contains("was kept, because")),
         "{:?}",
         copied.warnings
     );

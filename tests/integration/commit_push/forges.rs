@@ -400,7 +400,7 @@ fn the_default_branch_is_not_pushed_to_from_other_pipelines() {
         let said = push(&job(branch), &["--branch", "main", "README.md"]).exits(2);
         assert!(
             said.stderr.contains(
-                "this pipeline is not of the default branch `main`, so it must not push to it"
+                "this pipeline does not run for the default branch `main`, so it must not push to that branch"
             ),
             "{}",
             said.stderr

@@ -60,7 +60,7 @@ fn who_is_always_overtaken_gives_up() {
     let said = push(&world, &["README.md"]).exits(1);
     assert!(
         said.stderr
-            .contains("other pushes to `main` won the race 5 times in a row"),
+            .contains("the push to `main` failed 5 times because another push came first"),
         "{}",
         said.stderr
     );

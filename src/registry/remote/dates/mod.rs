@@ -1,6 +1,6 @@
-//! Push dates of tags, by the own interfaces of Harbor, GitLab's registry, Quay and Docker Hub.
+//! Push dates of tags, from the APIs of Harbor, GitLab's registry, Quay and Docker Hub.
 //!
-//! The interface of a host is found once in a run, by trying them. A response of another form rules
+//! The interface of a host is found once in a run, by trying each. A response of another form rules
 //! an interface out for the host. An error in the interface's own form does not: it may work for
 //! other repositories. Docker Hub has a separate service.
 

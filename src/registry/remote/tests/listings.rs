@@ -310,7 +310,7 @@ impl Lister {
 
 #[tokio::test]
 async fn listing_is_proved_by_the_tags_after_the_last_one() {
-    let ignored = Some("the registry does not list the tags after `f`, but others again");
+    let ignored = Some("the registry repeats tags instead of listing those after `f`");
     let distribution = Lister {
         has_last: false,
         has_size: false,

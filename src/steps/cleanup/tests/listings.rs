@@ -2,7 +2,7 @@
 
 use super::*;
 
-const DOUBT: &str = "the registry does not list the tags after `2.0`, but others again";
+const DOUBT: &str = "the registry repeats tags instead of listing those after `2.0`";
 
 /// Writes `1.0` and `2.0`, and `zz` with the image of `1.0`, which is not listed.
 async fn cut_listing(deletions: DeletionSupport) -> (SampleRepository, Digest) {

@@ -1,4 +1,4 @@
-//! Known bases, from an inventory, a configuration or the listing of a registry. Pure.
+//! Bases that an inventory, a configuration or the listing of a registry names. Pure.
 
 use chrono::{DateTime, Utc};
 
@@ -10,7 +10,7 @@ use crate::model::{Digest, ImageReference, Inventory, Repository, Tag, TagVersio
 use crate::registry::ListedTag;
 use crate::steps::eol::{EolAssessor, Versions, products_of_image, version};
 
-/// Source of the known bases.
+/// Source of the list of bases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BaseSource {
     Inventory {
@@ -24,7 +24,7 @@ pub enum BaseSource {
     Registry,
 }
 
-/// Known bases.
+/// Bases from one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownBases {
     pub source: BaseSource,
@@ -32,16 +32,16 @@ pub struct KnownBases {
     pub warnings: Vec<String>,
 }
 
-/// A base with its known tags.
+/// A base with the tags that its source lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownBase {
     pub repository: Repository,
     pub tags: Vec<KnownTag>,
-    /// For each image whose current tag is unknown, the reason.
+    /// Reasons why current tags are unknown, one for each such image.
     pub unknown_tags: Vec<String>,
     /// Assessment of the requested tag, if it is not one of `tags`.
     pub requested: Option<EolAssessment>,
-    /// Applications that are known to use the base; there may be more.
+    /// Applications that use the base, according to the source; there may be more.
     pub users: Vec<InventoryUser>,
 }
 
@@ -113,7 +113,7 @@ impl KnownBases {
     }
 }
 
-/// A configuration as the source of known bases.
+/// A configuration as the source of bases.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConfiguredBases<'a> {
     pub name: &'a str,
@@ -124,8 +124,8 @@ pub(super) struct ConfiguredBases<'a> {
 }
 
 impl ConfiguredBases<'_> {
-    /// Returns the bases of the configuration, with the assessment of the `requested` image, which
-    /// can be an older one.
+    /// Returns the bases of the configuration, and the assessment of the `requested` image, even if
+    /// it is an older one.
     pub(super) fn known(&self, requested: Option<&ImageReference>) -> KnownBases {
         let mut known = KnownBases {
             source: BaseSource::Configuration {
@@ -254,7 +254,8 @@ fn render(format: &str, values: &[(&str, &str)]) -> Option<String> {
 }
 
 impl KnownBase {
-    /// Returns a base with the tags of a listing, none of which is known to be current.
+    /// Returns a base with the tags of a listing. A listing does not show which tags are current,
+    /// so none is marked as current.
     pub fn from_listing(repository: &Repository, tags: &[ListedTag]) -> KnownBase {
         let tags = tags
             .iter()
@@ -272,8 +273,8 @@ impl KnownBase {
         }
     }
 
-    /// Returns true if the known tags are enough to check `image`: all current tags are known, or
-    /// `image` is one of them.
+    /// Returns true if the tags are sufficient to check `image`: no current tag is unknown, or
+    /// `image` is one of the tags.
     pub fn covers(&self, image: &ImageReference) -> bool {
         let has_tag = |known: &&KnownTag| image.tag.as_ref().is_some_and(|tag| known.has_name(tag));
         self.unknown_tags.is_empty()
