@@ -8,8 +8,8 @@ use super::{
     run, status, sync,
 };
 
-/// Width of help texts where the width of the terminal is unknown, and their maximum, in
-/// characters.
+/// Maximum width of help texts, in characters. Also their width if the width of the terminal is
+/// unknown.
 pub(super) const HELP_WIDTH: usize = 100;
 
 /// Keep an organisation's container images alive

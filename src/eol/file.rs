@@ -17,8 +17,8 @@ pub(super) const MAX_FILE_SIZE: usize = 8 << 20;
 const MAX_KEY_LENGTH: usize = 1_000;
 
 const HEADER: &str = "\
-# When the release cycles of products end; `imglife eol update` keeps this up to date. Products that the configuration does not name
-# stay as they are, comments do not.
+# Release cycles of products and their end-of-life dates, written by `imglife eol update`. Products that the configuration does not name
+# are kept, comments are not.
 ";
 
 /// Error in a data file.

@@ -153,8 +153,8 @@ fn data_file_is_sorted_and_complete() {
     ])
     .write();
     insta::assert_snapshot!(written, @r#"
-    # When the release cycles of products end; `imglife eol update` keeps this up to date. Products that the configuration does not name
-    # stay as they are, comments do not.
+    # Release cycles of products and their end-of-life dates, written by `imglife eol update`. Products that the configuration does not name
+    # are kept, comments are not.
     docker.io/library/node:
       - { cycle: "9", eol: true, lts: true, codename: "Noble Numbat" }
     "no": []

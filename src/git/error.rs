@@ -64,7 +64,7 @@ pub enum PathProblem {
 }
 
 impl GitError {
-    /// Returns true for a usage error. Nothing was changed then.
+    /// Returns true for a usage error, before which nothing was changed.
     pub fn is_usage(&self) -> bool {
         matches!(self, GitError::Path { .. })
     }

@@ -2,7 +2,7 @@
 //!
 //! Hosts lock accounts after many wrong passwords, so a wrong one is not sent with every request: a
 //! credential that was rejected a few times and never accepted is not sent again in this run. A
-//! host may also reject a credential for what it may not access. Once a credential was accepted,
+//! host may also reject a valid credential that lacks a permission. Once a credential was accepted,
 //! rejections therefore no longer count.
 //!
 //! Stores hashes of credentials, not the credentials.

@@ -269,7 +269,7 @@ impl Transfer {
         }
         let warning = format!(
             "{to}:{tag} was kept, because it and {from}:{tag} each have signatures or attestations that the other lacks ({} at the target, {} at \
-             the source). To use those of the source, delete the tag at the target, run sync again, and repeat the signatures of the target",
+             the source). To use those of the source, delete the tag at the target, run sync again, and sign the image at the target again",
             ours.digest, theirs.digest
         );
         Ok(CosignTagState::Diverged { warning })

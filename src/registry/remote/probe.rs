@@ -370,12 +370,12 @@ impl RemoteRepository<'_> {
     async fn probe_referrers(&self) -> ProbeFinding {
         match self.referrers(&Digest::sha256(b"")).await {
             Ok(Referrers::Listed(_)) => {
-                ProbeFinding::ok("oci.referrers", "", "the registry lists them")
+                ProbeFinding::ok("oci.referrers", "", "the registry lists referrers")
             }
             Ok(_) => ProbeFinding::ok(
                 "oci.referrers",
                 "",
-                "the registry does not list them; a tag for each image is used instead, according to the specification",
+                "the registry does not list referrers; a tag for each image is used instead, according to the specification",
             ),
             Err(error) => ProbeFinding::unknown("oci.referrers", "", chain(&error)),
         }

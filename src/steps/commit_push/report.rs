@@ -121,7 +121,7 @@ fn listed(paths: &[String]) -> String {
 }
 
 impl CommitPushError {
-    /// Returns true for a usage error. Nothing was changed then.
+    /// Returns true for a usage error, before which nothing was changed.
     pub fn is_usage(&self) -> bool {
         match self {
             CommitPushError::Git(error) => error.is_usage(),
