@@ -11,10 +11,10 @@ use crate::model::env;
 /// Record which base an application image uses
 ///
 /// Stores a build record with the image, its base, the commit and the project in the Package
-/// Registry. It replaces an older record of the same tag. If that record belongs to another project,
-/// a warning names both, and `cleanup` keeps its base for another 30 days; with `--strict` this is an
-/// error instead. `status` and `check` use the records to
-/// show which applications use a base, and `cleanup` keeps the bases in them.
+/// Registry. It replaces an older record of the same tag. If that record belongs to another
+/// project, a warning names both, and `cleanup` keeps its base for another 30 days; with `--strict`
+/// this is an error instead. `status` and `check` use the records to show which applications use a
+/// base, and `cleanup` keeps the bases in them.
 ///
 /// Without `--base`, the base is detected from the image: from the annotation
 /// `org.opencontainers.image.base.name`, the label `BASE_IMAGE_REF`, the label `imglife.ref` that

@@ -48,7 +48,8 @@ impl Moment {
         }
     }
 
-    /// Returns the end of support, in a field where the boolean `ended` means that it has passed.
+    /// Returns the end of support in this field. `ended` is the boolean with which the field
+    /// reports that support has ended.
     fn ends(self, ended: bool) -> Option<SupportEnd> {
         match self {
             Moment::Unset => None,
@@ -61,7 +62,8 @@ impl Moment {
         }
     }
 
-    /// Returns the value for `ends`, in a field where the boolean `ended` means that it has passed.
+    /// Returns the value of a field for the end of support `ends`. `ended` is the boolean with
+    /// which the field reports that support has ended.
     fn of(ends: Option<SupportEnd>, ended: bool) -> Moment {
         match ends {
             None => Moment::Unset,

@@ -266,7 +266,7 @@ impl RemoteRepository<'_> {
                     "oci.pull",
                     "the repository does not exist",
                 )
-                .fix("correct its name, or check the permissions of the credential: some registries respond the same if they are missing")
+                .fix("correct its name, or check the permissions of the credential: some registries respond the same if a permission is missing")
             }
             Err(error) if is_unknown_repository(error) || (may_push && is_denied(error)) => self.finding(
                 ProbeFinding::ok,
