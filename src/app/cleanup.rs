@@ -302,7 +302,9 @@ async fn cleanup(
         match options.mode {
             Mode::List | Mode::DryRun => world,
             Mode::Apply => {
-                cleanup::observe_records(world, config, watch.read().await, observer).await
+                let records = watch.read().await;
+                let world = cleanup::observe_records(world, config, records, observer).await;
+                cleanup::observe_entries(world, observer).await
             }
         }
     };

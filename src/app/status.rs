@@ -122,7 +122,8 @@ pub(super) fn run(
         let table = end_of_life_table_or_empty(&config, context).await?;
         let now = process.clock.now();
         let assessor = assessor(&config, &table, process);
-        let report = status::plan(&config, &world, &assessor, &deletions);
+        let listed = status::lowered(&config, &world.lowered);
+        let report = status::plan(&listed, &world, &assessor, &deletions);
         let text = page(&report, &config, options.form)?;
         let mut result =
             CommandResult::new(report.exit(options.fail_on)).with_report("status", &report)?;
@@ -147,7 +148,7 @@ pub(super) fn run(
         let Some(records) = records.as_ref().filter(|_| options.publish) else {
             return Ok(result);
         };
-        let inventory = status::inventory(&config, &world, &assessor, now);
+        let inventory = status::inventory(&listed, &world, &assessor, now);
         Ok(match publish(records, &inventory).await {
             Ok(()) => result,
             Err(failure) => result.failed(failure),

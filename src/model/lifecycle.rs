@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use thiserror::Error;
 
 use super::eol::{Acceptance, Cycle, Phase};
@@ -86,6 +86,26 @@ pub struct TagPattern {
     pub text: String,
     /// The compiled expression; it may be anchored where `text` is not.
     pub regex: Regex,
+}
+
+impl TagPattern {
+    /// Returns the expression without regard to case, or `None` if it has no letter in upper case
+    /// that could fail to match a tag in lower case.
+    #[must_use]
+    pub fn without_case(&self) -> Option<TagPattern> {
+        let text = self.regex.as_str();
+        if !text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return None;
+        }
+        let regex = RegexBuilder::new(text)
+            .case_insensitive(true)
+            .build()
+            .ok()?;
+        Some(TagPattern {
+            text: self.text.clone(),
+            regex,
+        })
+    }
 }
 
 impl PartialEq for TagPattern {

@@ -338,6 +338,25 @@ impl Tag {
         &self.0
     }
 
+    /// Returns true if the tag has letters in upper case.
+    pub fn has_upper_case(&self) -> bool {
+        self.0.bytes().any(|byte| byte.is_ascii_uppercase())
+    }
+
+    /// Returns the tag in lower case, as Gitea stores it.
+    #[must_use]
+    pub fn lower_case(&self) -> Tag {
+        Tag(self.0.to_ascii_lowercase())
+    }
+
+    /// Returns the tag in upper case, or `None` if it has no letters.
+    pub fn upper_case(&self) -> Option<Tag> {
+        self.0
+            .bytes()
+            .any(|byte| byte.is_ascii_alphabetic())
+            .then(|| Tag(self.0.to_ascii_uppercase()))
+    }
+
     /// Returns `latest`, the default for references without a tag.
     pub fn latest() -> Tag {
         Tag("latest".to_owned())
@@ -389,19 +408,28 @@ impl Tag {
             .any(|word| self.parse_former(word).is_some())
     }
 
-    /// Returns true if the tag is used for attachments of an image in registries without the
-    /// referrers API: the fallback tag `sha256-<hex>`, or cosign's `sha256-<hex>.sig`, `.att` and
-    /// `.sbom`.
+    /// Returns true if the tag has the form of an attachment in registries without the referrers
+    /// API: the fallback tag `sha256-<hex>`, or cosign's `sha256-<hex>.sig`, `.att` and `.sbom`.
+    ///
+    /// Images can have tags of the first form too: imgpkg tags them with their own digest. Only the
+    /// manifest shows whether such a tag is a list of referrers.
     pub fn is_attachment(&self) -> bool {
-        let Some((algorithm, rest)) = self.0.split_once('-') else {
-            return false;
-        };
-        let hex = rest.split('.').next().unwrap_or(rest);
-        matches!(algorithm, "sha256" | "sha512")
+        self.named_subject().is_some()
+    }
+
+    /// Returns the tag that [`Tag::of_referrers`] returns for the image that this tag names as its
+    /// subject, if the tag has the form of an attachment.
+    pub fn named_subject(&self) -> Option<Tag> {
+        let (digest, kind) = self.0.split_once('.').unwrap_or((&self.0, ""));
+        let (algorithm, hex) = digest.split_once('-')?;
+        let is_subject = matches!(kind, "" | "sig" | "att" | "sbom")
+            && self.0.len() == digest.len() + kind.len() + usize::from(!kind.is_empty())
+            && matches!(algorithm, "sha256" | "sha512")
             && hex.len() == 64
             && hex
                 .bytes()
-                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        is_subject.then(|| Tag(digest.to_owned()))
     }
 }
 
@@ -663,6 +691,11 @@ mod tests {
             (format!("sha256-{hex}"), true),
             (format!("sha256-{hex}.sig"), true),
             (format!("sha256-{hex}.att"), true),
+            (format!("sha256-{hex}.sbom"), true),
+            (format!("sha256-{hex}.imgpkg"), false),
+            (format!("sha256-{hex}.sig.old"), false),
+            (format!("sha256-{hex}."), false),
+            (format!("sha256-{}", "A".repeat(64)), false),
             ("sha256-abc".to_owned(), false),
             ("3.21".to_owned(), false),
         ] {

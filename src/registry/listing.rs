@@ -153,9 +153,9 @@ impl TagListing {
             Ok(tag) if self.names.insert(tag.clone()) => {
                 self.limits.count_new();
                 self.tags.push(ListedTag {
-                    tag,
                     pushed_at,
                     digest: digest.and_then(|digest| digest.parse().ok()),
+                    ..ListedTag::named(tag)
                 });
             }
             Ok(_) => {}

@@ -13,7 +13,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::blob::{BlobContent, BlobPut, BlobStream};
 use super::store::{
     Deletion, DeletionSupport, ImageSource, ImageStore, ListedTag, ProvedTags, Referrers, Resolved,
-    Support, SweepResult, are_siblings,
+    Support, SweepResult, TagCase, are_siblings,
 };
 use super::stores::ImageStores;
 use super::verify::verified;
@@ -29,6 +29,7 @@ const CHUNK_SIZE: usize = 16 * 1024;
 pub enum StoreOperation {
     Tags,
     PushDates,
+    TagCase,
     Resolve,
     Manifest,
     Blob,
@@ -78,6 +79,7 @@ pub struct MemoryStore {
     sparse_indexes: SparseIndexes,
     deletions: DeletionSupport,
     lists_referrers: bool,
+    tag_case: TagCase,
     repositories: Mutex<HashMap<Repository, MemoryRepository>>,
     /// Blobs that are reported and cannot be read.
     unreadable: Mutex<BTreeSet<(Repository, Digest)>>,
@@ -108,6 +110,7 @@ impl Default for MemoryStore {
             sparse_indexes: SparseIndexes::default(),
             deletions: DeletionSupport::ALL,
             lists_referrers: false,
+            tag_case: TagCase::default(),
             repositories: Mutex::default(),
             unreadable: Mutex::default(),
             unlisted: Mutex::default(),
@@ -144,6 +147,23 @@ impl MemoryStore {
         MemoryStore {
             lists_referrers: true,
             ..self
+        }
+    }
+
+    /// Returns the store with tags in lower case that are found in any case, as in Gitea.
+    #[must_use]
+    pub fn lowering_tags(self) -> MemoryStore {
+        MemoryStore {
+            tag_case: TagCase::Insensitive,
+            ..self
+        }
+    }
+
+    /// Returns a reference as it is stored.
+    fn stored(&self, reference: &Reference) -> Reference {
+        match reference {
+            Reference::Tag(tag) => Reference::Tag(self.tag_case.stored(tag)),
+            Reference::Digest(_) => reference.clone(),
         }
     }
 
@@ -325,6 +345,7 @@ fn failure(call: &ImageStoreCall, kind: ItemErrorKind, detail: impl Into<String>
     let action = match call.operation {
         StoreOperation::Tags => "list tags",
         StoreOperation::PushDates => "list tags with their dates",
+        StoreOperation::TagCase => "find out how tags are compared in",
         StoreOperation::Resolve => "resolve",
         StoreOperation::Manifest => "read manifest",
         StoreOperation::Blob => "read blob",
@@ -350,9 +371,9 @@ impl MemoryRepository {
     /// Returns the tags with push dates, or `None` if there are none.
     fn dated(&self) -> Option<Vec<ListedTag>> {
         let listed = |(tag, digest): (&Tag, &Digest)| ListedTag {
-            tag: tag.clone(),
             pushed_at: self.pushed.get(tag).copied(),
             digest: Some(digest.clone()),
+            ..ListedTag::named(tag.clone())
         };
         (!self.pushed.is_empty()).then(|| self.tags.iter().map(listed).collect())
     }
@@ -419,6 +440,20 @@ impl ImageSource for MemoryStore {
         Ok(tags.map(|tags| self.listed(repository, tags)))
     }
 
+    async fn tag_case(
+        &self,
+        repository: &Repository,
+        _listed: &BTreeSet<Tag>,
+    ) -> Result<TagCase, ItemError> {
+        self.called(ImageStoreCall::new(
+            StoreOperation::TagCase,
+            repository,
+            &"",
+        ))
+        .await?;
+        Ok(self.tag_case)
+    }
+
     async fn resolve(
         &self,
         repository: &Repository,
@@ -431,7 +466,9 @@ impl ImageSource for MemoryStore {
         ))
         .await?;
         Ok(self
-            .read(repository, |contents| contents.manifest(reference))
+            .read(repository, |contents| {
+                contents.manifest(&self.stored(reference))
+            })
             .map(|manifest| manifest.digest.into()))
     }
 
@@ -446,7 +483,9 @@ impl ImageSource for MemoryStore {
             reference,
         ))
         .await?;
-        Ok(self.read(repository, |contents| contents.manifest(reference)))
+        Ok(self.read(repository, |contents| {
+            contents.manifest(&self.stored(reference))
+        }))
     }
 
     async fn blob(
@@ -602,6 +641,7 @@ impl ImageStore for MemoryStore {
         manifest: &Manifest,
     ) -> Result<(), ItemError> {
         let call = ImageStoreCall::new(StoreOperation::PutManifest, repository, reference);
+        let reference = &self.stored(reference);
         let refused = |detail: String| failure(&call, ItemErrorKind::Refused, detail);
         self.called(call.clone()).await?;
         if Digest::of(manifest.digest.algorithm(), &manifest.bytes) != manifest.digest {
@@ -655,6 +695,7 @@ impl ImageStore for MemoryStore {
             tag,
         ))
         .await?;
+        let tag = &self.tag_case.stored(tag);
         Ok(self.delete(self.deletions.tags, repository, |contents| {
             contents.pushed.remove(tag);
             contents.tags.remove(tag).is_some()

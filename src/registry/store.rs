@@ -56,6 +56,18 @@ pub trait ImageSource: Send + Sync {
         }
     }
 
+    /// Returns whether the store distinguishes upper and lower case in tags.
+    ///
+    /// `listed` are the tags of `repository` as the store lists them; none if it does not list
+    /// them. Costs at most two requests, once for each host.
+    async fn tag_case(
+        &self,
+        _repository: &Repository,
+        _listed: &BTreeSet<Tag>,
+    ) -> Result<TagCase, ItemError> {
+        Ok(TagCase::Sensitive)
+    }
+
     /// Returns the digest that a reference names, or `None` if it is absent.
     ///
     /// Avoids reading the manifest: on a registry this is a HEAD, which does not count as a pull.
@@ -247,6 +259,10 @@ pub struct ListedTag {
     /// Time of the push, if the store reports it. Never the creation time of the image.
     pub pushed_at: Option<DateTime<Utc>>,
     pub digest: Option<Digest>,
+    /// True if only a full reference has the tag: an OCI layout can name an image
+    /// `docker.io/library/alpine:3.20`. The image can be read by the tag, but the name is not a tag
+    /// of this repository and is not deleted as one.
+    pub is_reference: bool,
 }
 
 impl ListedTag {
@@ -256,6 +272,7 @@ impl ListedTag {
             tag,
             pushed_at: None,
             digest: None,
+            is_reference: false,
         }
     }
 }
@@ -266,6 +283,26 @@ pub struct ProvedTags {
     pub tags: Vec<ListedTag>,
     /// Reason why there may be more tags; `None` if these are all.
     pub doubt: Option<String>,
+}
+
+/// Treatment of upper and lower case in tags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TagCase {
+    #[default]
+    Sensitive,
+    /// Tags are stored in lower case and found in any case.
+    Insensitive,
+}
+
+impl TagCase {
+    /// Returns a tag as the store lists it.
+    #[must_use]
+    pub fn stored(self, tag: &Tag) -> Tag {
+        match self {
+            TagCase::Sensitive => tag.clone(),
+            TagCase::Insensitive => tag.lower_case(),
+        }
+    }
 }
 
 /// Manifests that have a certain subject (distribution specification, "Listing Referrers").

@@ -137,3 +137,81 @@ async fn sync_and_records_work_with_a_real_gitea() {
     world.imglife(["app", "purge", "--keep", "1"]).succeeds();
     assert_eq!(recorded(&world).len(), 1);
 }
+
+/// Returns images with these tags.
+fn images(tags: &[&str]) -> Graph {
+    let mut graph = Graph::default();
+    for tag in tags {
+        let layer = graph.blob(
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+            format!("layer of {tag}"),
+        );
+        let image = graph.image(Flavour::Oci, "linux/amd64", &[layer]);
+        graph.tag(tag, &image);
+    }
+    graph
+}
+
+#[tokio::test]
+async fn tags_in_upper_case_work_with_a_real_gitea_that_lowers_them() {
+    if !GiteaServer::is_installed() {
+        writeln!(
+            std::io::stderr(),
+            "a real Gitea: not tried, since this machine lacks it (`sh tests/setup.sh all`)"
+        )
+        .expect("standard error");
+        return;
+    }
+    let gitea = GiteaServer::start();
+    let upstream = Registry::plain();
+    let source = upstream.repository("minio/minio");
+    let client = client(&upstream);
+    images(&["RELEASE.1", "RELEASE.2", "RELEASE.3", "Edge", "edge"])
+        .publish(&client, &source)
+        .await;
+    let target = format!("{}/{OWNER}/mirrors/minio", gitea.host());
+    let configuration = |rules: &str, retention: &str| {
+        format!(
+            "registry:\n  insecure_registries: [{:?}, {:?}]\nretention: {{ {retention} }}\nsync:\n  entries:\n{}",
+            gitea.host(),
+            upstream.host(),
+            entry(&source.to_string(), &target, rules),
+        )
+    };
+    let world = World::new()
+        .file(
+            "imglife.yaml",
+            configuration("tag_regex: 'RELEASE.*|Edge|edge'", "keep_last: 9"),
+        )
+        .variable(&variable(&gitea, "USERNAME"), OWNER)
+        .variable(&variable(&gitea, "PASSWORD"), gitea.token());
+
+    // The first run already refuses the tags that differ only in case.
+    for (copied, up_to_date) in [(3, 0), (0, 3)] {
+        let output = world.imglife(["sync", "--output", "json"]).exits(1);
+        let report = json_of(&output);
+        assert_eq!(
+            ["copied", "upToDate", "failed"].map(|total| &report["totals"][total]),
+            [&json!(copied), &json!(up_to_date), &json!(2)],
+            "{report}"
+        );
+    }
+
+    world.write(
+        "imglife.yaml",
+        &configuration(
+            "tag_regex: 'RELEASE.[13]'",
+            "keep_last: 0, min_keep: 0, max_delete_percent: 100",
+        ),
+    );
+    let status = json_of(&world.imglife(["status", "--output", "json"]).succeeds());
+    assert!(!status.to_string().contains(r#""missing""#), "{status}");
+    let report = json_of(&world.imglife(["cleanup", "--output", "json"]).succeeds());
+    let deleted: Vec<&str> = report["deleted"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|deleted| deleted["tag"].as_str())
+        .collect();
+    assert_eq!(deleted, ["release.2"], "{report}");
+}

@@ -80,8 +80,12 @@ impl LayoutIndex {
                     .ok()
                     .flatten()
                     .map(|descriptor| descriptor.digest);
+                let is_reference = entries
+                    .iter()
+                    .all(|(named_by, _)| *named_by == NameForm::Reference);
                 ListedTag {
                     digest,
+                    is_reference,
                     ..ListedTag::named(tag)
                 }
             })
@@ -139,8 +143,12 @@ impl LayoutIndex {
     }
 
     /// Removes the entries that have `tag`. Fails if they name different manifests.
+    ///
+    /// Entries that are named by a full reference stay: the tag in it belongs to another
+    /// repository.
     pub(super) fn remove_tag(&mut self, tag: &Tag) -> Result<Deletion, IndexEntryError> {
-        let is_named = |entry: &Value| name(entry).is_some_and(|(found, _)| found == *tag);
+        let is_named =
+            |entry: &Value| matches!(name(entry), Some((found, NameForm::Tag)) if found == *tag);
         let named = self
             .entries
             .iter()

@@ -8,6 +8,7 @@
 //! - `classify`: mapping of HTTP errors to error kinds
 //! - `repository`: one repository, its requests and errors
 //! - `tags`, `catalog`, `manifest`, `blob`, `referrers`: reading
+//! - `tag_case`: whether a registry distinguishes upper and lower case in tags
 //! - `dates`: push dates, by the interfaces of some registries
 //! - `delete`: deleting tags and manifests
 //! - `content`, `session`, `upload`: writing blobs
@@ -30,6 +31,7 @@ mod referrers;
 mod registries;
 mod repository;
 mod session;
+mod tag_case;
 mod tags;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! All registries as one store.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 use super::dates::HostInterfaces;
 use super::delete::DeletionMethods;
 use super::repository::RemoteRepository;
+use super::tag_case::TagCases;
 use super::upload::{self, FailedMounts, MountSource};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::Client;
@@ -17,7 +18,7 @@ use crate::model::{Algorithm, Descriptor, Digest, Host, Manifest, Reference, Rep
 use crate::registry::blob::{BlobContent, BlobPut, BlobStream};
 use crate::registry::store::{
     Deletion, DeletionSupport, ImageSource, ImageStore, ListedTag, ProvedTags, Referrers, Resolved,
-    are_siblings,
+    TagCase, are_siblings,
 };
 
 /// All registries. The name of a repository contains the host.
@@ -26,6 +27,7 @@ pub struct RemoteRegistries {
     /// True for hosts that list referrers. Others get no further referrers requests.
     lists_referrers: Mutex<HashMap<Host, Arc<OnceCell<bool>>>>,
     interfaces: HostInterfaces,
+    tag_cases: TagCases,
     deletion_methods: DeletionMethods,
     failed_mounts: FailedMounts,
     /// Size of the parts of a chunked upload, in bytes.
@@ -38,6 +40,7 @@ impl RemoteRegistries {
             http,
             lists_referrers: Mutex::default(),
             interfaces: HostInterfaces::default(),
+            tag_cases: TagCases::default(),
             deletion_methods: DeletionMethods::default(),
             failed_mounts: FailedMounts::default(),
             part: upload::PART_SIZE,
@@ -76,6 +79,14 @@ impl ImageSource for RemoteRegistries {
         repository: &Repository,
     ) -> Result<Option<Vec<ListedTag>>, ItemError> {
         self.at(repository)?.push_dates(&self.interfaces).await
+    }
+
+    async fn tag_case(
+        &self,
+        repository: &Repository,
+        listed: &BTreeSet<Tag>,
+    ) -> Result<TagCase, ItemError> {
+        self.at(repository)?.tag_case(&self.tag_cases, listed).await
     }
 
     async fn resolve(

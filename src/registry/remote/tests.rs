@@ -4,6 +4,7 @@ mod blobs;
 mod listings;
 mod manifests;
 mod mounts;
+mod tag_case;
 mod uploads;
 
 use std::sync::Arc;

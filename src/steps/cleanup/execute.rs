@@ -16,7 +16,6 @@ use super::outcome::{
     RetirementResult,
 };
 use super::plan::{DeletionGroup, DeletionMethod, Plan, RepositoryPlan, Retirement};
-use super::policy::attachment_subject;
 use super::reasons::{KeepReason, PendingDeletion};
 use super::recheck::{CurrentState, ExpectedListing, Recheck};
 use super::record_watch::RecordWatch;
@@ -183,10 +182,10 @@ impl Executor<'_> {
 
     async fn delete(&self, planned: &RepositoryPlan, outcome: &mut RepositoryOutcome) {
         let mut progress = DeletionProgress::default();
-        let is_attachment =
-            |group: &&DeletionGroup| group.tags.iter().any(|(tag, _)| tag.is_attachment());
-        let (attachments, images): (Vec<&DeletionGroup>, Vec<&DeletionGroup>) =
-            planned.groups.iter().partition(is_attachment);
+        let (attachments, images): (Vec<&DeletionGroup>, Vec<&DeletionGroup>) = planned
+            .groups
+            .iter()
+            .partition(|group| group.is_attachment());
         // Attachments are deleted after all images and parts, because each of those may stay.
         let attached = attachments
             .iter()
@@ -213,11 +212,7 @@ impl Executor<'_> {
         let mut left = groups;
         loop {
             let subjects: BTreeSet<Tag> = progress.needed.iter().map(Tag::of_referrers).collect();
-            let is_needed = |group: &&DeletionGroup| {
-                group.tags.iter().any(|(tag, _)| {
-                    attachment_subject(tag).is_some_and(|subject| subjects.contains(&subject))
-                })
-            };
+            let is_needed = |group: &&DeletionGroup| !group.subjects.is_disjoint(&subjects);
             let (kept, deleted): (Vec<&DeletionGroup>, Vec<&DeletionGroup>) =
                 left.into_iter().partition(is_needed);
             left = deleted;

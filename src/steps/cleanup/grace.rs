@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::policy::attachment_subject;
+use super::attachments::{Attachments, is_attached};
 use super::reasons::{DeleteReason, KeepReason, PendingDeletion, PendingRetirement, TagVerdict};
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole};
 use crate::config::GraceMode;
@@ -72,14 +72,14 @@ pub(super) fn waiting_tags(
     let Some(period) = grace_period(repository) else {
         return Vec::new();
     };
-    let subjects: BTreeSet<Tag> = repository
-        .tags()
-        .flat_map(|tag| &tag.image)
-        .flat_map(|tree| tree.digests())
-        .map(Tag::of_referrers)
-        .collect();
-    let goes_with_image =
-        |tag: &Tag| attachment_subject(tag).is_some_and(|subject| subjects.contains(&subject));
+    let attachments = Attachments::of(repository);
+    let goes_with_image = |tag: &Tag| {
+        attachments.subjects.get(tag).is_some_and(|subjects| {
+            subjects
+                .iter()
+                .all(|subject| attachments.known.contains(subject))
+        })
+    };
     let reason = |tag: &ObservedTag| {
         let Some(TagVerdict::Delete(because)) = verdicts.get(&tag.tag) else {
             return None;
@@ -119,7 +119,7 @@ fn retired_name(
         .rules
         .iter()
         .all(|rules| rules.grace == GraceMode::Retire);
-    let is_image = !tag.tag.is_attachment() && tag.tag.parse_replaced().is_none();
+    let is_image = !is_attached(repository, tag) && tag.tag.parse_replaced().is_none();
     if !is_wanted || !is_image || repository.deletions.tags != Support::Supported {
         return None;
     }

@@ -1,8 +1,9 @@
 //! Manifests that a tag leads to, and the creation date of an image.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::labels;
@@ -12,7 +13,11 @@ use crate::model::{
     Descriptor, Digest, ImageConfig, Manifest, ManifestContent, Platform, Reference, Repository,
 };
 use crate::registry::{ImageSource, read_config};
-use crate::transfer::DigestCache;
+use crate::transfer::{DigestCache, no_cache};
+
+/// Maximum number of manifests of a repository that are read concurrently. Each host has its own
+/// limit as well.
+pub(super) const CONCURRENT_MANIFESTS: usize = 16;
 
 /// Digest of an image and of every manifest below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +25,39 @@ pub struct ManifestTree {
     pub digest: Digest,
     /// Digests of the manifests below it, at any depth.
     pub below: BTreeSet<Digest>,
+    /// Part of `below` that was read. The rest is listed as images or layers; an index can claim
+    /// that of another index.
+    pub read: BTreeSet<Digest>,
+    /// Subject of the manifest, if it is a referrer.
+    pub subject: Option<Digest>,
+    /// Entries of an index that has a tag of the form `sha256-<hex>`, and may be a list of
+    /// referrers.
+    pub list: Option<BTreeSet<Digest>>,
 }
 
 impl ManifestTree {
     /// Returns the digest of the manifest and of everything below it.
     pub fn digests(&self) -> impl Iterator<Item = &Digest> {
         std::iter::once(&self.digest).chain(&self.below)
+    }
+
+    /// Returns the digests below it that were not read.
+    pub(super) fn unread(&self) -> impl Iterator<Item = &Digest> {
+        self.below.difference(&self.read)
+    }
+
+    /// Adds the entries of `indexes` that it lists, at any depth.
+    pub(super) fn complete(&mut self, indexes: &DisguisedIndexes) {
+        let mut open: Vec<Digest> = self.unread().cloned().collect();
+        while let Some(digest) = open.pop() {
+            self.read.insert(digest.clone());
+            for entry in indexes.get(&digest).into_iter().flatten() {
+                self.below.insert(entry.clone());
+                if !self.read.contains(entry) {
+                    open.push(entry.clone());
+                }
+            }
+        }
     }
 }
 
@@ -67,15 +99,26 @@ pub(super) async fn read(
         return Ok(None);
     };
     let date_source = date_source(&root);
+    let may_be_list = match reference {
+        Reference::Tag(tag) => tag.named_subject().as_ref() == Some(tag),
+        Reference::Digest(_) => false,
+    };
     let mut tree = ManifestTree {
         digest: root.digest.clone(),
         below: BTreeSet::new(),
+        read: BTreeSet::new(),
+        subject: root.subject.as_ref().map(|subject| subject.digest.clone()),
+        list: root
+            .children()
+            .filter(|_| may_be_list)
+            .map(|entries| entries.iter().map(|entry| entry.digest.clone()).collect()),
     };
     let mut open = vec![root];
     for _ in 0..MAX_INDEX_NESTING {
         let mut nested = Vec::new();
         for child in open.iter().filter_map(Manifest::children).flatten() {
             if tree.below.insert(child.digest.clone()) && may_be_index(child) {
+                tree.read.insert(child.digest.clone());
                 nested.extend(
                     source
                         .manifest(repository, &child.digest.clone().into())
@@ -91,15 +134,85 @@ pub(super) async fn read(
         .any(|children| !children.is_empty())
     {
         let action = format!("read manifest {}", reference.as_str());
-        let detail = format!("its indexes are nested deeper than {MAX_INDEX_NESTING} levels");
-        return Err(ItemError::at(
-            repository,
-            action,
-            ItemErrorKind::Malformed,
-            detail,
-        ));
+        return Err(nested_too_deep(repository, action));
     }
     Ok(Some((tree, date_source)))
+}
+
+fn nested_too_deep(repository: &Repository, action: String) -> ItemError {
+    let detail = format!("its indexes are nested deeper than {MAX_INDEX_NESTING} levels");
+    ItemError::at(repository, action, ItemErrorKind::Malformed, detail)
+}
+
+/// Returns the digests of an image and of all manifests below it, whatever media type indexes claim
+/// for their entries; `None` if it does not exist.
+pub(super) async fn all_digests(
+    source: &dyn ImageSource,
+    repository: &Repository,
+    reference: &Reference,
+) -> Result<Option<BTreeSet<Digest>>, ItemError> {
+    let Some((mut tree, _)) = read(source, repository, reference).await? else {
+        return Ok(None);
+    };
+    // A layout deletes no content by digest. Its sweep reads every entry.
+    if matches!(repository, Repository::Remote { .. }) {
+        let unread = tree.unread().cloned().collect();
+        let cache = no_cache();
+        let indexes = disguised_indexes(source, repository, unread, &*cache).await?;
+        tree.complete(&indexes);
+    }
+    Ok(Some(tree.digests().cloned().collect()))
+}
+
+/// Manifests that indexes list as images or layers and that are indexes, each with its entries.
+pub(super) type DisguisedIndexes = BTreeMap<Digest, BTreeSet<Digest>>;
+
+/// Returns the indexes among `digests`, and among their entries.
+///
+/// Sends one request for each digest of which `cache` does not know that it is no index.
+pub(super) async fn disguised_indexes(
+    source: &dyn ImageSource,
+    repository: &Repository,
+    digests: BTreeSet<Digest>,
+    cache: &dyn DigestCache,
+) -> Result<DisguisedIndexes, ItemError> {
+    let mut found = DisguisedIndexes::new();
+    let mut seen = digests.clone();
+    let mut open = digests;
+    for _ in 0..=MAX_INDEX_NESTING {
+        let reads = open.iter().map(|digest| async move {
+            let key = format!("no index 1 {digest}");
+            if cache.get(&key).is_some() {
+                return Ok(None);
+            }
+            let manifest = source.manifest(repository, &digest.clone().into()).await?;
+            let Some(entries) = manifest.as_ref().and_then(Manifest::children) else {
+                if manifest.is_some() {
+                    cache.put(&key, "");
+                }
+                return Ok(None);
+            };
+            let entries = entries.iter().map(|entry| entry.digest.clone()).collect();
+            Ok(Some((digest.clone(), entries)))
+        });
+        let read: Vec<Option<(Digest, BTreeSet<Digest>)>> = stream::iter(reads.collect::<Vec<_>>())
+            .buffer_unordered(CONCURRENT_MANIFESTS)
+            .try_collect()
+            .await?;
+        let nested: Vec<(Digest, BTreeSet<Digest>)> = read.into_iter().flatten().collect();
+        open = nested
+            .iter()
+            .flat_map(|(_, entries)| entries)
+            .filter(|entry| seen.insert((*entry).clone()))
+            .cloned()
+            .collect();
+        found.extend(nested);
+        if open.is_empty() {
+            return Ok(found);
+        }
+    }
+    let action = "read the entries of its indexes".to_owned();
+    Err(nested_too_deep(repository, action))
 }
 
 /// Returns true unless the media type of an index entry is that of a single image, or of a part of

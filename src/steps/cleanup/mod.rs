@@ -4,13 +4,14 @@
 //!
 //! - `targets`: repositories of the configuration, with the rules that apply to them.
 //! - `manifest_tree`, `world`: what was read from registries and records, without any judgement.
+//! - `attachments`: tags that belong to another image.
 //! - `reasons`: why a tag is kept or deleted.
 //! - `protections`: what records and the configuration protect.
 //! - `safety_check`: stops the run when the records are incomplete.
 //! - `grace`: lets selected tags wait before they are deleted.
 //! - `policy`: decides on every tag, once. If anything about a tag is unknown, the tag is kept.
 //! - `required_facts`: the facts that the policy needs, so that nothing else is requested.
-//! - `observer`, `desired_tags`, `repository_reader`, `observe`: read the world.
+//! - `observer`, `desired_tags`, `tag_spellings`, `dependency_reader`, `repository_reader`, `observe`: read the world.
 //! - `plan`: groups the tags to delete by image and orders the deletions.
 //! - `preview`: predicts the plan with as few requests as possible.
 //! - `journal`: writes down every change before it is made.
@@ -24,7 +25,9 @@
 //! Repositories that the configuration does not name are listed and never changed.
 
 mod archive;
+mod attachments;
 mod deletion_progress;
+mod dependency_reader;
 mod desired_tags;
 mod execute;
 mod final_check;
@@ -47,15 +50,17 @@ mod repository_reader;
 mod required_facts;
 mod safety_check;
 mod tag_deletions;
+mod tag_spellings;
 mod targets;
 mod undo;
 mod world;
 
+pub use dependency_reader::read_missing_subjects;
 pub use execute::{CleanupExecution, execute};
 pub use histories::{read_histories, store_histories};
 pub use journal::{Journal, JournalStore};
 pub use manifest_tree::ManifestTree;
-pub use observe::{observe, observe_records};
+pub use observe::{observe, observe_entries, observe_records};
 pub use observer::Observer;
 pub use plan::{DeletionGroup, DeletionMethod, Plan, RepositoryPlan, Retirement, plan};
 pub use policy::CleanupPolicy;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
+use super::dependency_reader::complete_trees;
 use super::desired_tags::{desired_tags, identities, selections};
 use super::observer::Observer;
 use super::protections::RecordProtections;
 use super::repository_reader::RepositoryReader;
+use super::tag_spellings::read_tag_case;
 use super::targets::{CleanupScope, CleanupTarget, targets};
 use super::world::{DesiredTags, ObservedRecords, ObservedRepository, RepositoryRole, World};
 use crate::config::Config;
@@ -79,6 +81,8 @@ pub async fn observe_records(
         protections: &protections,
     };
     let reads = repositories.into_iter().map(|mut repository| async move {
+        let listed = repository.tags().map(|tag| tag.tag.clone()).collect();
+        read_tag_case(observer, reader.protections, &mut repository, listed).await;
         reader.read_pinned(&mut repository).await;
         repository
     });
@@ -87,6 +91,24 @@ pub async fn observe_records(
         .collect()
         .await;
     world.repositories = repositories;
+    world
+}
+
+/// Returns `world` with every manifest below the images of repositories where manifests are deleted
+/// by digest.
+///
+/// Called last, before something is deleted: it sends a request for each entry of an index.
+pub async fn observe_entries(mut world: World, observer: Observer<'_>) -> World {
+    let repositories = std::mem::take(&mut world.repositories);
+    let protections = &RecordProtections::of(&world.records);
+    let reads = repositories.into_iter().map(|mut repository| async move {
+        complete_trees(observer, protections, &mut repository).await;
+        repository
+    });
+    world.repositories = stream::iter(reads.collect::<Vec<_>>())
+        .buffered(CONCURRENT_REPOSITORIES)
+        .collect()
+        .await;
     world
 }
 

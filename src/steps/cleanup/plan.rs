@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDate;
 
+use super::attachments::{is_attached, is_attached_by_name, subjects};
 use super::grace::next_history;
 use super::policy::{CleanupPolicy, archive_tag, decide};
 use super::protections::{RecordProtections, pinned};
@@ -13,7 +14,7 @@ use super::world::{ObservedRepository, ObservedTag, RepositoryRole, World};
 use crate::error::ItemError;
 use crate::model::{Digest, ImageReference, Repository, Tag, TagHistory};
 use crate::packages::StoredDocument;
-use crate::registry::Support;
+use crate::registry::{Support, TagCase};
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -41,6 +42,8 @@ pub struct RepositoryPlan {
     pub listing_doubt: Option<String>,
     /// Tags that were listed.
     pub listed: BTreeSet<Tag>,
+    /// True if a record may mean a listed tag by another spelling, in upper case.
+    pub may_lower_case: bool,
     /// Digests that must stay.
     pub live: BTreeSet<Digest>,
     /// Images to move to a retired tag.
@@ -58,6 +61,8 @@ pub struct RepositoryPlan {
 pub struct DeletionGroup {
     pub digest: Digest,
     pub tags: Vec<(Tag, DeleteReason)>,
+    /// Images that it is attached to, as the tag that [`Tag::of_referrers`] returns.
+    pub subjects: BTreeSet<Tag>,
     pub method: DeletionMethod,
     /// Digests of all manifests below the image.
     pub below: BTreeSet<Digest>,
@@ -84,6 +89,13 @@ pub enum DeletionMethod {
     TagsThenManifest,
     /// Delete the manifest, which also deletes all of its tags.
     Manifest,
+}
+
+impl DeletionGroup {
+    /// Returns true if it is attached to another image.
+    pub(super) fn is_attachment(&self) -> bool {
+        !self.subjects.is_empty()
+    }
 }
 
 impl Plan {
@@ -231,6 +243,7 @@ fn repository(
                     DeletionGroup {
                         digest: tree.digest.clone(),
                         tags: Vec::new(),
+                        subjects: BTreeSet::new(),
                         method,
                         below: tree.below.clone(),
                         parts,
@@ -238,11 +251,12 @@ fn repository(
                     }
                 });
                 group.tags.push((tag.tag.clone(), *reason));
+                group.subjects.extend(subjects(observed, tag));
                 undated += usize::from(is_undated(observed, tag));
                 if let Some(archive) = observed
                     .archive
                     .as_ref()
-                    .filter(|_| !tag.tag.is_attachment())
+                    .filter(|_| !is_attached_by_name(observed, tag))
                 {
                     let image = ImageReference {
                         repository: archive.clone(),
@@ -272,6 +286,8 @@ fn repository(
         groups: ordered(groups.into_values().collect()),
         listing_doubt: observed.listing_doubt.clone(),
         listed: observed.tags().map(|tag| tag.tag.clone()).collect(),
+        may_lower_case: observed.tag_case != Some(TagCase::Sensitive)
+            && !observed.tags().any(|tag| tag.tag.has_upper_case()),
         live,
         retirements,
         next_history,
@@ -294,6 +310,7 @@ fn retirements(
             group: DeletionGroup {
                 digest: tree.digest.clone(),
                 tags: vec![(tag.tag.clone(), pending.because)],
+                subjects: BTreeSet::new(),
                 method: DeletionMethod::Tags,
                 below: tree.below.clone(),
                 parts: BTreeSet::new(),
@@ -311,12 +328,7 @@ fn ordered(mut groups: Vec<DeletionGroup>) -> Vec<DeletionGroup> {
         .iter()
         .flat_map(|group| group.parts.iter().cloned())
         .collect();
-    groups.sort_by_key(|group| {
-        (
-            parts.contains(&group.digest),
-            group.tags.iter().any(|(tag, _)| tag.is_attachment()),
-        )
-    });
+    groups.sort_by_key(|group| (parts.contains(&group.digest), group.is_attachment()));
     groups
 }
 
@@ -324,7 +336,7 @@ fn ordered(mut groups: Vec<DeletionGroup>) -> Vec<DeletionGroup> {
 fn is_undated(repository: &ObservedRepository, tag: &ObservedTag) -> bool {
     let has_day_in_name = matches!(repository.role, RepositoryRole::Archive { .. })
         || tag.tag.parse_replaced().is_some();
-    tag.date.is_none() && !has_day_in_name && !tag.tag.is_attachment()
+    tag.date.is_none() && !has_day_in_name && !is_attached(repository, tag)
 }
 
 /// Returns how an image is deleted.

@@ -4,12 +4,15 @@
 //! and `plan` groups the deletions.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 
+use super::attachments::{
+    Attachments, is_attached, is_attached_by_name, is_unchecked_list, lost_its_subject,
+};
 use super::grace::{is_waiting, retired_verdict, waiting_tags};
-use super::protections::{RecordProtections, protection};
+use super::protections::{RecordProtections, by_record, protection};
 use super::reasons::{DeleteReason, KeepReason, TagVerdict};
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole};
 use crate::config::{RetentionConfig, RetentionMatch};
@@ -123,7 +126,8 @@ fn selected_tags(verdicts: &BTreeMap<Tag, TagVerdict>) -> BTreeSet<Tag> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DeletionShare {
     pub(super) deleted: usize,
-    /// Number of tags that count: without attachments and without tags that have no manifest.
+    /// Number of tags that count: without tags that have no manifest, and without attachments,
+    /// unless an earlier cleanup deleted their image.
     pub(super) total: usize,
     /// Allowed share in percent; `None` for all.
     pub(super) allowed: Option<u8>,
@@ -136,13 +140,12 @@ impl DeletionShare {
         verdicts: &BTreeMap<Tag, TagVerdict>,
         max_delete_percent: Option<u8>,
     ) -> DeletionShare {
-        let waiting: BTreeSet<&Tag> = repository
-            .tags()
-            .filter(|tag| is_waiting(repository, tag))
-            .map(|tag| &tag.tag)
-            .collect();
-        let is_deleted = |(tag, verdict): &(&Tag, &TagVerdict)| {
-            !tag.is_attachment() && !waiting.contains(tag) && verdict.is_delete()
+        let counts = |tag: &&ObservedTag| {
+            !tag.is_absent() && (!is_attached(repository, tag) || lost_its_subject(repository, tag))
+        };
+        let is_deleted = |tag: &&ObservedTag| {
+            verdicts.get(&tag.tag).is_some_and(TagVerdict::is_delete)
+                && !is_waiting(repository, tag)
         };
         let allowed = max_delete_percent.or_else(|| {
             repository
@@ -152,11 +155,8 @@ impl DeletionShare {
                 .min()
         });
         DeletionShare {
-            deleted: verdicts.iter().filter(is_deleted).count(),
-            total: repository
-                .tags()
-                .filter(|tag| !tag.tag.is_attachment() && !tag.is_absent())
-                .count(),
+            deleted: repository.tags().filter(counts).filter(is_deleted).count(),
+            total: repository.tags().filter(counts).count(),
             // Everything in an archive is meant to expire.
             allowed: allowed.filter(|_| !matches!(repository.role, RepositoryRole::Archive { .. })),
         }
@@ -189,6 +189,52 @@ pub(super) fn verdicts(
     protections: &RecordProtections,
     now: DateTime<Utc>,
 ) -> BTreeMap<Tag, TagVerdict> {
+    let mut verdicts = unchecked_verdicts(repository, protections, now);
+    let is_deleted = |verdict: &TagVerdict| verdict.is_delete();
+    let unchecked: Vec<&ObservedTag> =
+        unchecked_lists_with(repository, &verdicts, is_deleted).collect();
+    if !unchecked.is_empty() {
+        for tag in unchecked {
+            let verdict = TagVerdict::Keep(KeepReason::SubjectUnknown);
+            verdicts.insert(tag.tag.clone(), verdict);
+        }
+        keep_dependents(repository, &mut verdicts);
+    }
+    verdicts
+}
+
+/// Returns the tags whose verdict depends on whether they are lists of referrers, each with the
+/// entries of its index, which have not been read. Lists of kept images are not among them.
+pub(super) fn unchecked_lists(
+    repository: &ObservedRepository,
+    protections: &RecordProtections,
+    now: DateTime<Utc>,
+) -> BTreeMap<Tag, BTreeSet<Digest>> {
+    let verdicts = unchecked_verdicts(repository, protections, now);
+    let is_open = |verdict: &TagVerdict| {
+        verdict.is_delete() || *verdict == TagVerdict::Keep(KeepReason::SubjectUnknown)
+    };
+    unchecked_lists_with(repository, &verdicts, is_open)
+        .filter_map(|tag| Some((tag.tag.clone(), tag.image.as_ref().ok()?.list.clone()?)))
+        .collect()
+}
+
+fn unchecked_lists_with<'a>(
+    repository: &'a ObservedRepository,
+    verdicts: &BTreeMap<Tag, TagVerdict>,
+    is_meant: impl Fn(&TagVerdict) -> bool,
+) -> impl Iterator<Item = &'a ObservedTag> {
+    repository.tags().filter(move |tag| {
+        verdicts.get(&tag.tag).is_some_and(&is_meant) && is_unchecked_list(repository, tag)
+    })
+}
+
+/// Returns the verdicts if each tag that may be a list of referrers is one.
+fn unchecked_verdicts(
+    repository: &ObservedRepository,
+    protections: &RecordProtections,
+    now: DateTime<Utc>,
+) -> BTreeMap<Tag, TagVerdict> {
     let mut verdicts: BTreeMap<Tag, TagVerdict> = match &repository.role {
         RepositoryRole::Base | RepositoryRole::Mirror => {
             retention_verdicts(repository, protections, now)
@@ -197,11 +243,10 @@ pub(super) fn verdicts(
             archive_verdicts(repository, protections, *keep_days, now)
         }
     };
-    let tags: Vec<&ObservedTag> = repository.tags().collect();
     if !repository.is_known() {
-        for tag in tags
-            .iter()
-            .filter(|tag| tag.tag.is_attachment() && tag.image.is_ok())
+        for tag in repository
+            .tags()
+            .filter(|tag| tag.image.is_ok() && is_attached(repository, tag))
         {
             verdicts.insert(
                 tag.tag.clone(),
@@ -216,9 +261,10 @@ pub(super) fn verdicts(
 /// Keeps the tags that must stay because of other tags that stay.
 fn keep_dependents(repository: &ObservedRepository, verdicts: &mut BTreeMap<Tag, TagVerdict>) {
     let tags: Vec<&ObservedTag> = repository.tags().collect();
+    let attachments = Attachments::of(repository);
     // A kept tag can keep other tags. Each round keeps at least one more, so this ends.
     for _ in 0..=tags.len() {
-        let dependents = dependents(repository, &tags, verdicts);
+        let dependents = dependents(repository, &tags, &attachments, verdicts);
         if dependents.is_empty() {
             break;
         }
@@ -300,7 +346,7 @@ pub(super) fn retention_verdict(
     }
     match retired_verdict(repository, tag, now) {
         Some(verdict) => verdict,
-        None if tag.tag.is_attachment() => TagVerdict::Delete(DeleteReason::WithImage),
+        None if is_attached(repository, tag) => TagVerdict::Delete(DeleteReason::WithImage),
         None => match replaced(&tag.tag) {
             Some((_, day)) => by_replacement(&repository.rules, facts.current, day, now),
             None => by_age_and_rank(repository, facts.rank, facts.date, now),
@@ -350,7 +396,7 @@ fn by_replacement(
 pub(super) fn ranks(repository: &ObservedRepository) -> HashMap<&Tag, usize> {
     let mut images: Vec<(TagVersion, &ObservedTag)> = repository
         .tags()
-        .filter(|tag| !tag.tag.is_attachment() && !tag.is_absent())
+        .filter(|tag| !tag.is_absent() && !is_attached(repository, tag))
         .filter(|tag| {
             replaced(&tag.tag).is_none()
                 && repository.retirement(tag).is_none()
@@ -450,10 +496,10 @@ fn archive_verdicts(
         if let Err(error) = &tag.image {
             return TagVerdict::Keep(KeepReason::of_read_error(error));
         }
-        if let Some(reason) = protections.of_tag(&repository.canonical, tag) {
+        if let Some(reason) = by_record(repository, tag, protections) {
             return TagVerdict::Keep(reason);
         }
-        if tag.tag.is_attachment() {
+        if is_attached_by_name(repository, tag) {
             return TagVerdict::Delete(DeleteReason::WithImage);
         }
         match archived_on(&tag.tag)
@@ -493,31 +539,35 @@ pub(super) fn archive_tag(tag: &Tag, now: DateTime<Utc>) -> Option<Tag> {
 fn dependents(
     repository: &ObservedRepository,
     tags: &[&ObservedTag],
+    attachments: &Attachments<'_>,
     verdicts: &BTreeMap<Tag, TagVerdict>,
 ) -> Vec<(Tag, KeepReason)> {
     let live = live(repository, verdicts);
-    let live_subjects: BTreeSet<Tag> = live
+    let live_subjects: HashSet<Tag> = live
         .iter()
+        .filter(|_| attachments.exist())
         .map(|digest| Tag::of_referrers(digest))
-        .collect();
-    let known_subjects: BTreeSet<Tag> = tags
-        .iter()
-        .flat_map(|tag| &tag.image)
-        .flat_map(|tree| tree.digests())
-        .map(Tag::of_referrers)
         .collect();
     let is_kept = |tag: &ObservedTag| verdicts.get(&tag.tag).is_some_and(TagVerdict::is_keep);
     let mut kept_digests: HashMap<&Digest, &Tag> = HashMap::new();
     for tag in tags.iter().filter(|tag| is_kept(tag)) {
         kept_digests.extend(tag.image.iter().map(|tree| (&tree.digest, &tag.tag)));
     }
+    let is_missing = |subject: &Tag| {
+        !attachments.known.contains(subject) && !repository.missing_subjects.contains(subject)
+    };
     let reason = |tag: &ObservedTag| {
-        if let Some(subject) = attachment_subject(&tag.tag) {
-            if live_subjects.contains(&subject) {
+        if let Some(subjects) = attachments.subjects.get(&tag.tag) {
+            if subjects
+                .iter()
+                .any(|subject| live_subjects.contains(subject))
+            {
                 return Some(KeepReason::AttachedToKept);
             }
-            if !known_subjects.contains(&subject) && !repository.missing_subjects.contains(&subject)
-            {
+            // In an archive, a tag with a day expires also without its subject.
+            let goes_with_image =
+                verdicts.get(&tag.tag) == Some(&TagVerdict::Delete(DeleteReason::WithImage));
+            if goes_with_image && subjects.iter().any(is_missing) {
                 return Some(KeepReason::SubjectUnknown);
             }
         }
@@ -542,11 +592,4 @@ fn dependents(
         .filter(|tag| !is_kept(tag))
         .filter_map(|tag| Some((tag.tag.clone(), reason(tag)?)))
         .collect()
-}
-
-/// Returns the tag of the referrers list (`sha256-<hex>`) of the image that a tag is attached to.
-/// All kinds of attachments of an image have the same.
-pub(super) fn attachment_subject(tag: &Tag) -> Option<Tag> {
-    let text = tag.is_attachment().then(|| tag.as_str())?;
-    text.split('.').next()?.parse().ok()
 }

@@ -11,15 +11,16 @@ use futures_util::{StreamExt, stream};
 
 use super::desired_tags::{EntrySelection, desired_tags, selections};
 use super::histories::read_histories;
-use super::manifest_tree::DateSource;
+use super::manifest_tree::{CONCURRENT_MANIFESTS, DateSource};
 use super::observe::CONCURRENT_REPOSITORIES;
 use super::observer::Observer;
 use super::plan::plan;
 use super::policy::CleanupPolicy;
 use super::protections::RecordProtections;
-use super::repository_reader::{CONCURRENT_MANIFESTS, RepositoryReader};
+use super::repository_reader::RepositoryReader;
 use super::required_facts::{MissingDates, doubtful_tags, undecided_tags};
 use super::safety_check::safety_check;
+use super::tag_spellings::read_tag_case;
 use super::targets::{CleanupTarget, targets};
 use super::world::{
     ObservedRecords, ObservedRepository, ObservedTag, RepositoryRole, TagReadError, World,
@@ -154,6 +155,7 @@ fn listed_repositories(
         ObservedRepository {
             listing: Ok(listing
                 .iter()
+                .filter(|tag| !tag.is_reference)
                 .map(|tag| unread_tag(unread.role, tag))
                 .collect()),
             ..unread
@@ -179,6 +181,8 @@ async fn read_undecided(
     mut repository: ObservedRepository,
 ) -> ObservedRepository {
     let (protections, now) = (reader.protections, reader.observer.now);
+    let listed = repository.tags().map(|tag| tag.tag.clone()).collect();
+    read_tag_case(reader.observer, protections, &mut repository, listed).await;
     if undecided_tags(&repository, protections, MissingDates::Unread, now).is_empty() {
         return repository;
     }

@@ -11,6 +11,7 @@ use crate::config::TagExclusion;
 use crate::model::record::ReplacedRecord;
 use crate::model::reference::RepositoryPath;
 use crate::model::{BuildRecord, Digest, ImageReference, Repository, Tag};
+use crate::registry::TagCase;
 
 /// Time after the first record of an installation for which a base is kept that no record names.
 const UNNAMED_LIMIT: TimeDelta = TimeDelta::days(30);
@@ -32,6 +33,9 @@ pub struct RecordProtections {
     named_paths: HashMap<RepositoryPath, BTreeSet<Repository>>,
     replaced_tags: HashMap<(Repository, Tag), KeepReason>,
     replaced_digests: HashMap<Digest, KeepReason>,
+    /// Stored spellings of tags in upper case that records name, for registries that store tags in
+    /// lower case.
+    other_spellings: HashMap<(Repository, Tag), KeepReason>,
     /// Time until which a base is kept that no record names.
     unnamed_until: Option<DateTime<Utc>>,
     /// Digests that records name, by the repository that the record names with them.
@@ -84,7 +88,17 @@ impl RecordProtections {
         if let Some(digest) = &record.base_digest {
             self.base_digests.insert(digest.clone(), position);
         }
+        if let Some((repository, tag)) = record
+            .base
+            .as_ref()
+            .and_then(|base| Some((&base.repository, base.tag.as_ref()?)))
+        {
+            self.add_spelling(repository, tag, || KeepReason::BaseOf(image.clone()));
+        }
         if let Some(tag) = &image.tag {
+            self.add_spelling(&image.repository, tag, || {
+                KeepReason::Recorded(image.clone())
+            });
             add_tag(&mut self.own_tags, &image.repository, tag, position);
         }
         for digest in image.digest.iter().chain(&record.digest) {
@@ -112,6 +126,7 @@ impl RecordProtections {
         };
         if let Some(base) = &replaced.base {
             if let Some(tag) = &base.tag {
+                self.add_spelling(&base.repository, tag, || reason.clone());
                 let key = (base.repository.clone(), tag.clone());
                 self.replaced_tags.insert(key, reason.clone());
             }
@@ -153,6 +168,33 @@ impl RecordProtections {
         }
     }
 
+    fn add_spelling(
+        &mut self,
+        repository: &Repository,
+        tag: &Tag,
+        reason: impl FnOnce() -> KeepReason,
+    ) {
+        if tag.has_upper_case() {
+            self.other_spellings
+                .entry((repository.clone(), tag.lower_case()))
+                .or_insert_with(reason);
+        }
+    }
+
+    /// Returns the reason why records keep a tag if the registry stores tags in lower case: they
+    /// name it in upper case.
+    pub(super) fn of_other_spelling(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Option<KeepReason> {
+        if self.other_spellings.is_empty() {
+            return None;
+        }
+        let key = (repository.clone(), tag.clone());
+        self.other_spellings.get(&key).cloned()
+    }
+
     /// Returns the tags of `repository` that records name.
     pub(super) fn tags_in(&self, repository: &Repository) -> BTreeSet<&Tag> {
         [&self.base_tags, &self.own_tags]
@@ -170,7 +212,7 @@ impl RecordProtections {
     }
 
     /// Returns the reason why records keep a tag, or a part of its image.
-    pub(super) fn of_tag(&self, repository: &Repository, tag: &ObservedTag) -> Option<KeepReason> {
+    fn of_tag(&self, repository: &Repository, tag: &ObservedTag) -> Option<KeepReason> {
         self.of_digests(repository, &tag.tag, || {
             tag.image.iter().flat_map(|tree| tree.digests())
         })
@@ -255,13 +297,36 @@ pub(super) fn protection(
     };
     let of_retired = || {
         let retired = repository.retirement(tag)?;
-        records.of_digests(&repository.canonical, &retired.tag, std::iter::empty)
+        records
+            .of_digests(&repository.canonical, &retired.tag, std::iter::empty)
+            .or_else(|| of_other_spelling(repository, &retired.tag, records))
     };
-    records
-        .of_tag(&repository.canonical, tag)
+    by_record(repository, tag, records)
         .or_else(of_retired)
         .or_else(|| configured(repository, &tag.tag))
         .or_else(unnamed)
+}
+
+/// Returns the reason why records keep a tag, or a part of its image.
+pub(super) fn by_record(
+    repository: &ObservedRepository,
+    tag: &ObservedTag,
+    records: &RecordProtections,
+) -> Option<KeepReason> {
+    records
+        .of_tag(&repository.canonical, tag)
+        .or_else(|| of_other_spelling(repository, &tag.tag, records))
+}
+
+/// Returns the reason why records keep a tag that the registry stores in lower case.
+fn of_other_spelling(
+    repository: &ObservedRepository,
+    tag: &Tag,
+    records: &RecordProtections,
+) -> Option<KeepReason> {
+    (repository.tag_case == Some(TagCase::Insensitive))
+        .then(|| records.of_other_spelling(&repository.canonical, tag))
+        .flatten()
 }
 
 /// Returns the reason why the configuration keeps a tag.

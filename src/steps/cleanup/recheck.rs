@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt, stream};
 
-use super::manifest_tree::{self, ManifestTree};
+use super::manifest_tree;
 use super::plan::{DeletionGroup, RepositoryPlan};
 use super::reasons::KeepReason;
 use super::record_watch::{RecordReading, RecordWatch};
@@ -62,9 +62,17 @@ impl CurrentState {
     ) -> Option<KeepReason> {
         let protections = self.records.protections();
         group.tags.iter().find_map(|(tag, _)| {
-            protections.of_digests(&planned.canonical, tag, || {
-                group.below.iter().chain([&group.digest])
-            })
+            let by_spelling = || {
+                planned
+                    .may_lower_case
+                    .then(|| protections.of_other_spelling(&planned.canonical, tag))
+                    .flatten()
+            };
+            protections
+                .of_digests(&planned.canonical, tag, || {
+                    group.below.iter().chain([&group.digest])
+                })
+                .or_else(by_spelling)
         })
     }
 }
@@ -112,10 +120,9 @@ impl Recheck<'_> {
         }
         let mut claimed = BTreeSet::new();
         for tag in changed {
-            let read = manifest_tree::read(store, repository, &Reference::Tag(tag.clone())).await;
-            if let Some((tree, _)) = read? {
-                claimed.extend(ManifestTree::digests(&tree).cloned());
-            }
+            let reference = Reference::Tag(tag.clone());
+            let read = manifest_tree::all_digests(store, repository, &reference).await?;
+            claimed.extend(read.into_iter().flatten());
         }
         let records = self.records.fresh().await?;
         let recorded = self.recorded(planned, &records).await?;
@@ -201,10 +208,8 @@ impl Recheck<'_> {
         {
             let reference = Reference::Digest(digest.clone());
             let store = self.stores.of(&planned.repository);
-            let read = manifest_tree::read(store, &planned.repository, &reference).await;
-            if let Some((tree, _)) = read? {
-                recorded.extend(ManifestTree::digests(&tree).cloned());
-            }
+            let read = manifest_tree::all_digests(store, &planned.repository, &reference).await?;
+            recorded.extend(read.into_iter().flatten());
         }
         recorded.extend(unplanned.iter().cloned());
         Ok(recorded)

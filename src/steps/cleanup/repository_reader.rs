@@ -5,20 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::manifest_tree::{self, DateSource, ManifestTree};
+use super::dependency_reader::check_lists;
+use super::manifest_tree::{self, CONCURRENT_MANIFESTS, DateSource, ManifestTree};
 use super::observer::Observer;
-use super::policy::attachment_subject;
 use super::protections::RecordProtections;
 use super::required_facts::{MissingDates, needs_deletions, undecided_tags};
+use super::tag_spellings::read_tag_case;
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole, TagReadError};
 use crate::error::ItemError;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::Event;
 use crate::registry::ProvedTags;
-
-/// Maximum number of manifests of a repository that are read concurrently. Each host has its own
-/// limit as well.
-pub(super) const CONCURRENT_MANIFESTS: usize = 16;
 
 /// Maximum number of recorded tags of a repository that are looked up because they are not listed.
 const MAX_RECORDED_LOOKUPS: usize = 100;
@@ -63,8 +60,18 @@ impl RepositoryReader<'_> {
         self.observer.progress.event(Event::Observing {
             what: &format!("images of {name}"),
         });
+        let listed = listing.tags.iter().map(|listed| listed.tag.clone());
+        read_tag_case(
+            self.observer,
+            self.protections,
+            &mut repository,
+            listed.collect(),
+        )
+        .await;
         let is_mirror = repository.role == RepositoryRole::Mirror;
-        let reads = listing.tags.into_iter().map(|tag| {
+        // Full references in a layout are names that keep their content, but no tags of it.
+        let tags = listing.tags.into_iter().filter(|tag| !tag.is_reference);
+        let reads = tags.map(|tag| {
             let date = tag.pushed_at.filter(|_| is_mirror);
             self.read_tag(&name, tag.tag, date)
         });
@@ -78,10 +85,17 @@ impl RepositoryReader<'_> {
             .unzip();
         repository.listing = Ok(tags);
         self.read_pinned(&mut repository).await;
-        self.read_subjects(&mut repository).await;
-        if repository.role == RepositoryRole::Base {
-            self.read_dates(&mut repository, date_sources.into_iter().collect())
-                .await;
+        let date_sources: BTreeMap<Tag, DateSource> = date_sources.into_iter().collect();
+        // A list of referrers that turns out to be an image is dated and ranked like one, which can
+        // change the verdicts on others.
+        loop {
+            if repository.role == RepositoryRole::Base {
+                self.read_dates(&mut repository, date_sources.clone()).await;
+            }
+            let images = check_lists(self.observer, self.protections, &mut repository).await;
+            if images.is_empty() {
+                break;
+            }
         }
         if needs_deletions(&repository, self.protections, self.observer.now) {
             if let Err(error) = self.check_recorded_tags(&repository).await {
@@ -196,42 +210,6 @@ impl RepositoryReader<'_> {
                 Err(_) => repository.is_pinned_known = false,
             }
         }
-    }
-
-    /// Finds out which images that attachments belong to do not exist, where no tag leads to them.
-    async fn read_subjects(&self, repository: &mut ObservedRepository) {
-        let known: BTreeSet<Tag> = repository
-            .tags()
-            .flat_map(|tag| &tag.image)
-            .flat_map(|tree| tree.digests())
-            .map(Tag::of_referrers)
-            .collect();
-        let unknown: BTreeSet<Tag> = repository
-            .tags()
-            .filter_map(|tag| attachment_subject(&tag.tag))
-            .filter(|tag| !known.contains(tag))
-            .collect();
-        let name = &repository.repository;
-        let store = self.observer.stores.of(name);
-        let lookups = unknown.into_iter().filter_map(|tag| {
-            // A tag holds only the beginning of a longer digest.
-            let digest: Digest = format!("sha256:{}", tag.as_str().strip_prefix("sha256-")?)
-                .parse()
-                .ok()?;
-            Some(async move {
-                let found = store.resolve(name, &digest.into()).await;
-                (tag, found)
-            })
-        });
-        let found: Vec<_> = stream::iter(lookups.collect::<Vec<_>>())
-            .buffer_unordered(CONCURRENT_MANIFESTS)
-            .collect()
-            .await;
-        repository.missing_subjects = found
-            .into_iter()
-            .filter(|(_, found)| matches!(found, Ok(None)))
-            .map(|(tag, _)| tag)
-            .collect();
     }
 
     /// Reads the creation dates of a base's images where they matter, and content that several

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
+use super::attachments::is_attached;
 use super::policy::{DeletionShare, FIRST_DAY, TagFacts, ranks, retention_verdict, verdicts};
 use super::protections::RecordProtections;
 use super::reasons::TagVerdict;
@@ -42,8 +43,8 @@ pub(super) fn undecided_tags<'a>(
             date: if is_dated(tag) { tag.date } else { FIRST_DAY },
             current: None,
         };
-        !tag.tag.is_attachment()
-            && !tag.is_absent()
+        !tag.is_absent()
+            && !is_attached(repository, tag)
             && retention_verdict(repository, tag, &facts, protections, now).is_delete()
     };
     let open: Vec<&ObservedTag> = repository.tags().filter(may_be_deleted).collect();
@@ -81,8 +82,8 @@ pub(super) fn doubtful_tags(
         .unwrap_or_default();
     let open: Vec<&Tag> = repository
         .tags()
+        .filter(|tag| !inspected.contains(&tag.tag) && !is_attached(repository, tag))
         .map(|tag| &tag.tag)
-        .filter(|tag| !tag.is_attachment() && !inspected.contains(tag))
         .collect();
     let among_newest: BTreeSet<Tag> = open
         .iter()

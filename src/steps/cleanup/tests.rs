@@ -36,6 +36,7 @@ mod record_checks;
 mod repository_names;
 mod retention;
 mod survivors;
+mod tag_case;
 
 const DIGEST_ONLY: DeletionSupport = DeletionSupport {
     tags: Support::Unsupported,

@@ -1,7 +1,7 @@
 //! Data that a cleanup decides on: tags with their images and dates, build records, and the tags
 //! that the configuration wants. Data only: nothing here reads or decides.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -10,9 +10,9 @@ use super::manifest_tree::ManifestTree;
 use super::targets::{CleanupTarget, targets};
 use crate::config::{Config, RepositoryPattern, RetentionConfig};
 use crate::error::ItemError;
-use crate::model::{BuildRecord, Repository, RetiredTag, Tag, TagHistory};
+use crate::model::{BuildRecord, Digest, Repository, RetiredTag, Tag, TagHistory};
 use crate::packages::{RecordSet, StoredDocument};
-use crate::registry::DeletionSupport;
+use crate::registry::{DeletionSupport, TagCase};
 
 /// Everything that was read.
 #[derive(Clone, Debug)]
@@ -195,7 +195,21 @@ pub struct ObservedRepository {
     pub pinned: Vec<ManifestTree>,
     /// True if all of these images could be read.
     pub is_pinned_known: bool,
-    /// Tags of referrers lists (`sha256-<hex>`) whose subject does not exist.
+    /// Treatment of upper and lower case by the store; `None` if it makes no difference for the
+    /// tags that are needed.
+    pub tag_case: Option<TagCase>,
+    /// True if every entry of its indexes was read, where manifests may be deleted by digest.
+    pub are_entries_known: bool,
+    /// Tags of the form `sha256-<hex>` that name an index, and whether its entries are referrers
+    /// of that image. Tags whose entries were not read are absent.
+    pub referrers_lists: BTreeMap<Tag, bool>,
+    /// Images that earlier cleanups deleted, by their journals. [`read_missing_subjects`] compares
+    /// them with the repository.
+    ///
+    /// [`read_missing_subjects`]: super::read_missing_subjects
+    pub deleted_subjects: BTreeSet<Digest>,
+    /// Those of `deleted_subjects` that are still missing, as the tag that [`Tag::of_referrers`]
+    /// returns.
     pub missing_subjects: BTreeSet<Tag>,
     pub deletions: DeletionSupport,
     pub desired: DesiredTags,
@@ -221,6 +235,10 @@ impl ObservedRepository {
             error: None,
             pinned: Vec::new(),
             is_pinned_known: true,
+            tag_case: None,
+            are_entries_known: true,
+            referrers_lists: BTreeMap::new(),
+            deleted_subjects: BTreeSet::new(),
             missing_subjects: BTreeSet::new(),
             deletions: DeletionSupport::UNKNOWN,
             desired: DesiredTags::default(),
@@ -269,7 +287,9 @@ impl ObservedRepository {
 
     /// Returns true if every manifest that a tag or a record leads to was read.
     pub fn is_known(&self) -> bool {
-        self.is_pinned_known && self.tags().all(|tag| tag.image.is_ok() || tag.is_absent())
+        self.is_pinned_known
+            && self.are_entries_known
+            && self.tags().all(|tag| tag.image.is_ok() || tag.is_absent())
     }
 }
 

@@ -11,6 +11,7 @@ mod observe;
 mod page;
 mod plan;
 mod report;
+mod spellings;
 #[cfg(test)]
 mod tests;
 
@@ -22,3 +23,4 @@ pub use plan::{
     ApplicationRow, ExpectedDeletions, ImageRow, RowState, RowStatus, StatusReport, plan,
 };
 pub use report::{FailOn, PageOutcome};
+pub use spellings::lowered;

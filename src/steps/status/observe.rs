@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::spellings::{self, lower_identities, lower_records, lowered_repositories};
 use crate::config::{Config, SyncEntry};
 use crate::error::ItemError;
 use crate::model::{BuildRecord, Digest, ImageReference, Reference, Repository, Tag};
@@ -25,6 +26,9 @@ pub struct World {
     pub tags: Option<BTreeMap<Repository, Vec<Tag>>>,
     /// Complete listings of the same repositories, with attachments.
     pub listings: BTreeMap<Repository, Vec<ListedTag>>,
+    /// Repositories whose registry stores tags in lower case, where that matters. Identities and
+    /// records have the tags in lower case there.
+    pub lowered: BTreeSet<Repository>,
     /// Current identity of each base, by the position of the image.
     pub identities: Vec<Result<Identity, ItemError>>,
     /// Digests of the current bases.
@@ -75,6 +79,7 @@ pub async fn observe(
             base.repository = base.repository.resolved_below(&config.directory);
         }
     }
+    lower_records(&world.lowered, &mut world.records);
     Ok(world)
 }
 
@@ -109,6 +114,10 @@ async fn read_images(
         .try_collect()
         .await?;
     let identities = identities_of(config, &listings);
+    let lowered = lowered_repositories(config, &listings, &identities, stores).await?;
+    let config = &*spellings::lowered(config, &lowered);
+    let mut identities = identities_of(config, &listings);
+    lower_identities(config, &lowered, &mut identities);
     let current = config
         .build
         .iter()
@@ -151,6 +160,7 @@ async fn read_images(
                 .collect(),
         ),
         listings,
+        lowered,
         identities,
         digests: digests.into_iter().flatten().collect(),
         ..World::default()

@@ -18,6 +18,7 @@ mod observe;
 mod plan;
 mod report;
 mod select;
+mod tag_case;
 mod variants;
 
 pub use execute::{SyncExecution, execute};

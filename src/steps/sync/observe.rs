@@ -8,13 +8,14 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
 use super::select::{SelectedTags, SelectionError, needs_dates, ranks_by_date, select};
+use super::tag_case::{stored_names, tag_case};
 use super::variants::{VariantName, VariantNames, may_be_variant, variant_names};
 use super::{SyncScope, SyncStores, platform_filter};
 use crate::config::{SyncConfig, SyncEntry, TagSelection};
 use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, Progress};
-use crate::registry::{ImageStores, ListedTag};
+use crate::registry::{ImageStores, ListedTag, TagCase};
 use crate::transfer::{
     AttachmentCheck, AttachmentState, CompletenessRequest, PlatformFilter, RefreshRequest, absent,
 };
@@ -40,6 +41,8 @@ pub struct ObservedEntry {
     /// Names at the target of selected tags that name only an OS variant. Empty unless the entry
     /// has `os_normalize`.
     pub variant_names: BTreeMap<Tag, Result<VariantName, ItemError>>,
+    /// Names at the target of tags in upper case, if the target stores tags in lower case.
+    pub stored_names: BTreeMap<Tag, Tag>,
     /// Tags of the target.
     pub target: Result<TargetListing, ItemError>,
     /// Digests of those selected tags whose digests the plan needs.
@@ -54,10 +57,23 @@ pub struct ObservedEntry {
 impl ObservedEntry {
     /// Returns the tag at the target for a selected tag.
     pub fn target_tag<'a>(&'a self, tag: &'a Tag) -> &'a Tag {
+        let name = self.target_name(tag);
+        self.stored_names.get(name).unwrap_or(name)
+    }
+
+    /// Like [`target_tag`](ObservedEntry::target_tag), before the target changes upper to lower
+    /// case.
+    pub(super) fn target_name<'a>(&'a self, tag: &'a Tag) -> &'a Tag {
         match self.variant_names.get(tag) {
             Some(Ok(VariantName::Version { tag, .. })) => tag,
             _ => tag,
         }
+    }
+
+    /// Returns [`target_name`](ObservedEntry::target_name) of each selected tag.
+    fn target_names(&self) -> impl Iterator<Item = &Tag> {
+        let selected = self.selected.iter().flat_map(|selected| &selected.tags);
+        selected.map(|tag| self.target_name(tag))
     }
 
     /// Returns true if the target has the target tag of the selected tag `tag`.
@@ -144,6 +160,7 @@ pub async fn observe(
             selected,
             attachment_tags,
             variant_names: BTreeMap::new(),
+            stored_names: BTreeMap::new(),
             target,
             digests: BTreeMap::new(),
             missing: BTreeMap::new(),
@@ -168,6 +185,7 @@ pub async fn observe(
     for (index, variant_names) in named {
         observed_entries[index].variant_names = variant_names;
     }
+    read_stored_names(&mut observed_entries, &entries, stores).await;
     for (observed, entry) in observed_entries.iter_mut().zip(&entries) {
         if let Ok(TargetListing::Denied(denial)) = &observed.target {
             observed.target = resolve_target_tags(stores, entry, observed, denial).await;
@@ -217,6 +235,40 @@ pub async fn observe(
     check_attachments(&mut observed_entries, &entries, stores).await;
     World {
         entries: observed_entries,
+    }
+}
+
+/// Fills `stored_names` of the entries whose targets store tags in lower case.
+async fn read_stored_names(
+    observed_entries: &mut [ObservedEntry],
+    entries: &[&SyncEntry],
+    stores: &SyncStores,
+) {
+    let mut names: BTreeMap<&Repository, BTreeSet<Tag>> = BTreeMap::new();
+    for (observed, entry) in observed_entries.iter().zip(entries) {
+        let names = names.entry(&entry.target).or_default();
+        names.extend(observed.target_names().cloned());
+    }
+    let none = Arc::default();
+    let requests = observed_entries
+        .iter()
+        .zip(entries)
+        .map(|(observed, entry)| match &observed.target {
+            Ok(TargetListing::Tags(listed)) => (entry, listed),
+            _ => (entry, &none),
+        })
+        .map(|(entry, listed)| {
+            tag_case(&stores.target, &entry.target, &names[&entry.target], listed)
+        });
+    let cases: Vec<Result<TagCase, ItemError>> = stream::iter(requests.collect::<Vec<_>>())
+        .buffered(MAX_PARALLEL_REQUESTS)
+        .collect()
+        .await;
+    for (observed, case) in observed_entries.iter_mut().zip(cases) {
+        match case {
+            Ok(case) => observed.stored_names = stored_names(case, observed.target_names()),
+            Err(error) => observed.target = Err(error),
+        }
     }
 }
 

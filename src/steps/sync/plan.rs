@@ -37,7 +37,8 @@ pub struct SyncEntryPlan {
 pub struct SyncItem {
     /// Tag at the source.
     pub tag: Tag,
-    /// Tag at the target. It differs from `tag` only for tags that name an OS variant.
+    /// Tag at the target. It differs from `tag` for tags that name an OS variant, and for tags in
+    /// upper case if the target stores tags in lower case.
     pub target_tag: Tag,
     pub action: SyncAction,
     pub warnings: Vec<String>,
@@ -201,6 +202,11 @@ fn merge_duplicates(entry: &SyncEntry, observed: &ObservedEntry, items: &mut Vec
         let Some(tags) = sources.get(&item.target_tag) else {
             return true;
         };
+        let names: BTreeSet<&Tag> = tags.iter().map(|tag| observed.target_name(tag)).collect();
+        if names.len() > 1 {
+            item.action = SyncAction::Fail(several_spellings(entry, &item.target_tag, &names));
+            return true;
+        }
         let digests: BTreeSet<&Digest> = tags
             .iter()
             .filter_map(|tag| observed.source_digest(tag))
@@ -293,6 +299,17 @@ fn several_writers(target: &Repository, tag: &Tag, writers: &BTreeSet<usize>) ->
     .with_hint(
         "narrow their `tag_regex` or add `exclude_regex`, so that only one entry selects each tag",
     )
+}
+
+/// Returns the error of tags that differ only in case, at a target that stores tags in lower case.
+fn several_spellings(entry: &SyncEntry, target_tag: &Tag, names: &BTreeSet<&Tag>) -> ItemError {
+    let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+    ItemError::other(format!(
+        "{} would all be stored as {}:{target_tag}, because the registry stores tags in lower case",
+        names.join(" and "),
+        entry.target
+    ))
+    .with_hint("exclude all but one of them with `exclude_regex`, or narrow `tag_regex`")
 }
 
 /// Returns the error of different images that would be stored under one target tag.

@@ -1,4 +1,5 @@
 mod planning;
+mod tag_case;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -138,7 +138,7 @@ async fn referrers_are_deleted_with_their_subject() {
     for subject in [&old, &new] {
         put.push(sample.referrer(subject).await);
     }
-    // A referrer with its own tag is an image like any other.
+    // A referrer with its own tag goes with its subject, too.
     let named = sample.put(
         json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [],
         "subject": { "mediaType": media_type::OCI_MANIFEST, "digest": old, "size": 1 } }),
@@ -148,7 +148,11 @@ async fn referrers_are_deleted_with_their_subject() {
     sample
         .run(&mirror("keep_last: 2"), ObservedRecords::NotConfigured)
         .await;
-    assert!(!sample.has(&put[0]).await && sample.has(&put[1]).await && sample.has(&named).await);
+    assert!(sample.has(&put[0]).await && sample.has(&put[1]).await && sample.has(&named).await);
+    sample
+        .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
+        .await;
+    assert!(!sample.has(&put[0]).await && sample.has(&put[1]).await && !sample.has(&named).await);
 }
 
 #[tokio::test]
@@ -338,14 +342,15 @@ async fn tagged_part_is_kept_when_its_index_could_not_be_deleted() {
 
 #[tokio::test]
 async fn parts_of_an_attachment_are_deleted_after_it() {
-    let sample = SampleRepository::mirror(&["2.0"]).await;
+    let sample = SampleRepository::mirror(&["1.0", "2.0"]).await;
+    let subject = sample.old("1.0").await;
     let (shared, own) = (
-        sample.image("shared", json!({})).await,
+        sample.referrer(&subject).await,
         sample.image("own", json!({})).await,
     );
     let index = sample.index(&[&shared, &own]).await;
-    sample.tag("1.0", &index, 365).await;
-    let list = Tag::of_referrers(&index).to_string();
+    sample.tag("1.1", &index, 365).await;
+    let list = Tag::of_referrers(&subject).to_string();
     sample
         .tag(&list, &sample.index(&[&shared]).await, 365)
         .await;
@@ -359,7 +364,11 @@ async fn parts_of_an_attachment_are_deleted_after_it() {
     assert_eq!(sample.tags().await, names(&["2.0", &list]));
     assert!(sample.has(&shared).await && !sample.has(&own).await);
     sample.store.fail_when(|_| None);
-    sample.run(&config, ObservedRecords::NotConfigured).await;
+    // The list is deleted once it is known that cleanup deleted its image.
+    let mut world = sample.world(&config, ObservedRecords::NotConfigured).await;
+    assert_eq!(plan(&world, &policy()).deletions().count(), 0);
+    world.repositories[0].missing_subjects = BTreeSet::from([tag(&list)]);
+    sample.execute(&plan(&world, &policy()), Mode::Apply).await;
     assert_eq!(sample.tags().await, names(&["2.0"]));
     assert!(!sample.has(&shared).await);
 }

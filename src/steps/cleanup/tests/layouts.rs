@@ -342,3 +342,42 @@ async fn names_that_are_not_tags_keep_an_image_and_its_attachments() {
     );
     assert!(!layout.has_content("unnamed") && !layout.has_content("deleted"));
 }
+
+#[tokio::test]
+async fn full_references_in_a_layout_are_not_judged_by_their_tag() {
+    let layout = SampleLayout::new();
+    for (name, content) in [("1.0", "one"), ("1.1", "two"), ("2.0", "three")] {
+        layout.image(Some(name), content, None).await;
+    }
+    let foreign = layout.image(None, "foreign", None).await;
+    layout.add_entry(&foreign, Some("docker.io/library/alpine:0.9"));
+    let shared = layout.image(Some("0.8"), "shared", None).await;
+    layout.add_entry(&shared, Some("docker.io/library/alpine:0.8"));
+    let referrer = layout.image(None, "referrer", Some(&foreign)).await;
+    layout.add_entry(&referrer, None);
+    let plan = layout.plan(ObservedRecords::NotConfigured).await;
+    let report = layout.execute(&plan).await;
+    let deleted: BTreeSet<String> = report
+        .deleted
+        .iter()
+        .map(|deleted| deleted.tag.to_string())
+        .collect();
+    assert_eq!(deleted, names(&["0.8", "1.0", "1.1"]), "{report:?}");
+    assert!(
+        ["foreign", "shared", "referrer", "three"]
+            .iter()
+            .all(|content| layout.has_content(content))
+    );
+    assert!(!layout.has_content("one") && !layout.has_content("two"));
+    let index = fs::read_to_string(layout.directory.path().join("index.json")).expect("index.json");
+    assert!(
+        [
+            "\"docker.io/library/alpine:0.9\"",
+            "\"docker.io/library/alpine:0.8\""
+        ]
+        .iter()
+        .all(|name| index.contains(name)),
+        "{index}"
+    );
+    assert!(!index.contains("\"0.8\""), "{index}");
+}

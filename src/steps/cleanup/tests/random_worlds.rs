@@ -13,7 +13,7 @@ struct RandomWorld {
     indexes: Vec<u8>,
     /// Image and age in days of each tag `1.<position>`. Images are numbered before indexes.
     tags: Vec<(usize, i64)>,
-    /// Images with a signature or a referrers list.
+    /// Images with a signature, a referrers list or a referrer that has a tag.
     signed: Vec<usize>,
     /// Images that records name by digest.
     pinned: Vec<usize>,
@@ -33,6 +33,8 @@ struct RandomWorld {
 const LEAVES: usize = 4;
 const INDEXES: usize = 3;
 const SELECTED: &str = "1.2";
+/// Beginning of the tags of referrers.
+const ATTACHED: &str = "attached-";
 
 fn worlds() -> impl Strategy<Value = RandomWorld> {
     let image = 0..LEAVES + INDEXES;
@@ -42,7 +44,7 @@ fn worlds() -> impl Strategy<Value = RandomWorld> {
             (image.clone(), prop::sample::select(vec![0_i64, 5, 40, 400])),
             1..9,
         ),
-        prop::collection::vec(image.clone(), 0..4),
+        prop::collection::vec(image.clone(), 0..7),
         prop::collection::vec(image, 0..2),
         prop::collection::vec(0_usize..9, 0..2),
     );
@@ -130,11 +132,19 @@ impl RandomWorld {
                 .await;
         }
         for (position, image) in self.signed.iter().enumerate() {
-            let signature = sample
-                .image(&format!("signature {position}"), json!({}))
-                .await;
             let subject = &images[*image];
-            if position % 2 == 0 {
+            let signature = match position % 3 {
+                0 => {
+                    sample
+                        .image(&format!("signature {position}"), json!({}))
+                        .await
+                }
+                _ => sample.referrer(subject).await,
+            };
+            if position % 3 == 2 {
+                let name = format!("{ATTACHED}{position}");
+                sample.tag(&name, &signature, 400).await;
+            } else if position % 3 == 0 {
                 sample
                     .tag(Tag::of_cosign(subject)[0].as_str(), &signature, 400)
                     .await;
@@ -258,6 +268,17 @@ async fn check(world: RandomWorld) {
     for image in &world.pinned {
         live.extend(complete_tree(&sample, &images[*image]).await);
     }
+    for (position, image) in world
+        .signed
+        .iter()
+        .enumerate()
+        .filter(|(position, _)| position % 3 == 2)
+    {
+        let name = format!("{ATTACHED}{position}");
+        if live.contains(&images[*image]) {
+            assert_eq!(after.get(&name), before.get(&name), "{name} is missing");
+        }
+    }
     for (name, digest) in before.iter().filter(|(name, _)| tag(name).is_attachment()) {
         let subject = live
             .iter()
@@ -292,6 +313,7 @@ async fn check(world: RandomWorld) {
         StoreOperation::Deletions,
         StoreOperation::Tags,
         StoreOperation::PushDates,
+        StoreOperation::TagCase,
         StoreOperation::Resolve,
         StoreOperation::Manifest,
         StoreOperation::Repositories,
