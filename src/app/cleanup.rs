@@ -15,6 +15,7 @@ use super::cleanup_journal::{
 use super::configuration::{load_configuration, missing_setting};
 use super::digest_cache::UserDigestCache;
 use super::image_stores::image_stores;
+use super::keep_lists::keep_lists;
 use super::only::checked_only;
 use super::records::records;
 use super::report_files::ReportFile;
@@ -295,7 +296,9 @@ async fn cleanup(
             progress: &*context.progress,
             now,
         };
-        let mut world = cleanup::observe(config, scope, watch.read().await, observer).await;
+        let lists = keep_lists(config, context).await;
+        let records = watch.read().await;
+        let mut world = cleanup::observe_with(config, scope, records, &lists, observer).await;
         if let Some(documents) = &documents {
             cleanup::read_histories(&mut world, config, documents).await;
         }

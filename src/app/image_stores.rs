@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{CommandContext, Mode};
 use crate::command::SystemRunner;
 use crate::config::{Config, HostSettings};
-use crate::credentials::{StandardCredentials, check_collisions};
+use crate::credentials::{NoCredentials, StandardCredentials, check_collisions};
 use crate::error::Failure;
 use crate::http::{Client, ClientCertificate, HostRules, Settings, Tls, Url};
 use crate::model::{Host, Repository};
@@ -69,6 +69,32 @@ pub(super) fn service_client(
     host: &Host,
     address: &Url,
 ) -> Client {
+    client(
+        service_settings(config, context, host, address),
+        &context.process,
+    )
+}
+
+/// Like [`service_client`], without any credential.
+pub(super) fn anonymous_client(
+    config: &Config,
+    context: &CommandContext,
+    host: &Host,
+    address: &Url,
+) -> Client {
+    Client::new(
+        service_settings(config, context, host, address),
+        Arc::new(NoCredentials),
+        context.process.clock.clone(),
+    )
+}
+
+fn service_settings(
+    config: &Config,
+    context: &CommandContext,
+    host: &Host,
+    address: &Url,
+) -> Settings {
     let mut settings = settings(config, context);
     let rules = settings.hosts.entry(host.clone()).or_default();
     if rules.endpoint.is_none() {
@@ -76,7 +102,7 @@ pub(super) fn service_client(
         origin.set_path("");
         rules.endpoint = Some(origin);
     }
-    client(settings, &context.process)
+    settings
 }
 
 /// Returns a client with the credentials that `process` has.

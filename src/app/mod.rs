@@ -51,6 +51,7 @@ mod forge;
 mod hooks;
 mod image_stores;
 mod init;
+mod keep_lists;
 mod merge_requests;
 mod only;
 mod records;

@@ -65,6 +65,7 @@ fn words(shape: &Shape) -> String {
         Shape::Tag => "a tag".to_owned(),
         Shape::Platform => "a platform, such as `linux/arm64`".to_owned(),
         Shape::Pattern => "a regular expression".to_owned(),
+        Shape::Image => "an image reference".to_owned(),
         Shape::RepositoryPattern => "a repository, with wildcards".to_owned(),
         Shape::TagExclusion => "a tag or `/regex/`".to_owned(),
         Shape::Extract => "`major`, `minor`, `patch`, `full`, a regular expression".to_owned(),

@@ -38,10 +38,10 @@ pub use readiness::readiness;
 pub use schema::schema;
 pub use settings::{
     ArchiveConfig, BasePath, BuildConfig, BuildImage, ClientCertificateFiles, Config, EngineChoice,
-    EolProvider, EolTarget, GraceMode, HostSettings, ImageType, KeeperConfig, LifecycleConfig,
-    OnBaseChange, PatternSelection, PlatformMode, ProvenanceMode, RegistryConfig, RegistryProvider,
-    RepositoryPattern, RetentionConfig, RetentionMatch, SortBy, StatusConfig, SyncConfig,
-    SyncEntry, TagExclusion, TagSelection,
+    EolProvider, EolTarget, GraceMode, HostSettings, ImageType, KeepSource, KeeperConfig,
+    LifecycleConfig, OnBaseChange, PatternSelection, PlatformMode, ProvenanceMode, RegistryConfig,
+    RegistryProvider, RepositoryPattern, RetentionConfig, RetentionMatch, SortBy, StatusConfig,
+    SyncConfig, SyncEntry, TagExclusion, TagSelection,
 };
 pub use show::show;
 pub use source::{DEFAULT_NAME, OpenError, find, open, read};

@@ -86,7 +86,8 @@ fn shape(of: &Shape, expanded: bool) -> Value {
         }
         Shape::Text | Shape::Tag | Shape::TagExclusion | Shape::Extract => return text(),
         Shape::AnyText => return json!({ "type": ["string", "number", "boolean", "null"] }),
-        Shape::RepositoryPattern
+        Shape::Image
+        | Shape::RepositoryPattern
         | Shape::Path
         | Shape::Repository
         | Shape::BasePath

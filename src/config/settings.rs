@@ -12,7 +12,7 @@ use crate::model::eol::Phase;
 use crate::model::hook::Hook;
 use crate::model::lifecycle::{ImageLifecycle, TagPattern};
 use crate::model::reference::InvalidName;
-use crate::model::{Host, Platform, Repository, Tag};
+use crate::model::{Host, ImageReference, Platform, Repository, Tag};
 
 /// The complete configuration.
 ///
@@ -378,6 +378,28 @@ pub enum GraceMode {
 pub struct KeeperConfig {
     /// Bases of other configurations, which records may name.
     pub foreign_bases: Vec<RepositoryPattern>,
+    /// Images that are never deleted. Each has a tag or a digest.
+    pub hold: Vec<ImageReference>,
+    /// Lists of images that are in use elsewhere.
+    pub keep_from: Vec<KeepSource>,
+}
+
+/// Source of a list of images that are in use (`retention.keep_from`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeepSource {
+    StandardInput,
+    File(PathBuf),
+    Url(url::Url),
+}
+
+impl fmt::Display for KeepSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeepSource::StandardInput => formatter.write_str("-"),
+            KeepSource::File(path) => write!(formatter, "{}", path.display()),
+            KeepSource::Url(url) => write!(formatter, "{url}"),
+        }
+    }
 }
 
 /// A repository, in which `*` and `?` match any characters.

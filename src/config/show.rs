@@ -357,6 +357,8 @@ impl TypedSection for RetentionConfig {
             "foreign_bases" => patterns(&self.keepers.as_ref()?.foreign_bases),
             "grace_days" => plain(self.grace_days),
             "grace" => keyword(self.grace),
+            "hold" => texts(&self.keepers.as_ref()?.hold),
+            "keep_from" => texts(&self.keepers.as_ref()?.keep_from),
             "archive" => section(ArchiveSection(self.archive.as_ref())),
             _ => None,
         }

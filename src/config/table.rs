@@ -42,6 +42,8 @@ pub(super) enum Shape {
     Platform,
     /// A regular expression.
     Pattern,
+    /// A reference with a tag or a digest.
+    Image,
     /// A repository, with `*` and `?` as wildcards.
     RepositoryPattern,
     /// A tag or a `/pattern/`.
@@ -606,6 +608,18 @@ pub(super) static RETENTION: SectionSpec = SectionSpec {
             "wait: a waiting tag stays as it is. retire: the image moves to `<tag>-retired.<YYYYMMDD>`, where the registry can delete tags.",
         )
         .default("wait"),
+        key(
+            "hold",
+            Shape::List(&Shape::Image),
+            "Images that are never deleted, by tag or digest. Only in the general `retention`.",
+        )
+        .default("[]"),
+        key(
+            "keep_from",
+            Shape::List(&Shape::Text),
+            "Lists of images that are in use elsewhere: a file, `-` for standard input, or a URL. Each is a list of references, one a line, the output of `kubectl get … -o json`, or a compose file. Nothing is deleted if one cannot be read or names no image. Only in the general `retention`.",
+        )
+        .default("[]"),
         key(
             "archive",
             Shape::Section(&ARCHIVE),

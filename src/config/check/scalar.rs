@@ -16,7 +16,7 @@ use crate::model::duration::parse_duration;
 use crate::model::lifecycle::ProductName;
 use crate::model::reference::InvalidName;
 use crate::model::text::closest;
-use crate::model::{Host, Platform, Repository, Tag};
+use crate::model::{Host, ImageReference, Platform, Repository, Tag};
 
 /// Maximum size of a compiled pattern, in bytes.
 const MAX_PATTERN_MEMORY: usize = 1 << 20;
@@ -80,6 +80,7 @@ pub(super) fn expected(shape: &Shape) -> String {
         Shape::Tag => "a tag",
         Shape::Platform => "a platform",
         Shape::Pattern => "a regular expression",
+        Shape::Image => "an image reference",
         Shape::RepositoryPattern => "a repository, with wildcards",
         Shape::TagExclusion => "a tag or a `/regex/`",
         Shape::Extract => "a keyword or a regular expression",
@@ -333,6 +334,25 @@ impl Scalar for Repository {
                 _ => ValueError::from(error),
             }
         })
+    }
+}
+
+impl Scalar for ImageReference {
+    fn fits(shape: &Shape) -> bool {
+        matches!(shape, Shape::Image)
+    }
+
+    fn parse(text: &str, _: &Shape) -> Result<ImageReference, ValueError> {
+        let image: ImageReference = text.parse()?;
+        if image.tag.is_none() && image.digest.is_none() {
+            return Err(
+                ValueError::new(format!("{} has no tag and no digest", quoted(text))).hint(
+                    "add one; to keep all tags of a repository, set `exclude_tags` for its entry \
+                     or image",
+                ),
+            );
+        }
+        Ok(image)
     }
 }
 

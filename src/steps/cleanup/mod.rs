@@ -3,6 +3,7 @@
 //! Each file uses only the files above it in this list:
 //!
 //! - `targets`: repositories of the configuration, with the rules that apply to them.
+//! - `keep_list`, `needed_images`: images that something other than records needs.
 //! - `manifest_tree`, `world`: what was read from registries and records, without any judgement.
 //! - `attachments`: tags that belong to another image.
 //! - `reasons`: why a tag is kept or deleted.
@@ -34,7 +35,9 @@ mod final_check;
 mod grace;
 mod histories;
 mod journal;
+mod keep_list;
 mod manifest_tree;
+mod needed_images;
 mod observe;
 mod observer;
 mod outcome;
@@ -59,8 +62,10 @@ pub use dependency_reader::read_missing_subjects;
 pub use execute::{CleanupExecution, execute};
 pub use histories::{read_histories, store_histories};
 pub use journal::{Journal, JournalStore};
+pub use keep_list::{KeepList, KeptName};
 pub use manifest_tree::ManifestTree;
-pub use observe::{observe, observe_entries, observe_records};
+pub use needed_images::{ImageNeed, NeededImages};
+pub use observe::{observe, observe_entries, observe_records, observe_with};
 pub use observer::Observer;
 pub use plan::{DeletionGroup, DeletionMethod, Plan, RepositoryPlan, Retirement, plan};
 pub use policy::CleanupPolicy;

@@ -7,6 +7,7 @@ use futures_util::{StreamExt, stream};
 
 use super::dependency_reader::complete_trees;
 use super::desired_tags::{desired_tags, identities, selections};
+use super::keep_list::KeepList;
 use super::observer::Observer;
 use super::protections::RecordProtections;
 use super::repository_reader::RepositoryReader;
@@ -28,7 +29,18 @@ pub async fn observe(
     records: impl Into<Arc<ObservedRecords>>,
     observer: Observer<'_>,
 ) -> World {
-    let mut world = World::new(config, records.into(), observer.now);
+    observe_with(config, scope, records, &[], observer).await
+}
+
+/// Like [`observe`], with the `lists` of images that are in use elsewhere.
+pub async fn observe_with(
+    config: &Config,
+    scope: &CleanupScope,
+    records: impl Into<Arc<ObservedRecords>>,
+    lists: &[KeepList],
+    observer: Observer<'_>,
+) -> World {
+    let mut world = World::new(config, records.into(), lists, observer.now);
     let targets = scope.targets(config);
     let desired = async {
         let positions = targets
@@ -44,7 +56,7 @@ pub async fn observe(
     let ((desired, mut warnings), (orphans, orphan_warnings)) =
         futures_util::join!(desired, orphans(config, observer));
     warnings.extend(orphan_warnings);
-    let protections = RecordProtections::of(&world.records);
+    let protections = RecordProtections::of_world(&world);
     let reader = &RepositoryReader {
         observer,
         protections: &protections,
@@ -75,7 +87,7 @@ pub async fn observe_records(
         return world;
     }
     let repositories = std::mem::take(&mut world.repositories);
-    let protections = RecordProtections::of(&world.records);
+    let protections = RecordProtections::of_world(&world);
     let reader = &RepositoryReader {
         observer,
         protections: &protections,

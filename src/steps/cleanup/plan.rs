@@ -145,7 +145,8 @@ impl Plan {
 
 /// Returns the plan for `world`.
 pub fn plan(world: &World, policy: &CleanupPolicy) -> Plan {
-    let safety_error = safety_check(world).filter(|_| !policy.is_forced);
+    let unknown = world.needed.error.clone();
+    let safety_error = unknown.or_else(|| safety_check(world).filter(|_| !policy.is_forced));
     let plan = plan_with(world, policy, safety_error);
     if policy.is_journal_missing && plan.changes_tags() {
         plan_with(world, policy, Some(journal_error()))
@@ -156,7 +157,7 @@ pub fn plan(world: &World, policy: &CleanupPolicy) -> Plan {
 
 /// Returns the plan for `world`. With a `safety_error` it deletes nothing.
 fn plan_with(world: &World, policy: &CleanupPolicy, safety_error: Option<ItemError>) -> Plan {
-    let protections = RecordProtections::of(&world.records);
+    let protections = RecordProtections::of_world(world);
     let mut repositories: Vec<RepositoryPlan> = world
         .repositories
         .iter()
@@ -165,7 +166,10 @@ fn plan_with(world: &World, policy: &CleanupPolicy, safety_error: Option<ItemErr
     repositories.sort_by(|one, other| one.repository.cmp(&other.repository));
     Plan {
         repositories,
-        pinned: pinned(world.all_records()),
+        pinned: pinned(world.all_records())
+            .into_iter()
+            .chain(world.needed.digests().cloned())
+            .collect(),
         safety_error,
         orphans: world.orphans.clone(),
         warnings: world

@@ -68,11 +68,22 @@ pub async fn preview(
         .map_or(ObservedRecords::NotConfigured, |reading| {
             ObservedRecords::Read(reading.clone())
         });
-    let mut world = World::new(config, Arc::new(records), observer.now);
+    let mut world = World::new(config, Arc::new(records), &[], observer.now);
+    let keepers = config
+        .retention
+        .as_ref()
+        .and_then(|rules| rules.keepers.as_ref());
+    if keepers.is_some_and(|keepers| !keepers.keep_from.is_empty()) {
+        // The lists are read by the cleanup only, and without them any tag may be in use.
+        return CleanupPreview {
+            warnings: vec!["the lists of `retention.keep_from` are not read here".to_owned()],
+            ..CleanupPreview::default()
+        };
+    }
     if config.retention.is_none() || safety_check(&world).is_some() {
         return CleanupPreview::default();
     }
-    let protections = RecordProtections::of(&world.records);
+    let protections = RecordProtections::of_world(&world);
     let targets = targets(config);
     let (listed, _) = listed_repositories(config, &targets, input, &[]);
     // Upstreams matter only if a tag may be deleted.

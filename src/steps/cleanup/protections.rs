@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::needed_images::{ImageNeed, NeededImages};
 use super::reasons::KeepReason;
-use super::world::{ObservedRecords, ObservedRepository, ObservedTag, RepositoryRole};
+use super::world::{ObservedRecords, ObservedRepository, ObservedTag, RepositoryRole, World};
 use crate::config::TagExclusion;
 use crate::model::record::ReplacedRecord;
 use crate::model::reference::RepositoryPath;
@@ -23,6 +24,7 @@ const UNNAMED_LIMIT: TimeDelta = TimeDelta::days(30);
 #[derive(Clone, Debug, Default)]
 pub struct RecordProtections {
     readings: Vec<Arc<ObservedRecords>>,
+    needed: Arc<NeededImages>,
     base_tags: ProtectedTags,
     base_digests: HashMap<Digest, RecordPosition>,
     own_tags: ProtectedTags,
@@ -49,6 +51,18 @@ type ProtectedTags = HashMap<Repository, HashMap<Tag, RecordPosition>>;
 type RecordPosition = (u32, u32);
 
 impl RecordProtections {
+    /// Returns the protections of all readings of a world, and of other images that are needed.
+    pub(super) fn of_world(world: &World) -> RecordProtections {
+        let mut protections = RecordProtections::of(&world.records);
+        for (repository, digests) in &world.needed.digests_in {
+            for digest in digests {
+                protections.add_digest_in(repository, digest);
+            }
+        }
+        protections.needed = world.needed.clone();
+        protections
+    }
+
     /// Returns the protections of the records of all `readings`.
     pub fn of(readings: &[Arc<ObservedRecords>]) -> RecordProtections {
         let first = readings
@@ -248,6 +262,13 @@ impl RecordProtections {
                 let by_tag = self.replaced_tags.get(&(repository.clone(), tag.clone()));
                 let by_digest = || digests().find_map(|digest| self.replaced_digests.get(digest));
                 by_tag.or_else(by_digest).cloned()
+            })
+            .or_else(|| {
+                let need = self.needed.need(repository, tag, digests())?;
+                Some(match need.clone() {
+                    ImageNeed::Held => KeepReason::Held,
+                    ImageNeed::InUse(source) => KeepReason::InUse(source),
+                })
             })
     }
 }

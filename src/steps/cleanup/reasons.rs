@@ -97,6 +97,10 @@ pub enum KeepReason {
         project: String,
         until: DateTime<Utc>,
     },
+    /// `retention.hold` names it.
+    Held,
+    /// It is in use, according to this source of `retention.keep_from`.
+    InUse(String),
     /// No record names this base yet, and the first record is not old enough.
     BaseUnnamedUntil(DateTime<Utc>),
     /// The rules select it, and it waits for its deletion.
@@ -188,6 +192,8 @@ impl KeepReason {
                      {cause}"
                 );
             }
+            KeepReason::Held => "held by `retention.hold`",
+            KeepReason::InUse(source) => return format!("in use, according to {source}"),
             KeepReason::BaseUnderOtherHost(image) => {
                 return format!("base of {image}, whose record names another host");
             }

@@ -25,6 +25,7 @@ mod concurrent_changes;
 mod deletions;
 mod dependents;
 mod grace;
+mod keep_lists;
 mod late_records;
 mod layouts;
 mod limits;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use super::keep_list::KeepList;
 use super::manifest_tree::ManifestTree;
+use super::needed_images::NeededImages;
 use super::targets::{CleanupTarget, targets};
 use crate::config::{Config, RepositoryPattern, RetentionConfig};
 use crate::error::ItemError;
@@ -29,6 +31,8 @@ pub struct World {
     pub configured: BTreeSet<Repository>,
     /// Bases of other configurations, which records may name.
     pub foreign_bases: Vec<RepositoryPattern>,
+    /// Images that something other than records needs.
+    pub needed: Arc<NeededImages>,
     /// True if the safety check stops the run when there is no record at all.
     pub require_records: bool,
     /// Repositories next to the bases that the configuration does not name.
@@ -38,7 +42,12 @@ pub struct World {
 
 impl World {
     /// Returns a world with only the records.
-    pub(super) fn new(config: &Config, records: Arc<ObservedRecords>, now: DateTime<Utc>) -> World {
+    pub(super) fn new(
+        config: &Config,
+        records: Arc<ObservedRecords>,
+        lists: &[KeepList],
+        now: DateTime<Utc>,
+    ) -> World {
         let require_records = config
             .retention
             .as_ref()
@@ -62,6 +71,7 @@ impl World {
             has_bases,
             expects_records: has_bases || config.registry.is_some(),
             configured,
+            needed: Arc::new(NeededImages::new(config, lists)),
             foreign_bases: foreign_bases.unwrap_or_default(),
             require_records,
             orphans: Vec::new(),
