@@ -18,6 +18,9 @@ use crate::steps::cleanup::{JournalStore, UndoSelection};
 /// Number of days for which the journals of a run are kept.
 const JOURNAL_DAYS: i64 = 90;
 
+/// Format of the time in the name of a run.
+const RUN_TIME_FORMAT: &str = "%Y%m%dT%H%M%SZ";
+
 /// Largest journal file that is read, in bytes.
 const MAX_JOURNAL_FILE: u64 = 256 * 1024 * 1024;
 
@@ -33,6 +36,13 @@ impl JournalStore for DocumentJournal {
         self.0
             .write(&batch.name(), &StoredDocument::absent(), batch)
             .await
+    }
+
+    async fn recent(&self, since: DateTime<Utc>) -> Result<Vec<JournalBatch>, ItemError> {
+        let since = since.format(RUN_TIME_FORMAT).to_string();
+        let names = self.0.names::<JournalBatch>().await?;
+        let recent = names.into_iter().filter(|name| *name >= since).collect();
+        read_batches(&self.0, recent).await
     }
 }
 
@@ -130,7 +140,14 @@ pub(super) async fn read_journal(
         .into_iter()
         .filter(|name| run.as_ref().is_none_or(|run| run_of(name) == *run))
         .collect();
-    stream::iter(wanted)
+    read_batches(documents, wanted).await
+}
+
+async fn read_batches(
+    documents: &Documents,
+    names: Vec<String>,
+) -> Result<Vec<JournalBatch>, ItemError> {
+    stream::iter(names)
         .map(|name| async move {
             let stored = documents.read::<JournalBatch>(&name).await?;
             Ok(stored.content)
@@ -147,7 +164,7 @@ pub(super) async fn delete_old_journals(
     now: DateTime<Utc>,
 ) -> Result<(), ItemError> {
     let oldest = (now - TimeDelta::days(JOURNAL_DAYS))
-        .format("%Y%m%dT%H%M%SZ")
+        .format(RUN_TIME_FORMAT)
         .to_string();
     for name in documents.names::<JournalBatch>().await? {
         if name < oldest {

@@ -31,8 +31,10 @@ pub struct TagHistory {
 pub struct TagSighting {
     /// Digest that the tag names.
     pub digest: Digest,
-    /// Time at which a cleanup first saw this digest under the tag.
-    pub first_seen: DateTime<Utc>,
+    /// Time at which a cleanup first saw this digest under the tag; `None` if that was the first
+    /// cleanup of the repository, and the tag is a version, which is not moved as a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_seen: Option<DateTime<Utc>>,
     /// Time since which the policy selects the tag; `None` while it does not select the tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_since: Option<DateTime<Utc>>,
@@ -131,7 +133,7 @@ mod tests {
     fn sighting(content: &str, first_seen: i64, waiting_since: Option<i64>) -> TagSighting {
         TagSighting {
             digest: Digest::sha256(content.as_bytes()),
-            first_seen: time(first_seen),
+            first_seen: Some(time(first_seen)).filter(|_| first_seen > 1),
             waiting_since: waiting_since.map(time),
         }
     }

@@ -13,7 +13,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::blob::{BlobContent, BlobPut, BlobStream};
 use super::store::{
     Deletion, DeletionSupport, ImageSource, ImageStore, ListedTag, ProvedTags, Referrers, Resolved,
-    Support, SweepResult, TagCase, are_siblings,
+    Support, SweepKeep, SweepResult, TagCase, are_siblings,
 };
 use super::stores::ImageStores;
 use super::verify::verified;
@@ -727,7 +727,7 @@ impl ImageStore for MemoryStore {
     async fn sweep(
         &self,
         repository: &Repository,
-        _: &BTreeSet<Digest>,
+        _: &SweepKeep,
     ) -> Result<SweepResult, ItemError> {
         self.called(ImageStoreCall::new(StoreOperation::Sweep, repository, &""))
             .await?;

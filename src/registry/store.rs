@@ -225,11 +225,11 @@ pub trait ImageStore: ImageSource {
     /// Removes content that nothing references and that was not stored or claimed within the last
     /// hour.
     ///
-    /// Manifests in `keep` stay like manifests with a tag, with everything that they reference.
+    /// What `keep` names stays.
     async fn sweep(
         &self,
         _repository: &Repository,
-        _keep: &BTreeSet<Digest>,
+        _keep: &SweepKeep,
     ) -> Result<SweepResult, ItemError> {
         Ok(SweepResult::LeftToRegistry)
     }
@@ -237,6 +237,15 @@ pub trait ImageStore: ImageSource {
     /// Waits for a short time until the store has cleaned up after aborted writes. Called when a
     /// run ends early.
     async fn settle(&self) {}
+}
+
+/// Content that [`ImageStore::sweep`] does not remove.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SweepKeep {
+    /// Manifests that stay like manifests with a tag, with everything that they reference.
+    pub manifests: BTreeSet<Digest>,
+    /// Single files that stay.
+    pub files: BTreeSet<Digest>,
 }
 
 /// Target of a reference. It has no media type or size, because not every registry reports these

@@ -1,6 +1,5 @@
 //! The store of OCI image layout directories.
 
-use std::collections::BTreeSet;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
@@ -20,7 +19,8 @@ use crate::error::{ItemError, ItemErrorKind};
 use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
 use crate::registry::blob::{BlobContent, BlobPut, BlobStream};
 use crate::registry::store::{
-    Deletion, DeletionSupport, ImageSource, ImageStore, ListedTag, Referrers, Resolved, SweepResult,
+    Deletion, DeletionSupport, ImageSource, ImageStore, ListedTag, Referrers, Resolved, SweepKeep,
+    SweepResult,
 };
 use crate::registry::verify::verified;
 
@@ -301,7 +301,7 @@ impl ImageStore for Layouts {
     async fn sweep(
         &self,
         repository: &Repository,
-        keep: &BTreeSet<Digest>,
+        keep: &SweepKeep,
     ) -> Result<SweepResult, ItemError> {
         let operation = LayoutOperation::new(repository, "remove unreferenced content")?;
         let keep = keep.clone();

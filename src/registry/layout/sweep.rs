@@ -9,7 +9,7 @@
 //! Among unreferenced content, a manifest is removed before the content that it references. If the
 //! removal is interrupted, every remaining manifest is still complete.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -25,7 +25,7 @@ use crate::error::{ItemError, ItemErrorKind};
 use crate::model::manifest::{MAX_MANIFEST_BYTES, ManifestError};
 use crate::model::media_type;
 use crate::model::{Algorithm, Descriptor, Digest, Manifest};
-use crate::registry::store::SweepResult;
+use crate::registry::store::{SweepKeep, SweepResult};
 
 /// Time for which a file is kept after it was written or claimed.
 const GRACE_PERIOD: Duration = Duration::from_secs(3_600);
@@ -42,10 +42,10 @@ struct StoredFile {
     changed: SystemTime,
 }
 
-/// Removes the content that is reachable neither from `index.json` nor from a manifest in `keep`.
+/// Removes the content that is reachable neither from `index.json` nor from `keep`.
 pub(super) fn sweep(
     operation: &LayoutOperation,
-    keep: &BTreeSet<Digest>,
+    keep: &SweepKeep,
 ) -> Result<SweepResult, ItemError> {
     // A layout without an index is being created, or has lost its index.
     if !operation.is_layout()?
@@ -72,7 +72,10 @@ pub(super) fn sweep(
     for entry in &entries {
         reachable.add(entry, ReadMode::Strict)?;
     }
-    for digest in stored.keys().filter(|digest| keep.contains(*digest)) {
+    for digest in stored
+        .keys()
+        .filter(|digest| keep.manifests.contains(*digest))
+    {
         reachable.add(&bare_descriptor(digest), ReadMode::Strict)?;
     }
     // A file time in the future comes from a wrong clock; the file counts as new.
@@ -83,7 +86,8 @@ pub(super) fn sweep(
     for (digest, _) in stored.iter().filter(|(_, file)| is_new(file)) {
         reachable.add(&bare_descriptor(digest), ReadMode::Lenient)?;
     }
-    let kept = reachable.content;
+    let mut kept = reachable.content;
+    kept.extend(keep.files.iter().cloned());
     stored.retain(|digest, _| !kept.contains(digest));
     remove(operation, &stored)
 }

@@ -23,7 +23,7 @@ use super::tag_deletions::{TagDeletions, TagToDelete};
 use crate::error::{ItemError, chain};
 use crate::model::{Digest, JournalChange, Reference, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
-use crate::registry::{Deletion, ImageStores, SweepResult};
+use crate::registry::{Deletion, ImageStores, SweepKeep, SweepResult};
 use crate::steps::Mode;
 use crate::transfer::Transfer;
 
@@ -169,13 +169,21 @@ impl Executor<'_> {
     /// Removes files of an OCI layout that neither its index nor a record refers to.
     async fn sweep(&self, planned: &RepositoryPlan) -> Result<SweepResult, ItemError> {
         let records = self.execution.records.fresh().await?;
-        let keep = self
+        let manifests = self
             .plan
             .pinned
             .iter()
             .cloned()
             .chain(records.pinned().iter().cloned())
             .collect();
+        let files = match planned.undo_window {
+            Some(window) => {
+                let journal = self.execution.journal;
+                journal.content_since(&planned.repository, window).await?
+            }
+            None => BTreeSet::new(),
+        };
+        let keep = SweepKeep { manifests, files };
         let store = self.execution.stores.writable(&planned.repository);
         store?.sweep(&planned.repository, &keep).await
     }

@@ -12,12 +12,12 @@ use super::attachments::{Attachments, is_attached};
 use super::reasons::{DeleteReason, KeepReason, PendingDeletion, PendingRetirement, TagVerdict};
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole};
 use crate::config::GraceMode;
-use crate::model::{Digest, RetiredTag, Tag, TagHistory, TagSighting};
+use crate::model::{Digest, RetiredTag, Tag, TagHistory, TagSighting, TagVersion};
 use crate::registry::Support;
 
 /// Returns the grace period of a repository; `None` if tags do not wait: in an archive, with
 /// `grace_days: 0`, and without stored state.
-fn grace_period(repository: &ObservedRepository) -> Option<TimeDelta> {
+pub(super) fn grace_period(repository: &ObservedRepository) -> Option<TimeDelta> {
     repository.history.as_ref()?;
     let days = repository
         .rules
@@ -130,6 +130,28 @@ fn retired_name(
     (!is_used).then_some(name)
 }
 
+/// Returns the time at which the image was first seen under the tag; `None` if it is not known or
+/// does not matter.
+///
+/// An image is as old as it says, but a tag can be put on an old image at any time. A store that
+/// reports the push dates of tags knows when. Otherwise a cleanup that sees a digest under a tag for
+/// the first time takes it for new. In the first cleanup of a repository all are seen for the first
+/// time; then only tags without a version count as new, because these are the ones that are moved.
+pub(super) fn first_seen(
+    repository: &ObservedRepository,
+    tag: &ObservedTag,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    let history = repository.history.as_ref()?;
+    let digest = &tag.image.as_ref().ok()?.digest;
+    match &history.content {
+        Some(known) => known
+            .sighting(&tag.tag, digest)
+            .map_or(Some(now), |sighting| sighting.first_seen),
+        None => Some(now).filter(|_| !TagVersion::of(tag.tag.as_str()).is_version()),
+    }
+}
+
 /// Returns the state to store after a cleanup that selected the tags `selected`; `None` if the
 /// repository could not be listed.
 ///
@@ -158,7 +180,7 @@ pub(super) fn next_history(
         let waiting_since = earlier.and_then(|earlier| earlier.waiting_since);
         let sighting = TagSighting {
             digest: tree.digest.clone(),
-            first_seen: earlier.map_or(now, |earlier| earlier.first_seen),
+            first_seen: first_seen(repository, tag, now),
             waiting_since: match selected.contains(&tag.tag) {
                 true if is_blocked => waiting_since,
                 true => waiting_since.or(Some(now)),

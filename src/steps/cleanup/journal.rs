@@ -1,13 +1,13 @@
 //! The journal of a run: every change is written to it before it is made, so that a run that is
 //! stopped at any moment can be undone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::error::{ItemError, ItemErrorKind};
@@ -34,6 +34,12 @@ const CONCURRENT_READS: usize = 8;
 pub trait JournalStore: Send + Sync {
     /// Stores a batch durably.
     async fn write(&self, batch: &JournalBatch) -> Result<(), ItemError>;
+
+    /// Returns the batches of earlier runs that were written since `since`, as far as the journal
+    /// can be read during a run.
+    async fn recent(&self, _since: DateTime<Utc>) -> Result<Vec<JournalBatch>, ItemError> {
+        Ok(Vec::new())
+    }
 }
 
 /// The journal of one run.
@@ -43,6 +49,8 @@ pub struct Journal {
     run: String,
     batches: AtomicU32,
     retained: Mutex<RetainedManifests>,
+    /// Content of the manifests that this run wrote to the journal, by repository.
+    content: Mutex<BTreeMap<Repository, BTreeSet<Digest>>>,
 }
 
 /// Manifests that were written to the journal, as many as fit into memory.
@@ -62,6 +70,7 @@ impl Journal {
             run,
             batches: AtomicU32::new(0),
             retained: Mutex::default(),
+            content: Mutex::default(),
         }
     }
 
@@ -114,6 +123,10 @@ impl Journal {
             .try_collect()
             .await?;
         self.retain(repository, &manifests);
+        lock(&self.content)
+            .entry(repository.clone())
+            .or_default()
+            .extend(manifests.iter().flat_map(blobs));
         let mut changes = changes;
         while !changes.is_empty() || !manifests.is_empty() {
             let later_changes = changes.split_off(MAX_CHANGES.min(changes.len()));
@@ -135,6 +148,44 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+impl Journal {
+    /// Returns the content that is needed to restore what was deleted from `repository` within the
+    /// last `window`, by this run and earlier ones.
+    pub(super) async fn content_since(
+        &self,
+        repository: &Repository,
+        window: TimeDelta,
+    ) -> Result<BTreeSet<Digest>, ItemError> {
+        let recent = self.store.recent(self.clock.now() - window).await?;
+        let earlier = recent
+            .iter()
+            .filter(|batch| batch.repository == *repository)
+            .flat_map(|batch| &batch.manifests)
+            .flat_map(blobs);
+        let mut content: BTreeSet<Digest> = earlier.collect();
+        content.extend(
+            lock(&self.content)
+                .get(repository)
+                .into_iter()
+                .flatten()
+                .cloned(),
+        );
+        Ok(content)
+    }
+}
+
+/// Returns the digests of the configuration and the layers of an image; none for an index.
+fn blobs(journalled: &JournalManifest) -> Vec<Digest> {
+    let bytes = Bytes::from(journalled.content.clone());
+    let media_type = Some(journalled.media_type.as_str());
+    Manifest::parse(bytes, media_type, journalled.digest.algorithm())
+        .map(|manifest| {
+            let blobs = manifest.blobs().into_iter();
+            blobs.map(|blob| blob.digest.clone()).collect()
+        })
+        .unwrap_or_default()
 }
 
 /// Returns the number of manifests that fit into one batch, at least one.

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, TimeDelta};
 
 use super::attachments::{is_attached, is_attached_by_name, subjects};
-use super::grace::next_history;
+use super::grace::{grace_period, next_history};
 use super::policy::{CleanupPolicy, archive_tag, decide};
 use super::protections::{RecordProtections, pinned};
 use super::reasons::{DeleteReason, KeepReason, PendingRetirement, TagVerdict};
@@ -52,6 +52,9 @@ pub struct RepositoryPlan {
     pub next_history: Option<TagHistory>,
     /// State that was read; `None` without a record store.
     pub history: Option<StoredDocument<TagHistory>>,
+    /// Time for which the content of deleted images stays in a layout, so that they can be restored;
+    /// `None` if it is removed at once.
+    pub undo_window: Option<TimeDelta>,
     /// Number of tags to delete whose age is unknown, so that the minimum age does not apply.
     pub undated: usize,
 }
@@ -296,6 +299,7 @@ fn repository(
         retirements,
         next_history,
         history: observed.history.clone(),
+        undo_window: grace_period(observed),
         undated,
     }
 }

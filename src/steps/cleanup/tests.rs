@@ -128,6 +128,14 @@ impl JournalStore for MemoryJournal {
             .push(batch.clone());
         Ok(())
     }
+
+    async fn recent(&self, since: DateTime<Utc>) -> Result<Vec<JournalBatch>, ItemError> {
+        let batches = self.batches.lock().expect("the journal").clone();
+        Ok(batches
+            .into_iter()
+            .filter(|batch| batch.written_at >= since)
+            .collect())
+    }
 }
 
 /// A repository in a store in memory.

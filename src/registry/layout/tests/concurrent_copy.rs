@@ -3,6 +3,7 @@
 use super::sweep::*;
 use super::*;
 use crate::registry::ImageStores;
+use crate::registry::SweepKeep;
 use crate::registry::layout::sweep;
 use crate::registry::memory::{MemoryStore, SparseIndexes, StoreOperation};
 use crate::transfer::{Attachments, CopyRequest, ExpectedTag, PlatformFilter, Transfer};
@@ -72,7 +73,7 @@ async fn copy_into_a_layout_that_is_swept_is_complete() {
             // The copy has already found the existing content, which is not referenced yet.
             if call.operation == StoreOperation::Manifest && call.subject == moment {
                 std::thread::sleep(Duration::from_millis(50));
-                sweep::sweep(&operation, &BTreeSet::new()).expect("to sweep");
+                sweep::sweep(&operation, &SweepKeep::default()).expect("to sweep");
             }
             None
         });

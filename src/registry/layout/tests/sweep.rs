@@ -1,6 +1,7 @@
 //! Sweeping of layouts.
 
 use super::*;
+use crate::registry::SweepKeep;
 pub(super) use crate::registry::layout::aged_files::make_older;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
@@ -12,6 +13,8 @@ pub(super) struct SweptLayout {
     pub(super) repository: Repository,
     /// Manifests that a sweep keeps.
     keep: BTreeSet<Digest>,
+    /// Single files that a sweep keeps.
+    keep_files: BTreeSet<Digest>,
 }
 
 impl SweptLayout {
@@ -25,6 +28,7 @@ impl SweptLayout {
             layouts: Layouts::default(),
             repository,
             keep: BTreeSet::new(),
+            keep_files: BTreeSet::new(),
         }
     }
 
@@ -99,7 +103,13 @@ impl SweptLayout {
 
     pub(super) async fn sweep(&self) -> Result<SweepResult, String> {
         self.layouts
-            .sweep(&self.repository, &self.keep)
+            .sweep(
+                &self.repository,
+                &SweepKeep {
+                    manifests: self.keep.clone(),
+                    files: self.keep_files.clone(),
+                },
+            )
             .await
             .map_err(|error| crate::error::chain(&error))
     }
@@ -145,6 +155,19 @@ pub(super) fn modified(path: &Path) -> SystemTime {
 
 pub(super) fn freed(files: usize) -> impl Fn(Result<SweepResult, String>) -> bool {
     move |swept| matches!(swept, Ok(SweepResult::Swept { files: found, .. }) if found == files)
+}
+
+#[tokio::test]
+async fn single_files_can_be_kept() {
+    let mut layout = SweptLayout::new();
+    layout.image(Some("1"), "one").await;
+    let kept = layout.blob("kept").await;
+    layout.blob("gone").await;
+    layout.age();
+    layout.keep_files = [kept.digest.clone()].into();
+    assert!(freed(1)(layout.sweep().await));
+    layout.keep_files.clear();
+    assert!(freed(1)(layout.sweep().await));
 }
 
 #[tokio::test]

@@ -124,10 +124,20 @@ impl SampleLayout {
         plan: &Plan,
         records: &dyn RecordsSource,
     ) -> CleanupReport {
+        self.execute_with_journal(plan, records, Arc::default())
+            .await
+    }
+
+    async fn execute_with_journal(
+        &self,
+        plan: &Plan,
+        records: &dyn RecordsSource,
+        journal: Arc<MemoryJournal>,
+    ) -> CleanupReport {
         self.age();
         let (progress, cancel) = (crate::progress::silent(), CancellationToken::new());
         let watch = RecordWatch::new(&self.config, records, false, now());
-        let journal = Journal::new(Arc::new(MemoryJournal::default()), Clock::new(now));
+        let journal = Journal::new(journal, Clock::new(now));
         let execution = CleanupExecution {
             journal: &journal,
             mode: Mode::Apply,
@@ -150,6 +160,49 @@ impl SampleLayout {
     fn has_content(&self, content: &str) -> bool {
         self.has(&Digest::sha256(content.as_bytes()))
     }
+}
+
+#[tokio::test]
+async fn content_of_deleted_images_stays_while_they_can_be_restored() {
+    let layout = SampleLayout::new();
+    let old = layout.image(Some("1.0"), "one", None).await;
+    layout.image(Some("2.0"), "two", None).await;
+    let signature = layout.image(None, "signature", Some(&old)).await;
+    layout.add_entry(&signature, None);
+    let journal: Arc<MemoryJournal> = Arc::default();
+    let run = async |window: Option<TimeDelta>| {
+        let mut plan = layout.plan(ObservedRecords::NotConfigured).await;
+        for planned in &mut plan.repositories {
+            planned.undo_window = window;
+        }
+        layout
+            .execute_with_journal(&plan, &ObservedRecords::NotConfigured, journal.clone())
+            .await
+    };
+    // The second run finds the content in the journal of the first.
+    let window = Some(TimeDelta::days(7));
+    assert_eq!(run(window).await.totals.deleted, 1);
+    assert_eq!(run(window).await.freed_bytes, 0);
+    assert!(layout.has_content("one"), "the layer");
+    assert!(
+        layout.has_content("signature"),
+        "the layer of the signature"
+    );
+    let batches = journal.batches.lock().expect("the journal").clone();
+    let work = Undo {
+        config: &layout.config,
+        mode: Mode::Apply,
+        stores: ImageStores::single(layout.store.clone()),
+        progress: crate::progress::silent(),
+        documents: None,
+        now: now(),
+    };
+    let report = undo(&batches, &UndoSelection::default(), &work).await;
+    assert_eq!(report.exit(), Exit::Done, "{report:?}");
+    assert!(layout.has(&old.digest) && layout.has(&signature.digest));
+    // Without a window the space is free at once.
+    assert_eq!(run(None).await.totals.deleted, 1);
+    assert!(!layout.has_content("one") && !layout.has_content("signature"));
 }
 
 #[tokio::test]
