@@ -162,6 +162,52 @@ async fn cleans_up(registry: Registry) {
     );
     assert_eq!(again["totals"]["deleted"], 0);
     assert_eq!(tags(&store, &at).await, left);
+    if left != before {
+        is_undone(&world, &store, &at, &before).await;
+        let graphs = [&mirror.graph, &attached.graph];
+        for manifest in graphs.into_iter().flat_map(|graph| &graph.manifests) {
+            let digest = &manifest.manifest().digest;
+            assert!(has(&store, &at, digest).await, "{digest} is restored");
+        }
+    }
+}
+
+/// Undoes the last cleanup and checks that the tags `before` are back, that they are held, and that
+/// they are deleted again after their release.
+async fn is_undone(
+    world: &World,
+    store: &dyn ImageStore,
+    at: &Repository,
+    before: &BTreeSet<String>,
+) {
+    let left = tags(store, at).await;
+    let digests = async || {
+        let mut digests = Vec::new();
+        for name in tags(store, at).await {
+            let tag: Tag = name.parse().expect("a tag");
+            let found = store.resolve(at, &tag.into()).await.expect("an answer");
+            digests.push((name, found.map(|found| found.digest)));
+        }
+        digests
+    };
+    let dry = world.imglife(["cleanup", "--undo", "--dry-run"]).succeeds();
+    assert!(dry.stdout.contains("to restore"), "{}", dry.stdout);
+    assert_eq!(tags(store, at).await, left, "a dry run restores nothing");
+    let undone = world.imglife(["cleanup", "--undo"]).succeeds();
+    assert_eq!(tags(store, at).await, *before, "{}", undone.stdout);
+    let restored = digests().await;
+    let held = json(
+        &world
+            .imglife(["cleanup", "--output", "json"])
+            .succeeds()
+            .stdout,
+    );
+    assert_eq!(held["totals"]["deleted"], 0, "{held:#}");
+    world.imglife(["cleanup", "--release"]).succeeds();
+    world.imglife(["cleanup"]).succeeds();
+    assert_eq!(tags(store, at).await, left, "they are deleted again");
+    world.imglife(["cleanup", "--undo"]).succeeds();
+    assert_eq!(digests().await, restored);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -218,6 +264,97 @@ async fn a_run_that_is_killed_is_continued_by_the_next() {
         .imglife(["cleanup", "--max-delete-percent", "100"])
         .succeeds();
     assert_eq!(tags(&store, &at).await, set(&["1.58", "1.59"]));
+    // Every deletion of the killed runs is in a journal.
+    let lost: Vec<String> = (0..58).map(|version| format!("1.{version}")).collect();
+    let names: Vec<&str> = lost.iter().map(String::as_str).collect();
+    world
+        .imglife_with(&[&["cleanup", "--undo"], &names[..]].concat())
+        .succeeds();
+    for name in tags(&store, &at).await {
+        let manifest = store_manifest(&store, &at, &name).await;
+        for child in manifest.children().expect("an index") {
+            assert!(has(&store, &at, &child.digest).await, "{name} lost a child");
+        }
+    }
+    assert_eq!(tags(&store, &at).await.len(), 60);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tags_wait_by_default_and_without_a_record_store_the_journal_is_beside_the_report() {
+    let registry = Registry::plain();
+    let (store, at) = (client(&registry), registry.repository("mirrors/a"));
+    let mirror = mirror();
+    mirror.graph.publish(&store, &at).await;
+    let before = tags(&store, &at).await;
+    let text = configuration(
+        &[&registry],
+        &entry("up.example/a", &at.to_string(), "tag: '9.0'"),
+    );
+    let rules = "retention: { keep_last: 2, max_delete_percent: 80, require_records: false }\n";
+    let world = World::new().file("imglife.yaml", text.clone() + rules);
+    let report = json(
+        &world
+            .imglife(["cleanup", "--output", "json"])
+            .succeeds()
+            .stdout,
+    );
+    assert_eq!(
+        (&report["totals"]["deleted"], &report["totals"]["waiting"]),
+        (&0.into(), &3.into()),
+        "{report:#}"
+    );
+    assert_eq!(tags(&store, &at).await, before);
+    let state = "cleanup-tags";
+    let records = world.path(".");
+    let files = files_below(&records);
+    assert!(
+        files.iter().any(|file| file.contains(state)),
+        "{files:?} have the state"
+    );
+
+    let store_section = text
+        .lines()
+        .filter(|line| !line.starts_with("registry:"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let insecure = format!(
+        "registry: {{ insecure_registries: ['{}'] }}\n",
+        registry.host()
+    );
+    let world = World::new().file("imglife.yaml", insecure + &store_section + "\n" + rules);
+    let refused = world.imglife(["cleanup"]).exits(1);
+    assert!(
+        refused.stdout.contains("there is no place for the journal"),
+        "{}",
+        refused.stdout
+    );
+    assert_eq!(tags(&store, &at).await, before);
+    world
+        .imglife(["cleanup", "--report", "report.json"])
+        .succeeds();
+    assert_eq!(tags(&store, &at).await, set(&["2.0", "9.0"]));
+    world
+        .imglife(["cleanup", "--undo", "--report", "report.json"])
+        .succeeds();
+    assert_eq!(tags(&store, &at).await, before);
+    assert!(has(&store, &at, &mirror.own).await);
+}
+
+/// Returns the paths of all files below a directory.
+fn files_below(directory: &std::path::Path) -> Vec<String> {
+    let mut files = Vec::new();
+    let mut open = vec![directory.to_path_buf()];
+    while let Some(directory) = open.pop() {
+        for found in std::fs::read_dir(&directory).into_iter().flatten() {
+            let path = found.expect("an entry").path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                files.push(path.display().to_string());
+            }
+        }
+    }
+    files
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
