@@ -197,9 +197,9 @@ async fn tags_in_upper_case_work_with_a_real_gitea_that_lowers_them() {
         );
     }
 
-    world.write(
+    let world = world.file(
         "imglife.yaml",
-        &configuration(
+        configuration(
             "tag_regex: 'RELEASE.[13]'",
             "keep_last: 0, min_keep: 0, max_delete_percent: 100",
         ),
