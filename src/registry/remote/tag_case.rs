@@ -12,12 +12,15 @@ use tokio::sync::OnceCell;
 use super::classify::is_missing_interface;
 use super::repository::RemoteRepository;
 use crate::error::ItemError;
-use crate::http::{Method, Request, RequestKind, RequestTarget};
+use crate::http::{self, AuthMode, Method, Request, RequestKind, RequestTarget};
 use crate::model::lock::lock;
 use crate::model::{Host, Tag};
 use crate::registry::store::TagCase;
 
 const VERSION: RequestKind = RequestKind("version");
+
+/// Path that each error of Gitea's API names.
+const GITEA_API: &str = "/api/swagger";
 
 /// Maximum size of the response with Gitea's version, in bytes.
 const MAX_VERSION_BYTES: usize = 4_096;
@@ -91,8 +94,13 @@ impl RemoteRepository<'_> {
             self.access("pull"),
         );
         request.limit = MAX_VERSION_BYTES;
+        // Gitea's API rejects tokens of its registry.
+        request.auth_mode = AuthMode::Never;
         match self.http.send(request).await {
             Ok(response) => Ok(serde_json::from_slice::<GiteaVersion>(&response.body).is_ok()),
+            // Where the API requires a login, the error still has Gitea's form.
+            Err(http::Error::Refused(refusal)) if refusal.excerpt.contains(GITEA_API) => Ok(true),
+            Err(http::Error::Unauthorized { .. }) => Ok(false),
             Err(error) if is_missing_interface(&error) => Ok(false),
             Err(error) => Err(self.http_error("find out whether it is Gitea", error)),
         }

@@ -63,7 +63,7 @@ pub(super) fn lost_its_subject(repository: &ObservedRepository, tag: &ObservedTa
 }
 
 /// Attachments of a repository.
-pub(super) struct Attachments<'a> {
+pub(super) struct AttachmentIndex<'a> {
     /// Subjects of each attachment.
     pub(super) subjects: HashMap<&'a Tag, BTreeSet<Tag>>,
     /// Subjects that belong to an image in this repository.
@@ -73,15 +73,15 @@ pub(super) struct Attachments<'a> {
     pub(super) known: HashSet<Tag>,
 }
 
-impl<'a> Attachments<'a> {
-    pub(super) fn of(repository: &'a ObservedRepository) -> Attachments<'a> {
+impl<'a> AttachmentIndex<'a> {
+    pub(super) fn of(repository: &'a ObservedRepository) -> AttachmentIndex<'a> {
         let subjects: HashMap<&Tag, BTreeSet<Tag>> = repository
             .tags()
             .map(|tag| (&tag.tag, subjects(repository, tag)))
             .filter(|(_, subjects)| !subjects.is_empty())
             .collect();
         if subjects.is_empty() {
-            return Attachments {
+            return AttachmentIndex {
                 subjects,
                 known: HashSet::new(),
             };
@@ -113,7 +113,7 @@ impl<'a> Attachments<'a> {
                 known.insert(key);
             }
         }
-        Attachments { subjects, known }
+        AttachmentIndex { subjects, known }
     }
 
     /// Returns true if something is attached to an image.

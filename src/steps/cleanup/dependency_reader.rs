@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, stream};
 
-use super::attachments::{Attachments, subjects};
+use super::attachments::{AttachmentIndex, subjects};
 use super::grace::waiting_tags;
 use super::manifest_tree::{
     CONCURRENT_MANIFESTS, DisguisedIndexes, ManifestTree, disguised_indexes,
@@ -26,7 +26,7 @@ pub async fn read_missing_subjects(observer: Observer<'_>, repository: &mut Obse
     if repository.deleted_subjects.is_empty() {
         return;
     }
-    let known = Attachments::of(repository).known;
+    let known = AttachmentIndex::of(repository).known;
     let named: BTreeSet<Tag> = repository
         .tags()
         .flat_map(|tag| subjects(repository, tag))

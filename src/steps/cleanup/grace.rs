@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::attachments::{Attachments, is_attached};
+use super::attachments::{AttachmentIndex, is_attached};
 use super::reasons::{DeleteReason, KeepReason, PendingDeletion, PendingRetirement, TagVerdict};
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole};
 use crate::config::GraceMode;
@@ -72,7 +72,7 @@ pub(super) fn waiting_tags(
     let Some(period) = grace_period(repository) else {
         return Vec::new();
     };
-    let attachments = Attachments::of(repository);
+    let attachments = AttachmentIndex::of(repository);
     let goes_with_image = |tag: &Tag| {
         attachments.subjects.get(tag).is_some_and(|subjects| {
             subjects

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 
 use super::attachments::{
-    Attachments, is_attached, is_attached_by_name, is_unchecked_list, lost_its_subject,
+    AttachmentIndex, is_attached, is_attached_by_name, is_unchecked_list, lost_its_subject,
 };
 use super::grace::{is_waiting, retired_verdict, waiting_tags};
 use super::protections::{RecordProtections, by_record, protection};
@@ -261,7 +261,7 @@ fn unchecked_verdicts(
 /// Keeps the tags that must stay because of other tags that stay.
 fn keep_dependents(repository: &ObservedRepository, verdicts: &mut BTreeMap<Tag, TagVerdict>) {
     let tags: Vec<&ObservedTag> = repository.tags().collect();
-    let attachments = Attachments::of(repository);
+    let attachments = AttachmentIndex::of(repository);
     // A kept tag can keep other tags. Each round keeps at least one more, so this ends.
     for _ in 0..=tags.len() {
         let dependents = dependents(repository, &tags, &attachments, verdicts);
@@ -539,7 +539,7 @@ pub(super) fn archive_tag(tag: &Tag, now: DateTime<Utc>) -> Option<Tag> {
 fn dependents(
     repository: &ObservedRepository,
     tags: &[&ObservedTag],
-    attachments: &Attachments<'_>,
+    attachments: &AttachmentIndex<'_>,
     verdicts: &BTreeMap<Tag, TagVerdict>,
 ) -> Vec<(Tag, KeepReason)> {
     let live = live(repository, verdicts);

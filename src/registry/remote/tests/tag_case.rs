@@ -61,6 +61,12 @@ async fn gitea_is_known_by_its_api_before_a_tag_is_listed() {
             r#"{"version":"1.26.0"}"#,
             TagCase::Insensitive,
         ),
+        (
+            StatusCode::FORBIDDEN,
+            r#"{"message":"Only signed in user is allowed to call APIs.","url":"http://x/api/swagger"}"#,
+            TagCase::Insensitive,
+        ),
+        (StatusCode::FORBIDDEN, "{}", TagCase::Sensitive),
         (StatusCode::OK, "<html>", TagCase::Sensitive),
         (
             StatusCode::NOT_FOUND,
