@@ -300,7 +300,7 @@ async fn tags_wait_by_default_and_without_a_record_store_the_journal_is_beside_t
     );
     assert_eq!(
         (&report["totals"]["deleted"], &report["totals"]["waiting"]),
-        (&0.into(), &3.into()),
+        (&0.into(), &2.into()),
         "{report:#}"
     );
     assert_eq!(tags(&store, &at).await, before);
@@ -332,7 +332,8 @@ async fn tags_wait_by_default_and_without_a_record_store_the_journal_is_beside_t
     world
         .imglife(["cleanup", "--report", "report.json"])
         .succeeds();
-    assert_eq!(tags(&store, &at).await, set(&["2.0", "9.0"]));
+    // `1.2` shares its image with `2.0`, and this registry deletes by digest only.
+    assert_eq!(tags(&store, &at).await, set(&["1.2", "2.0", "9.0"]));
     world
         .imglife(["cleanup", "--undo", "--report", "report.json"])
         .succeeds();

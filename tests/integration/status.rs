@@ -213,6 +213,7 @@ async fn every_world_is_reported_as_expected() {
             "{deletions:?} {:?}",
             images.calls()
         );
+        let deletions = deletions.into_iter().map(|image| (image, None)).collect();
         let text = page(
             &plan(&config, &world, &assessor, &deletions),
             &config.status,

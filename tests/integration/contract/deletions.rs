@@ -1,8 +1,6 @@
 //! Deletion of tags and manifests.
 
-use std::collections::BTreeSet;
-
-use imglife::registry::{Deletion, Support, SweepResult};
+use imglife::registry::{Deletion, Support, SweepKeep, SweepResult};
 
 use super::*;
 
@@ -139,7 +137,7 @@ pub(super) async fn a_manifest_is_deleted_with_its_tags_only(tested: &TestedStor
     // The repository works as before.
     match tested
         .store
-        .sweep(&repository, &BTreeSet::new())
+        .sweep(&repository, &SweepKeep::default())
         .await
         .expect("an answer")
     {
