@@ -21,6 +21,7 @@ use super::records::records;
 use super::report_files::ReportFile;
 use super::result::CommandResult;
 use super::{CommandContext, GlobalOptions, Mode, OutputForm, Shard, runtime};
+use crate::ci::source_url;
 use crate::config::Config;
 use crate::error::{Exit, Failure, ItemError};
 use crate::model::{JournalBatch, Repository};
@@ -28,7 +29,8 @@ use crate::packages::{Documents, Records};
 use crate::report::{Block, Document, json};
 use crate::steps::cleanup::{
     self, CleanupExecution, CleanupPolicy, CleanupReport, CleanupScope, Journal, JournalStore,
-    ObservedRecords, Observer, RecordWatch, RecordsSource, Undo, UndoSelection, targets,
+    ObservedRecords, Observer, OutsideFacts, RecordWatch, RecordsSource, Undo, UndoSelection,
+    targets,
 };
 
 /// Options of `imglife cleanup`.
@@ -297,8 +299,13 @@ async fn cleanup(
             now,
         };
         let lists = keep_lists(config, context).await;
+        let source = source_url(&context.process.variables);
+        let outside = OutsideFacts {
+            lists: &lists,
+            source: source.as_deref(),
+        };
         let records = watch.read().await;
-        let mut world = cleanup::observe_with(config, scope, records, &lists, observer).await;
+        let mut world = cleanup::observe_with(config, scope, records, outside, observer).await;
         if let Some(documents) = &documents {
             cleanup::read_histories(&mut world, config, documents).await;
         }

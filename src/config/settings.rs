@@ -382,6 +382,8 @@ pub struct KeeperConfig {
     pub hold: Vec<ImageReference>,
     /// Lists of images that are in use elsewhere.
     pub keep_from: Vec<KeepSource>,
+    /// Addresses of the project of this configuration, also former ones.
+    pub sources: Vec<String>,
 }
 
 /// Source of a list of images that are in use (`retention.keep_from`).

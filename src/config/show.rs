@@ -359,6 +359,7 @@ impl TypedSection for RetentionConfig {
             "grace" => keyword(self.grace),
             "hold" => texts(&self.keepers.as_ref()?.hold),
             "keep_from" => texts(&self.keepers.as_ref()?.keep_from),
+            "sources" => texts(&self.keepers.as_ref()?.sources),
             "archive" => section(ArchiveSection(self.archive.as_ref())),
             _ => None,
         }

@@ -621,6 +621,12 @@ pub(super) static RETENTION: SectionSpec = SectionSpec {
         )
         .default("[]"),
         key(
+            "sources",
+            Shape::List(&Shape::Text),
+            "Addresses of the project of this configuration, also former ones, as in the label `org.opencontainers.image.source`. In CI, the address of the job's project is one of them. Bases that another project built are kept. Only in the general `retention`.",
+        )
+        .default("[]"),
+        key(
             "archive",
             Shape::Section(&ARCHIVE),
             "Archive for tags before they are deleted.",

@@ -10,7 +10,7 @@ use crate::config::{KeepSource, KeeperConfig, RepositoryPattern};
 use crate::model::ImageReference;
 
 /// Keys that overrides of an image or entry must not have.
-const GENERAL_KEYS: [&str; 3] = ["foreign_bases", "hold", "keep_from"];
+const GENERAL_KEYS: [&str; 4] = ["foreign_bases", "hold", "keep_from", "sources"];
 
 /// Reads the keys of the general rules.
 pub(super) fn read(fields: &Fields<'_>) -> KeeperConfig {
@@ -24,6 +24,12 @@ pub(super) fn read(fields: &Fields<'_>) -> KeeperConfig {
             .map(|image| image.resolved_below(fields.context.directory))
             .collect(),
         keep_from: keep_from(fields),
+        sources: fields
+            .list("sources")
+            .unwrap_or_default()
+            .into_iter()
+            .map(|source: Located<String>| source.value)
+            .collect(),
     }
 }
 

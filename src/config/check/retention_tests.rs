@@ -106,3 +106,41 @@ fn archives_in_a_configured_repository_are_reported() {
     imglife.yaml:4:24: retention.exclude_tags[1]: `b c` is not a tag: a tag consists of letters, digits, `_`, `.` and `-`, and does not start with `.` or `-`
     "#);
 }
+
+#[test]
+fn keys_of_the_whole_cleanup_are_checked_and_general_only() {
+    let own = "retention: { foreign_bases: [a/*], hold: ['a:1'], keep_from: ['-'], sources: [x] }";
+    let findings = findings_of(&entry(&format!("tag: 3.21.3\n{own}\n")));
+    for key in ["foreign_bases", "hold", "keep_from", "sources"] {
+        let finding = format!("retention.{key}: `{key}` applies to the whole cleanup");
+        assert!(findings.contains(&finding), "{key}: {findings}");
+    }
+    for (rules, finding) in [
+        ("foreign_bases: ['a[']", "is not a pattern"),
+        ("foreign_bases: ['a b']", "expected a repository"),
+        ("hold: [r.example.com/a]", "has no tag and no digest"),
+        ("hold: ['r.example.com/A:1']", "must be lower case"),
+        (
+            "keep_from: ['https://user:pw@inventory.example.com/x']",
+            "contains a user name or a password",
+        ),
+        ("keep_from: ['-', '-']", "it is in the list twice"),
+    ] {
+        let findings = findings_of(&format!("retention: {{ {rules} }}\n"));
+        assert!(findings.contains(finding), "{rules}: {findings}");
+    }
+    let config = loaded(
+        "retention: { foreign_bases: ['ocidir://bases/*'], keep_from: [used.txt, '-'], hold: ['ocidir://bases/a:1'] }\n",
+        &[],
+    );
+    let keepers = config.retention.and_then(|rules| rules.keepers);
+    let keepers = keepers.expect("keys of the whole cleanup");
+    let layout = "ocidir:///project/bases/a".parse().expect("a repository");
+    assert!(keepers.foreign_bases[0].matches(&layout));
+    assert_eq!(
+        keepers.keep_from[0].to_string(),
+        "/project/used.txt",
+        "files are relative to the configuration"
+    );
+    assert_eq!(keepers.hold[0].to_string(), "ocidir:///project/bases/a:1");
+}

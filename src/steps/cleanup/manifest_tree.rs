@@ -33,6 +33,8 @@ pub struct ManifestTree {
     /// Entries of an index that has a tag of the form `sha256-<hex>`, and may be a list of
     /// referrers.
     pub list: Option<BTreeSet<Digest>>,
+    /// Project that built the image, if it is a base of `build`.
+    pub origin: Option<String>,
 }
 
 impl ManifestTree {
@@ -112,6 +114,7 @@ pub(super) async fn read(
             .children()
             .filter(|_| may_be_list)
             .map(|entries| entries.iter().map(|entry| entry.digest.clone()).collect()),
+        origin: origin_in(&root.annotations),
     };
     let mut open = vec![root];
     for _ in 0..MAX_INDEX_NESTING {
@@ -234,6 +237,54 @@ fn may_be_index(entry: &Descriptor) -> bool {
             .any(|prefix| media_type.starts_with(prefix))
 }
 
+/// Returns the project that built a base, from annotations or labels: the source of the image if
+/// `build` made it as a base.
+fn origin_in(texts: &BTreeMap<String, String>) -> Option<String> {
+    let is_base = texts.get(labels::TIER).map(String::as_str) == Some(labels::TIER_BASE);
+    let source = texts.get(labels::SOURCE).filter(|_| is_base)?.trim();
+    (!source.is_empty()).then(|| source.to_owned())
+}
+
+/// Returns the project that built a base, from the labels of its configuration; `None` if they do
+/// not name one.
+///
+/// Results are cached in `cache`, by digest.
+pub(super) async fn origin(
+    source: &dyn ImageSource,
+    repository: &Repository,
+    date_source: &DateSource,
+    cache: &dyn DigestCache,
+) -> Result<Option<String>, ItemError> {
+    let Some(digest) = date_source.digest() else {
+        return Ok(None);
+    };
+    let key = format!("origin 1 {digest}");
+    if let Some(text) = cache.get(&key) {
+        return Ok(Some(text).filter(|text| !text.is_empty()));
+    }
+    let mut content = date_source.clone();
+    for _ in 0..=MAX_INDEX_NESTING {
+        content = match content {
+            DateSource::Config(config) => {
+                let bytes = read_config(source, repository, &config).await?;
+                let labels = ImageConfig::parse(&bytes).unwrap_or_default().labels;
+                let origin = origin_in(&labels);
+                cache.put(&key, origin.as_deref().unwrap_or_default());
+                return Ok(origin);
+            }
+            DateSource::Child(digest) => match source.manifest(repository, &digest.into()).await? {
+                Some(child) => match origin_in(&child.annotations) {
+                    Some(origin) => return Ok(Some(origin)),
+                    None => config_source(&child),
+                },
+                None => return Ok(None),
+            },
+            DateSource::Annotation(_) | DateSource::None => return Ok(None),
+        };
+    }
+    Ok(None)
+}
+
 /// Result of reading a creation date.
 enum CreationDate {
     Found(DateTime<Utc>),
@@ -301,6 +352,15 @@ async fn follow(
         };
     }
     Ok(CreationDate::Missing)
+}
+
+/// Returns the way to the configuration of an image, whatever its annotations are.
+fn config_source(manifest: &Manifest) -> DateSource {
+    let without = Manifest {
+        annotations: BTreeMap::new(),
+        ..manifest.clone()
+    };
+    date_source(&without)
 }
 
 fn date_source(manifest: &Manifest) -> DateSource {

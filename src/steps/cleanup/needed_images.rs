@@ -17,6 +17,23 @@ pub enum ImageNeed {
     InUse(String),
 }
 
+/// Facts from outside of the registries and the record store.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OutsideFacts<'a> {
+    /// Images that are in use elsewhere.
+    pub lists: &'a [KeepList],
+    /// Address of the project of this configuration; `None` outside CI.
+    pub source: Option<&'a str>,
+}
+
+/// Returns the address of a project without parts that do not distinguish projects.
+fn normalized(source: &str) -> String {
+    let source = source.trim().to_ascii_lowercase();
+    let source = source.split_once("://").map_or(&*source, |(_, rest)| rest);
+    let source = source.trim_end_matches('/');
+    source.strip_suffix(".git").unwrap_or(source).to_owned()
+}
+
 /// Tags and digests that are needed, with the reason.
 ///
 /// A digest is needed in every repository, a tag only in its own.
@@ -26,13 +43,15 @@ pub struct NeededImages {
     digests: HashMap<Digest, ImageNeed>,
     /// Digests by the repository that they were named with.
     pub(super) digests_in: BTreeMap<Repository, BTreeSet<Digest>>,
+    /// Addresses of the project of this configuration, in normal form; empty if they are unknown.
+    own_sources: BTreeSet<String>,
     /// Reason why it is unknown what is needed, so that nothing may be deleted.
     pub(super) error: Option<ItemError>,
 }
 
 impl NeededImages {
-    /// Returns the images that `retention.hold` and `lists` name.
-    pub(super) fn new(config: &Config, lists: &[KeepList]) -> NeededImages {
+    /// Returns the images that `retention.hold` and the lists name.
+    pub(super) fn new(config: &Config, outside: OutsideFacts<'_>) -> NeededImages {
         let mut needed = NeededImages::default();
         let keepers = config
             .retention
@@ -41,7 +60,13 @@ impl NeededImages {
         for image in keepers.iter().flat_map(|keepers| &keepers.hold) {
             needed.add(config, image, &ImageNeed::Held);
         }
-        for list in lists {
+        let sources = keepers.iter().flat_map(|keepers| &keepers.sources);
+        needed.own_sources = sources
+            .map(String::as_str)
+            .chain(outside.source)
+            .map(normalized)
+            .collect();
+        for list in outside.lists {
             let reason = ImageNeed::InUse(list.source.clone());
             match &list.images {
                 Ok(names) => {
@@ -101,6 +126,21 @@ impl NeededImages {
                 .flatten()
         };
         by_tag().or_else(by_digest)
+    }
+
+    /// Returns true if the address of the project of this configuration is known.
+    pub(super) fn is_own_source_known(&self) -> bool {
+        !self.own_sources.is_empty()
+    }
+
+    /// Returns true if another project built a base with this origin. If the project of this
+    /// configuration is unknown, that is so where the origins of a repository disagree.
+    pub(super) fn is_of_another_project(&self, origin: &str, do_origins_disagree: bool) -> bool {
+        if self.is_own_source_known() {
+            !self.own_sources.contains(&normalized(origin))
+        } else {
+            do_origins_disagree
+        }
     }
 
     /// Returns the digests that are needed in every repository.

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 
 use super::dependency_reader::complete_trees;
 use super::desired_tags::{desired_tags, identities, selections};
-use super::keep_list::KeepList;
+use super::needed_images::OutsideFacts;
 use super::observer::Observer;
 use super::protections::RecordProtections;
 use super::repository_reader::RepositoryReader;
@@ -29,18 +29,18 @@ pub async fn observe(
     records: impl Into<Arc<ObservedRecords>>,
     observer: Observer<'_>,
 ) -> World {
-    observe_with(config, scope, records, &[], observer).await
+    observe_with(config, scope, records, OutsideFacts::default(), observer).await
 }
 
-/// Like [`observe`], with the `lists` of images that are in use elsewhere.
+/// Like [`observe`], with facts from outside of the registries and the record store.
 pub async fn observe_with(
     config: &Config,
     scope: &CleanupScope,
     records: impl Into<Arc<ObservedRecords>>,
-    lists: &[KeepList],
+    outside: OutsideFacts<'_>,
     observer: Observer<'_>,
 ) -> World {
-    let mut world = World::new(config, records.into(), lists, observer.now);
+    let mut world = World::new(config, records.into(), outside, observer.now);
     let targets = scope.targets(config);
     let desired = async {
         let positions = targets

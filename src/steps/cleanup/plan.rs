@@ -180,8 +180,28 @@ fn plan_with(world: &World, policy: &CleanupPolicy, safety_error: Option<ItemErr
             .iter()
             .cloned()
             .chain(other_hosts(world, &protections))
+            .chain(unknown_sources(world))
             .collect(),
     }
+}
+
+/// Returns a warning for each repository with bases of several projects, if it is unknown which of
+/// them is this one.
+fn unknown_sources(world: &World) -> Vec<String> {
+    let is_unknown = |observed: &&ObservedRepository| {
+        observed.role == RepositoryRole::Base
+            && observed.do_origins_disagree
+            && !world.needed.is_own_source_known()
+    };
+    let warning = |observed: &ObservedRepository| {
+        format!(
+            "{}: several projects built bases in it, and the address of this project is unknown, \
+             so all of them are kept; add it to `retention.sources`",
+            observed.repository
+        )
+    };
+    let unknown = world.repositories.iter().filter(is_unknown);
+    unknown.map(warning).collect()
 }
 
 /// Returns a warning for each repository that records name under another host.

@@ -12,6 +12,7 @@ use futures_util::{StreamExt, stream};
 use super::desired_tags::{EntrySelection, desired_tags, selections};
 use super::histories::read_histories;
 use super::manifest_tree::{CONCURRENT_MANIFESTS, DateSource};
+use super::needed_images::OutsideFacts;
 use super::observe::CONCURRENT_REPOSITORIES;
 use super::observer::Observer;
 use super::plan::plan;
@@ -68,7 +69,12 @@ pub async fn preview(
         .map_or(ObservedRecords::NotConfigured, |reading| {
             ObservedRecords::Read(reading.clone())
         });
-    let mut world = World::new(config, Arc::new(records), &[], observer.now);
+    let mut world = World::new(
+        config,
+        Arc::new(records),
+        OutsideFacts::default(),
+        observer.now,
+    );
     let keepers = config
         .retention
         .as_ref()
@@ -247,6 +253,7 @@ async fn read_undecided(
             tag.image = image;
         }
     }
+    repository.compare_origins();
     let mut inspected: BTreeSet<Tag> = date_sources.keys().cloned().collect();
     if repository.role == RepositoryRole::Base {
         reader.read_dates(&mut repository, date_sources).await;

@@ -225,6 +225,11 @@ impl RecordProtections {
         Some(record.image.clone())
     }
 
+    /// Returns true if the address of the project of this configuration is known.
+    pub(super) fn is_own_source_known(&self) -> bool {
+        self.needed.is_own_source_known()
+    }
+
     /// Returns the reason why records keep a tag, or a part of its image.
     fn of_tag(&self, repository: &Repository, tag: &ObservedTag) -> Option<KeepReason> {
         self.of_digests(repository, &tag.tag, || {
@@ -325,7 +330,22 @@ pub(super) fn protection(
     by_record(repository, tag, records)
         .or_else(of_retired)
         .or_else(|| configured(repository, &tag.tag))
+        .or_else(|| of_another_project(repository, tag, records))
         .or_else(unnamed)
+}
+
+/// Returns the reason to keep a base that another project built.
+fn of_another_project(
+    repository: &ObservedRepository,
+    tag: &ObservedTag,
+    records: &RecordProtections,
+) -> Option<KeepReason> {
+    let origin = tag.image.as_ref().ok()?.origin.as_ref();
+    let origin = origin.filter(|_| repository.role == RepositoryRole::Base)?;
+    records
+        .needed
+        .is_of_another_project(origin, repository.do_origins_disagree)
+        .then(|| KeepReason::BuiltElsewhere(origin.clone()))
 }
 
 /// Returns the reason why records keep a tag, or a part of its image.

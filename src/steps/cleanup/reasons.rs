@@ -4,7 +4,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 
 use super::world::TagReadError;
-use crate::model::text::printable;
+use crate::model::text::{excerpt, printable};
 use crate::model::{ImageReference, Tag};
 
 /// Decision on a tag.
@@ -97,6 +97,8 @@ pub enum KeepReason {
         project: String,
         until: DateTime<Utc>,
     },
+    /// Another project, with this address, built the base.
+    BuiltElsewhere(String),
     /// `retention.hold` names it.
     Held,
     /// It is in use, according to this source of `retention.keep_from`.
@@ -191,6 +193,9 @@ impl KeepReason {
                     "the registry deletes by digest only, and may have tags that it did not list: \
                      {cause}"
                 );
+            }
+            KeepReason::BuiltElsewhere(source) => {
+                return format!("built by another project, {}", excerpt(source, 200));
             }
             KeepReason::Held => "held by `retention.hold`",
             KeepReason::InUse(source) => return format!("in use, according to {source}"),

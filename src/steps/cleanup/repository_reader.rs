@@ -84,6 +84,7 @@ impl RepositoryReader<'_> {
             .map(|(tag, date_source)| (tag.clone(), (tag.tag, date_source)))
             .unzip();
         repository.listing = Ok(tags);
+        repository.compare_origins();
         self.read_pinned(&mut repository).await;
         let date_sources: BTreeMap<Tag, DateSource> = date_sources.into_iter().collect();
         // A list of referrers that turns out to be an image is dated and ranked like one, which can
@@ -97,6 +98,7 @@ impl RepositoryReader<'_> {
                 break;
             }
         }
+        self.read_origins(&mut repository, &date_sources).await;
         if needs_deletions(&repository, self.protections, self.observer.now) {
             if let Err(error) = self.check_recorded_tags(&repository).await {
                 repository.error = Some(error);
@@ -208,6 +210,47 @@ impl RepositoryReader<'_> {
             match result {
                 Ok(found) => repository.pinned.extend(found.map(|(tree, _)| tree)),
                 Err(_) => repository.is_pinned_known = false,
+            }
+        }
+    }
+
+    /// Reads the projects that built bases where only labels name them, of tags that would be
+    /// deleted. A tag whose labels cannot be read is kept.
+    async fn read_origins(
+        &self,
+        repository: &mut ObservedRepository,
+        date_sources: &BTreeMap<Tag, DateSource>,
+    ) {
+        if repository.role != RepositoryRole::Base || !self.protections.is_own_source_known() {
+            return;
+        }
+        let (observer, name) = (self.observer, &repository.repository);
+        let store = observer.stores.of(name);
+        let undecided = undecided_tags(
+            repository,
+            self.protections,
+            MissingDates::Unknown,
+            observer.now,
+        );
+        let reads: Vec<_> = undecided
+            .into_iter()
+            .filter_map(|tag| Some((tag.clone(), date_sources.get(tag)?)))
+            .map(|(tag, date_source)| async move {
+                let origin = manifest_tree::origin(store, name, date_source, observer.cache).await;
+                (tag, origin)
+            })
+            .collect();
+        let origins: BTreeMap<Tag, _> = stream::iter(reads)
+            .buffer_unordered(CONCURRENT_MANIFESTS)
+            .collect()
+            .await;
+        for tag in repository.listing.iter_mut().flatten() {
+            match (origins.get(&tag.tag), &mut tag.image) {
+                (Some(Ok(origin)), Ok(tree)) if tree.origin.is_none() => {
+                    tree.origin.clone_from(origin);
+                }
+                (Some(Err(error)), image) => *image = Err(TagReadError::Failed(error.clone())),
+                _ => {}
             }
         }
     }

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::keep_list::KeepList;
 use super::manifest_tree::ManifestTree;
-use super::needed_images::NeededImages;
+use super::needed_images::{NeededImages, OutsideFacts};
 use super::targets::{CleanupTarget, targets};
 use crate::config::{Config, RepositoryPattern, RetentionConfig};
 use crate::error::ItemError;
@@ -45,7 +44,7 @@ impl World {
     pub(super) fn new(
         config: &Config,
         records: Arc<ObservedRecords>,
-        lists: &[KeepList],
+        outside: OutsideFacts<'_>,
         now: DateTime<Utc>,
     ) -> World {
         let require_records = config
@@ -71,7 +70,7 @@ impl World {
             has_bases,
             expects_records: has_bases || config.registry.is_some(),
             configured,
-            needed: Arc::new(NeededImages::new(config, lists)),
+            needed: Arc::new(NeededImages::new(config, outside)),
             foreign_bases: foreign_bases.unwrap_or_default(),
             require_records,
             orphans: Vec::new(),
@@ -221,6 +220,8 @@ pub struct ObservedRepository {
     /// Those of `deleted_subjects` that are still missing, as the tag that [`Tag::of_referrers`]
     /// returns.
     pub missing_subjects: BTreeSet<Tag>,
+    /// True if several projects built the bases in it.
+    pub do_origins_disagree: bool,
     pub deletions: DeletionSupport,
     pub desired: DesiredTags,
     /// State that earlier cleanups left; `None` without a record store, so that no tag waits.
@@ -250,6 +251,7 @@ impl ObservedRepository {
             referrers_lists: BTreeMap::new(),
             deleted_subjects: BTreeSet::new(),
             missing_subjects: BTreeSet::new(),
+            do_origins_disagree: false,
             deletions: DeletionSupport::UNKNOWN,
             desired: DesiredTags::default(),
             history: None,
@@ -272,6 +274,15 @@ impl ObservedRepository {
             desired,
             ..ObservedRepository::unread(config, target.repository.clone(), role)
         }
+    }
+
+    /// Compares the projects that built the bases in it.
+    pub(super) fn compare_origins(&mut self) {
+        let origins: BTreeSet<&String> = self
+            .tags()
+            .filter_map(|tag| tag.image.as_ref().ok()?.origin.as_ref())
+            .collect();
+        self.do_origins_disagree = origins.len() > 1;
     }
 
     /// Returns the tags; none if the listing failed.

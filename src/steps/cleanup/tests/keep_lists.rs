@@ -196,7 +196,11 @@ async fn plan_with(
         now: now(),
     };
     let none = ObservedRecords::NotConfigured;
-    let world = observe_with(config, &CleanupScope::default(), none, lists, observer).await;
+    let outside = OutsideFacts {
+        lists,
+        source: None,
+    };
+    let world = observe_with(config, &CleanupScope::default(), none, outside, observer).await;
     plan(&world, policy)
 }
 
@@ -284,4 +288,113 @@ async fn tag_that_is_gone_upstream_is_kept_while_an_application_uses_it() {
         Some(KeepReason::BaseOf(used.image))
     );
     assert_eq!(reason(&plan, &sample.at, "1.1"), None);
+}
+
+/// Writes a base of a year ago that this project built, named by an annotation or by a label.
+async fn base_of(sample: &SampleRepository, name: &str, source: Option<&str>, is_label: bool) {
+    let mut texts = json!({ "imglife.tier": "base" });
+    if let Some(source) = source {
+        texts["org.opencontainers.image.source"] = source.into();
+    }
+    let digest = if is_label {
+        sample.image(name, texts).await
+    } else {
+        sample
+            .put(json!({
+                "schemaVersion": 2,
+                "mediaType": media_type::OCI_INDEX,
+                "manifests": [],
+                "annotations": texts,
+                "name": name,
+            }))
+            .await
+    };
+    sample.tag(name, &digest, 365).await;
+}
+
+#[tokio::test]
+async fn base_of_another_project_is_kept() {
+    let (own, other) = ("https://git.example/main", "https://git.example/lts");
+    for is_label in [false, true] {
+        let sample = SampleRepository::new("r.example/bases/alpine", DeletionSupport::ALL);
+        base_of(&sample, "3.9-core1.0.0", None, is_label).await;
+        base_of(&sample, "3.10-core1.0.0", Some(other), is_label).await;
+        base_of(
+            &sample,
+            "3.11-core1.0.0",
+            Some("http://git.example/Main.git/"),
+            is_label,
+        )
+        .await;
+        base_of(
+            &sample,
+            "3.12-core1.0.0",
+            Some("https://old.example/main"),
+            is_label,
+        )
+        .await;
+        base_of(&sample, "3.13-core1.0.0", Some(own), is_label).await;
+        let (cache, progress) = (crate::transfer::no_cache(), crate::progress::silent());
+        let stores = sample.store.stores();
+        let observer = Observer {
+            stores: &stores,
+            cache: &*cache,
+            progress: &*progress,
+            now: now(),
+        };
+        let elsewhere = |source: &str| Some(KeepReason::BuiltElsewhere(source.to_owned()));
+        let former = "sources: ['https://old.example/main']";
+        for (source, rules, kept) in [
+            (Some(own), former, [None, elsewhere(other), None, None]),
+            (
+                Some(own),
+                "sources: []",
+                [
+                    None,
+                    elsewhere(other),
+                    None,
+                    elsewhere("https://old.example/main"),
+                ],
+            ),
+            (
+                None,
+                "sources: ['https://git.example/main', 'https://old.example/main']",
+                [None, elsewhere(other), None, None],
+            ),
+        ] {
+            let config = bases(&format!("keep_last: 1, require_records: false, {rules}"));
+            let outside = OutsideFacts { lists: &[], source };
+            let none = ObservedRecords::NotConfigured;
+            let scope = CleanupScope::default();
+            let world = observe_with(&config, &scope, none, outside, observer).await;
+            let plan = plan(&world, &policy());
+            for (name, expected) in ["3.9", "3.10", "3.11", "3.12"].iter().zip(kept) {
+                let name = format!("{name}-core1.0.0");
+                assert_eq!(reason(&plan, &sample.at, &name), expected, "{name} {rules}");
+            }
+            assert_eq!(plan.warnings, Vec::<String>::new());
+        }
+        // Without a known address, bases are kept where they disagree.
+        let config = bases("keep_last: 1, require_records: false");
+        let plan = sample.plan(&config, ObservedRecords::NotConfigured).await;
+        let expected = (!is_label).then(|| elsewhere(other)).flatten();
+        assert_eq!(reason(&plan, &sample.at, "3.10-core1.0.0"), expected);
+        assert_eq!(reason(&plan, &sample.at, "3.9-core1.0.0"), None);
+        let is_named = plan
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("`retention.sources`"));
+        assert_eq!(is_named, !is_label, "{:?}", plan.warnings);
+    }
+    let sample = SampleRepository::new("r.example/bases/alpine", DeletionSupport::ALL);
+    for name in ["3.10-core1.0.0", "3.11-core1.0.0"] {
+        base_of(&sample, name, Some(other), false).await;
+    }
+    let config = bases("keep_last: 1, require_records: false");
+    let plan = sample.plan(&config, ObservedRecords::NotConfigured).await;
+    assert_eq!(
+        reason(&plan, &sample.at, "3.10-core1.0.0"),
+        None,
+        "all agree"
+    );
 }
