@@ -11,6 +11,12 @@ use crate::registry::listing::{TagListing, time, unix_time};
 /// Number of entries per page, the maximum of Harbor and Quay.
 const PAGE_SIZE: usize = 100;
 
+/// Number of entries per page of Gitea, the usual maximum (`MAX_RESPONSE_ITEMS`).
+const GITEA_PAGE_SIZE: usize = 50;
+
+/// Header with the number of entries of Gitea's listings.
+const TOTAL_COUNT: &str = "x-total-count";
+
 /// Number of entries per page of GitLab's registry, the maximum.
 const GITLAB_PAGE_SIZE: usize = 1_000;
 
@@ -25,6 +31,9 @@ pub(super) enum DateInterface {
     /// Quay's API, `listRepoTags` (Red Hat Quay API reference; `endpoints/api/tag.py` of
     /// quay/quay).
     Quay,
+    /// "List packages" of Gitea and Forgejo (`routers/api/v1/packages` of go-gitea/gitea). Each tag
+    /// is a version of a package, and each manifest without a tag is one as well.
+    Gitea,
 }
 
 /// Position of a page.
@@ -52,6 +61,7 @@ impl DateInterface {
                 DateInterface::Harbor,
                 DateInterface::Gitlab,
                 DateInterface::Quay,
+                DateInterface::Gitea,
             ],
         }
     }
@@ -86,6 +96,14 @@ impl DateInterface {
             DateInterface::Quay => format!(
                 "/api/v1/repository/{repository}/tag/?onlyActiveTags=true&limit={PAGE_SIZE}&page={number}"
             ),
+            DateInterface::Gitea => {
+                let (owner, name) = repository.as_str().split_once('/')?;
+                // Finds other names that contain this one as well.
+                let name = encoded(name);
+                format!(
+                    "/api/v1/packages/{owner}?type=container&q={name}&limit={GITEA_PAGE_SIZE}&page={number}"
+                )
+            }
         })
     }
 
@@ -98,6 +116,8 @@ impl DateInterface {
             DateInterface::Gitlab => &[AuthMode::OnChallenge],
             // Quay's API needs tokens of its own, so only public repositories work.
             DateInterface::Quay => &[AuthMode::Never],
+            // Gitea's API accepts the password of its registry, but sends no challenge.
+            DateInterface::Gitea => &[AuthMode::Never, AuthMode::Basic],
         }
     }
 
@@ -116,12 +136,24 @@ impl DateInterface {
                 has_code(&["NAME_UNKNOWN", "NAME_INVALID", "UNAUTHORIZED", "DENIED"])
             }
             DateInterface::Quay => refusal.excerpt.contains("\"error_type\""),
+            DateInterface::Gitea => {
+                refusal.errors.iter().all(|error| error.code.is_empty())
+                    && refusal.excerpt.contains("\"message\"")
+                    && (refusal.status == 401 || refusal.excerpt.contains("/api/swagger"))
+            }
         }
     }
 
-    /// Adds the tags of a page to `listing`. Fails if the page has another form.
+    /// Returns true if the listing only adds dates to that of the registry.
+    pub(super) fn lacks_tags(self) -> bool {
+        // A package is hidden where a token may read images but no packages.
+        self == DateInterface::Gitea
+    }
+
+    /// Adds the tags of `repository` on a page to `listing`. Fails if the page has another form.
     pub(super) fn read(
         self,
+        repository: &RepositoryPath,
         response: &Response,
         listing: &mut TagListing,
     ) -> Result<PageSummary, serde_json::Error> {
@@ -183,6 +215,31 @@ impl DateInterface {
                     more: page.has_additional,
                 })
             }
+            DateInterface::Gitea => {
+                if response.header(TOTAL_COUNT).is_none() {
+                    let missing = format!("there is no `{TOTAL_COUNT}` header");
+                    return Err(serde::de::Error::custom(missing));
+                }
+                let page: Vec<GiteaVersion> = parse(response)?;
+                let length = page.len();
+                let name = repository
+                    .as_str()
+                    .split_once('/')
+                    .map_or("", |(_, name)| name);
+                for entry in page {
+                    if entry.name.eq_ignore_ascii_case(name) && !entry.version.contains(':') {
+                        let pushed_at = entry.created_at.as_deref().and_then(time);
+                        listing.add(&entry.version, pushed_at, None);
+                    } else {
+                        listing.add_untagged();
+                    }
+                }
+                Ok(PageSummary {
+                    length,
+                    last: None,
+                    more: link::next(&response.headers).is_some(),
+                })
+            }
         }
     }
 }
@@ -221,6 +278,15 @@ struct QuayTag {
     /// Time since which the tag names its current image, in seconds since 1970.
     start_ts: Option<i64>,
     manifest_digest: Option<String>,
+}
+
+/// A version of a package: a tag in lower case, or the digest of a manifest without a tag.
+#[derive(Deserialize)]
+struct GiteaVersion {
+    name: String,
+    version: String,
+    /// Time of the last push of the tag: Gitea creates the version anew.
+    created_at: Option<String>,
 }
 
 fn parse<T: DeserializeOwned>(response: &Response) -> Result<T, serde_json::Error> {

@@ -1,4 +1,4 @@
-//! Push dates of tags, from the APIs of Harbor, GitLab's registry, Quay and Docker Hub.
+//! Push dates of tags, from the APIs of Harbor, GitLab's registry, Quay, Gitea and Docker Hub.
 //!
 //! The interface of a host is found once in a run, by trying each. A response of another form rules
 //! an interface out for the host. An error in the interface's own form does not: it may work for
@@ -74,7 +74,7 @@ impl RemoteRepository<'_> {
                 let interface = *interface;
                 drop(known);
                 return match self.dated_listing(interface).await? {
-                    DatedListing::Tags(tags) => Ok(Some(tags)),
+                    DatedListing::Tags(tags) => self.with_all_tags(interface, tags).await,
                     DatedListing::Denied => Ok(None),
                     DatedListing::Missing(error) => Err(error),
                 };
@@ -86,7 +86,8 @@ impl RemoteRepository<'_> {
             match self.dated_listing(interface).await? {
                 DatedListing::Tags(tags) => {
                     *known = HostInterface::Found(interface);
-                    return Ok(Some(tags));
+                    drop(known);
+                    return self.with_all_tags(interface, tags).await;
                 }
                 DatedListing::Denied => remaining.push(interface),
                 DatedListing::Missing(error) => {
@@ -96,6 +97,27 @@ impl RemoteRepository<'_> {
         }
         *known = HostInterface::Possible(remaining);
         Ok(None)
+    }
+
+    /// Returns the tags of the registry with the dates of `dated`, if that may lack some of them.
+    async fn with_all_tags(
+        &self,
+        interface: DateInterface,
+        dated: Vec<ListedTag>,
+    ) -> Result<Option<Vec<ListedTag>>, ItemError> {
+        if !interface.lacks_tags() {
+            return Ok(Some(dated));
+        }
+        let dates: HashMap<String, _> = dated
+            .into_iter()
+            .map(|listed| (listed.tag.as_str().to_ascii_lowercase(), listed.pushed_at))
+            .collect();
+        let mut tags = self.tags().await?.unwrap_or_default();
+        for listed in &mut tags {
+            let name = listed.tag.as_str().to_ascii_lowercase();
+            listed.pushed_at = dates.get(&name).copied().flatten();
+        }
+        Ok(Some(tags))
     }
 
     async fn dated_listing(&self, interface: DateInterface) -> Result<DatedListing, ItemError> {
@@ -142,7 +164,7 @@ impl RemoteRepository<'_> {
             listing
                 .begin_page(&response)
                 .map_err(|cause| wrong(&cause))?;
-            let page = match interface.read(&response, &mut listing) {
+            let page = match interface.read(self.path, &response, &mut listing) {
                 Ok(page) => page,
                 Err(error) => {
                     let error = wrong("the response is not a list of tags").caused_by(error);

@@ -14,7 +14,8 @@ use crate::registry::store::{ImageSource, ListedTag};
 
 const HARBOR: &str = "/api/v2.0/";
 const GITLAB: &str = "/gitlab/v1/";
-const QUAY: &str = "/api/v1/";
+const QUAY: &str = "/api/v1/repository/";
+const GITEA: &str = "/api/v1/packages/";
 
 fn repository(host: &Host, path: &str) -> Repository {
     format!("{host}/{path}").parse().expect("a repository")
@@ -293,8 +294,8 @@ async fn host_without_an_interface_gets_one_request_for_each() {
         {
             assert_eq!(drawn(&tags.expect("an answer").expect("tags")), ["1 - -"]);
         }
-        let counts = [HARBOR, GITLAB, QUAY, "/v2/"].map(|path| fake.count(path));
-        assert_eq!(counts, [1, 1, 1, 8], "{:?}", fake.lines());
+        let counts = [HARBOR, GITLAB, QUAY, GITEA, "/v2/"].map(|path| fake.count(path));
+        assert_eq!(counts, [1, 1, 1, 1, 8], "{:?}", fake.lines());
     }
 }
 
@@ -407,4 +408,86 @@ async fn incomplete_listing_is_an_error() {
             "{answer}"
         );
     }
+}
+
+/// A Gitea whose owner `open` is public.
+fn gitea(seen: &ReceivedRequest) -> Response {
+    if seen.path.starts_with("/v2/") && seen.path.contains("/tags/list") {
+        return r#"{"tags":["1.0","2.0","edge"]}"#.into_response();
+    }
+    let Some(query) = seen.path.strip_prefix(GITEA) else {
+        let body = r#"{"message":"Not Found","url":"http://x/api/swagger"}"#;
+        return (StatusCode::NOT_FOUND, body).into_response();
+    };
+    if !query.starts_with("open?") && seen.authorization().is_none() {
+        let body = r#"{"message":"token is required","url":"http://x/api/swagger"}"#;
+        return (StatusCode::UNAUTHORIZED, body).into_response();
+    }
+    let entry = |name: &str, version: &str, day: u32| {
+        format!(
+            r#"{{"type":"container","name":"{name}","version":"{version}","created_at":"2025-03-0{day}T12:00:00+01:00"}}"#
+        )
+    };
+    let total = [("x-total-count", "5")];
+    if query.ends_with("&page=1") {
+        let entries = [
+            entry("app", "2.0", 4),
+            entry("app", &digest('a'), 4),
+            entry("myapp", "edge", 1),
+        ];
+        let next = (
+            "link",
+            r#"<http://x/api/v1/packages/open?page=2>; rel="next",<http://x/z>; rel="last""#,
+        );
+        (total, [next], format!("[{}]", entries.join(","))).into_response()
+    } else {
+        let entries = [entry("App", "1.0", 2), entry("app/other", "1.0", 9)];
+        (total, format!("[{}]", entries.join(","))).into_response()
+    }
+}
+
+#[tokio::test]
+async fn gitea_reports_push_dates_of_the_tags_that_its_registry_lists() {
+    for (credential, owner, expected) in [
+        (
+            Credential::Anonymous,
+            "open",
+            Some(["1.0 2025-03-02 -", "2.0 2025-03-04 -", "edge - -"]),
+        ),
+        (
+            basic(),
+            "team",
+            Some(["1.0 2025-03-02 -", "2.0 2025-03-04 -", "edge - -"]),
+        ),
+        (Credential::Anonymous, "team", None),
+    ] {
+        let fake = Fake::start(gitea).await;
+        let tags = dates_of(
+            &registries(&fake, credential),
+            &fake,
+            &format!("{owner}/app"),
+        )
+        .await
+        .expect("an answer");
+        let found = tags.as_deref().map(drawn);
+        assert_eq!(
+            found,
+            expected.map(|tags| tags.map(str::to_owned).to_vec()),
+            "{owner}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn empty_list_of_another_server_is_no_listing_of_gitea() {
+    let fake = Fake::start(|seen| {
+        if seen.path.starts_with(GITEA) {
+            "[]".into_response()
+        } else {
+            unknown_path()
+        }
+    })
+    .await;
+    let dates = dates_of(&registries(&fake, basic()), &fake, "team/app").await;
+    assert_eq!(dates.expect("an answer"), None);
 }
