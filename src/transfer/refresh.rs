@@ -66,6 +66,9 @@ impl Transfer {
         if request.check == AttachmentCheck::TagListings && request.source_tags.is_empty() {
             return Ok(AttachmentState::default());
         }
+        if self.has_nothing_to_attach(request).await? {
+            return Ok(AttachmentState::default());
+        }
         let image = self.cached_image(request).await?;
         let is_new = |tag: &Tag| !image.handled.contains(tag) && !request.target_tags.contains(tag);
         if image.tags_in(request.source_tags).iter().any(is_new) {
@@ -135,15 +138,35 @@ impl Transfer {
             .put(&attached_key(from, to, tag), &image.to_string());
     }
 
+    /// Returns true if the source has no attachment tags and lists no referrers, so that no image of
+    /// it has attachments.
+    ///
+    /// It saves reading the image at the target, which registries take for a pull. The answer is
+    /// that of the host. A source that lists referrers is asked for those of the image once more
+    /// later, so an image in the cache needs no answer here.
+    async fn has_nothing_to_attach(&self, request: &RefreshRequest<'_>) -> Result<bool, ItemError> {
+        let (true, Some(digest)) = (request.source_tags.is_empty(), request.digest) else {
+            return Ok(false);
+        };
+        if self.in_cache(request).is_some() {
+            return Ok(false);
+        }
+        let source = self.source.of(request.from);
+        let referrers = source.referrers(request.from, digest).await;
+        Ok(referrers.map_err(at(Side::Source))? == Referrers::NotListed)
+    }
+
+    /// Returns the image of the request, if the cache has it.
+    fn in_cache(&self, request: &RefreshRequest<'_>) -> Option<AttachedImage> {
+        let key = attached_key(request.from, request.to, request.tag);
+        let image: AttachedImage = self.cache.get(&key)?.parse().ok()?;
+        let is_current = request.digest.is_none_or(|digest| image.root == *digest);
+        is_current.then_some(image)
+    }
+
     async fn cached_image(&self, request: &RefreshRequest<'_>) -> Result<AttachedImage, ItemError> {
         let key = attached_key(request.from, request.to, request.tag);
-        let cached = self
-            .cache
-            .get(&key)
-            .and_then(|text| text.parse::<AttachedImage>().ok());
-        if let Some(image) =
-            cached.filter(|image| request.digest.is_none_or(|digest| image.root == *digest))
-        {
+        if let Some(image) = self.in_cache(request) {
             return Ok(image);
         }
         let root = self

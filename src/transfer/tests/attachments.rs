@@ -534,6 +534,40 @@ async fn new_signature_tag_is_found_in_the_listing_and_copied_once() {
 }
 
 #[tokio::test]
+async fn image_is_not_read_at_the_target_if_nothing_can_be_attached() {
+    for lists_referrers in [false, true] {
+        let source = MemoryStore::default();
+        let source = if lists_referrers {
+            source.listing_referrers()
+        } else {
+            source
+        };
+        let world = world_of(source, MemoryStore::default());
+        let image = digest(&world.image("linux/amd64", &["a"], Some("1.0")).await);
+        world
+            .copy_with_attachments("1.0", &PlatformFilter::All)
+            .await
+            .expect("a copy");
+        world.target.clear_calls();
+        let none = std::collections::BTreeSet::new();
+        let request = RefreshRequest {
+            item: "1.0",
+            from: &upstream(),
+            to: &mirror(),
+            tag: &tag("1.0"),
+            digest: Some(&image),
+            source_tags: &none,
+            target_tags: &none,
+            check: AttachmentCheck::Content,
+        };
+        let state = world.transfer.attachment_state(&request).await;
+        assert!(!state.expect("a state").is_outdated);
+        let reads = world.target.count(StoreOperation::Manifest);
+        assert_eq!(reads, usize::from(lists_referrers), "{lists_referrers}");
+    }
+}
+
+#[tokio::test]
 async fn changed_signature_is_found_by_the_content_check() {
     let cache = Arc::<TestCache>::default();
     let world = world().with_cache(&cache);
