@@ -45,6 +45,8 @@ pub struct CleanupOptions {
     /// Time at which the rules are applied; `None`: now.
     pub now: Option<DateTime<Utc>>,
     pub max_delete_percent: Option<u8>,
+    /// Number of requests to registries after which nothing new is started.
+    pub max_requests: Option<u64>,
     /// Runs and tags to restore instead of deleting; empty for the latest run.
     pub undo: Option<Vec<String>>,
     /// Tags whose holds end, instead of deleting; empty for all.
@@ -350,6 +352,7 @@ async fn cleanup(
         records: &watch,
         journal: &journal,
         progress: context.progress.clone(),
+        max_requests: options.max_requests,
         cancel,
     };
     let mut report = CleanupReport::new(&plan, cleanup::execute(&plan, &execution).await);

@@ -69,13 +69,17 @@ pub(super) struct CleanupArguments {
     #[arg(long, value_name = "P", value_parser = clap::value_parser!(u8).range(0..=100))]
     max_delete_percent: Option<u8>,
 
+    /// Start nothing new after this number of requests to registries; the next run goes on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_requests: Option<u64>,
+
     /// Restore the tags that a run deleted (all tags of the latest run, unless a RUN or TAG is
     /// named) and hold them for 30 days
-    #[arg(long, value_name = "RUN|TAG", num_args = 0.., conflicts_with_all = ["force", "only", "shard", "now", "max_delete_percent"])]
+    #[arg(long, value_name = "RUN|TAG", num_args = 0.., conflicts_with_all = ["force", "only", "shard", "now", "max_delete_percent", "max_requests"])]
     undo: Option<Vec<String>>,
 
     /// End the hold on restored tags (all, unless a TAG is named)
-    #[arg(long, value_name = "TAG", num_args = 0.., conflicts_with_all = ["undo", "list", "dry_run", "force", "only", "shard", "now", "max_delete_percent", "report"])]
+    #[arg(long, value_name = "TAG", num_args = 0.., conflicts_with_all = ["undo", "list", "dry_run", "force", "only", "shard", "now", "max_delete_percent", "max_requests", "report"])]
     release: Option<Vec<String>>,
 
     /// Format of the report on stdout
@@ -117,6 +121,7 @@ impl CleanupArguments {
             force: self.force,
             now: self.now,
             max_delete_percent: self.max_delete_percent,
+            max_requests: self.max_requests,
             undo: self.undo,
             release: self.release,
             output: self.output.into(),

@@ -5,10 +5,13 @@
 //! outdated, and there would be nothing to clean up.
 
 use std::path::Path;
+use std::time::SystemTime;
+use std::{fs, io};
 
 use chrono::{DateTime, Days, Utc};
 
 use super::commands::{build, image, isolated, sync};
+use super::error::DemoError;
 use crate::app::{
     self, CommandContext, CommandOptions, GlobalOptions, Invocation, OutputForm, RegisterOptions,
 };
@@ -92,6 +95,10 @@ pub(super) fn create(directory: &Path, context: &CommandContext) -> Result<Exit,
             return Ok(exit);
         }
     }
+    let stored = now.checked_sub_days(Days::new(BASE_AGE)).unwrap_or(now);
+    let path = directory.join("bases");
+    set_times(&path, stored.into())
+        .map_err(|source| Failure::failed(DemoError::Write { path, source }))?;
     for (name, version, project, (base, tag), days) in APPLICATIONS {
         let register = CommandOptions::Register(RegisterOptions {
             strict: false,
@@ -110,6 +117,20 @@ pub(super) fn create(directory: &Path, context: &CommandContext) -> Result<Exit,
         }
     }
     Ok(Exit::Done)
+}
+
+/// Sets the times of all files below `directory`, since `cleanup` takes the time of a file in a
+/// layout for the date of its push.
+fn set_times(directory: &Path, time: SystemTime) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            set_times(&path, time)?;
+        } else {
+            fs::File::open(&path)?.set_modified(time)?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns a context at another time, without output.

@@ -175,6 +175,7 @@ impl Tour {
                     force: false,
                     now: None,
                     max_delete_percent: None,
+                    max_requests: None,
                     undo: None,
                     release: None,
                     output: OutputForm::Text,

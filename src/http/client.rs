@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use chrono::TimeDelta;
 use futures_util::StreamExt;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode, Url};
@@ -48,6 +49,7 @@ pub struct Client {
     hosts: Mutex<HashMap<Host, Arc<HostState>>>,
     pools: ConnectionPools,
     cleanup: TaskTracker,
+    requests: AtomicU64,
     pub(super) sent_secrets: SentSecrets,
 }
 
@@ -78,6 +80,7 @@ impl Client {
             hosts: Mutex::default(),
             pools: ConnectionPools::default(),
             cleanup: TaskTracker::new(),
+            requests: AtomicU64::new(0),
             sent_secrets: SentSecrets::default(),
         }
     }
@@ -212,6 +215,20 @@ impl Client {
         let host = Arc::new(HostState::new(name, &self.settings)?);
         hosts.insert(name.clone(), Arc::clone(&host));
         Ok(host)
+    }
+
+    /// Returns the number of requests that were sent, with retries and redirects.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Returns how far the clock of each host is ahead of this machine's, by its last response.
+    pub fn clock_offsets(&self) -> Vec<(Host, TimeDelta)> {
+        let hosts = lock(&self.hosts);
+        let offsets = hosts.iter().filter_map(|(name, host)| {
+            Some((name.clone(), TimeDelta::try_seconds(host.clock_offset()?)?))
+        });
+        offsets.collect()
     }
 
     async fn exchange(&self, host: &HostState, request: &mut Request) -> Result<Response, Error> {
@@ -392,6 +409,7 @@ impl Client {
             self.sent_secrets.add_header(value);
             builder = builder.header(name, *value);
         }
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let sent_chunks = Arc::new(AtomicU64::new(0));
         let mut timeout = self.settings.stall;
         builder = match body {
@@ -417,6 +435,7 @@ impl Client {
                     tracing::debug!(%method, url = %SafeUrl::from(url), status = response.status().as_u16(), "answered");
                     if host.origin.contains(url) {
                         host.outage.end();
+                        host.update_clock(response.headers(), self.clock.now());
                     }
                     return Ok(response);
                 }

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use reqwest::Url;
-use reqwest::header::HeaderMap;
+use reqwest::header::{AGE, DATE, HeaderMap};
 
 use super::auth::Auth;
 use super::error::Error;
@@ -33,6 +34,8 @@ pub(super) struct HostState {
     quota: Quota,
     /// Ends of the pauses that the host asked for, by kind of request.
     pauses: Mutex<HashMap<RequestKind, Instant>>,
+    /// Seconds by which the host's clock is ahead of this machine's, by its last response.
+    clock_offset: Mutex<Option<i64>>,
     /// Counts the requests without a response after all tries.
     pub(super) outage: Outage,
 }
@@ -55,6 +58,7 @@ impl HostState {
             rules,
             auth: Auth::new(connections),
             pauses: Mutex::default(),
+            clock_offset: Mutex::default(),
             outage: Outage::default(),
         })
     }
@@ -124,6 +128,22 @@ impl HostState {
         end.filter(|end| *end > Instant::now())
     }
 
+    /// Records the difference of the clocks from the headers of a response that arrived at `now`.
+    ///
+    /// A response from a cache has the time at which the cache got it, and its age since then (RFC
+    /// 9111, section 4.2.3).
+    pub(super) fn update_clock(&self, headers: &HeaderMap, now: DateTime<Utc>) {
+        if let Some(offset) = clock_offset(headers, now) {
+            *lock(&self.clock_offset) = Some(offset);
+        }
+    }
+
+    /// Returns the seconds by which the host's clock is ahead of this machine's; `None` if no
+    /// response had a valid `Date`.
+    pub(super) fn clock_offset(&self) -> Option<i64> {
+        *lock(&self.clock_offset)
+    }
+
     /// Waits until a request that uses the host's quota may be sent.
     pub(super) async fn wait_for_quota(&self) {
         if let Some(limiter) = self.quota.limiter() {
@@ -148,6 +168,17 @@ impl HostState {
     }
 }
 
+/// Returns the seconds by which the clock of the sender is ahead of `now`.
+pub(super) fn clock_offset(headers: &HeaderMap, now: DateTime<Utc>) -> Option<i64> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    let date = DateTime::parse_from_rfc2822(text(DATE)?).ok()?.to_utc();
+    let age: i64 = text(AGE)
+        .and_then(|age| age.trim().parse::<u32>().ok())
+        .unwrap_or_default()
+        .into();
+    Some((date - now).num_seconds() + age)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +196,35 @@ mod tests {
         let state = HostState::new(&name, &settings).expect("a host");
         let target = RequestTarget::Path(path.to_owned());
         state.url(&target).expect("a URL").to_string()
+    }
+
+    #[test]
+    fn clock_offset_counts_the_age_of_cached_responses() {
+        let now = DateTime::UNIX_EPOCH + chrono::TimeDelta::hours(1);
+        for (date, age, expected) in [
+            (Some("Thu, 01 Jan 1970 01:00:00 GMT"), None, Some(0)),
+            (Some("Thu, 01 Jan 1970 00:00:00 GMT"), None, Some(-3600)),
+            (
+                Some("Thu, 01 Jan 1970 00:00:00 GMT"),
+                Some("3599"),
+                Some(-1),
+            ),
+            (
+                Some("Thu, 01 Jan 1970 02:00:00 GMT"),
+                Some("old"),
+                Some(3600),
+            ),
+            (Some("yesterday"), None, None),
+            (None, Some("5"), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [(DATE, date), (AGE, age)] {
+                if let Some(value) = value {
+                    headers.insert(name, value.parse().expect("a value"));
+                }
+            }
+            assert_eq!(clock_offset(&headers, now), expected, "{date:?} {age:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
-use reqwest::header::{DATE, HeaderMap};
+use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
@@ -14,7 +14,7 @@ use super::auth::AuthScheme;
 use super::client::{Client, OutgoingRequest};
 use super::error::Error;
 use super::fault::FaultKind;
-use super::host::HostState;
+use super::host::{HostState, clock_offset};
 use super::request::{Body, RequestAccess, RequestTarget, Response};
 use crate::model::Host;
 
@@ -131,8 +131,7 @@ impl Client {
     /// Returns the seconds by which the host's clock is ahead of this machine's; `None` when the
     /// response has no valid `Date`.
     pub fn clock_offset(&self, response: &Response) -> Option<i64> {
-        let date = DateTime::parse_from_rfc2822(response.header(DATE.as_str())?).ok()?;
-        Some((date.to_utc() - self.clock.now()).num_seconds())
+        clock_offset(&response.headers, self.clock.now())
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -19,7 +19,9 @@ use super::stores::ImageStores;
 use super::verify::verified;
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::lock::lock;
-use crate::model::{Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag};
+use crate::model::{
+    Descriptor, Digest, Host, Manifest, ManifestContent, Reference, Repository, Tag,
+};
 
 /// Size of the chunks of a blob, in bytes.
 const CHUNK_SIZE: usize = 16 * 1024;
@@ -79,6 +81,7 @@ pub struct MemoryStore {
     sparse_indexes: SparseIndexes,
     deletions: DeletionSupport,
     lists_referrers: bool,
+    clock_offsets: Mutex<Vec<(Host, TimeDelta)>>,
     tag_case: TagCase,
     repositories: Mutex<HashMap<Repository, MemoryRepository>>,
     /// Blobs that are reported and cannot be read.
@@ -110,6 +113,7 @@ impl Default for MemoryStore {
             sparse_indexes: SparseIndexes::default(),
             deletions: DeletionSupport::ALL,
             lists_referrers: false,
+            clock_offsets: Mutex::default(),
             tag_case: TagCase::default(),
             repositories: Mutex::default(),
             unreadable: Mutex::default(),
@@ -148,6 +152,11 @@ impl MemoryStore {
             lists_referrers: true,
             ..self
         }
+    }
+
+    /// Sets how far the clock of a host is ahead of this machine's.
+    pub fn set_clock_offset(&self, host: Host, ahead: TimeDelta) {
+        lock(&self.clock_offsets).push((host, ahead));
     }
 
     /// Returns the store with tags in lower case that are found in any case, as in Gitea.
@@ -438,6 +447,14 @@ impl ImageSource for MemoryStore {
         .await?;
         let tags = self.read(repository, MemoryRepository::dated);
         Ok(tags.map(|tags| self.listed(repository, tags)))
+    }
+
+    fn requests(&self) -> u64 {
+        lock(&self.calls).len() as u64
+    }
+
+    fn clock_offsets(&self) -> Vec<(Host, TimeDelta)> {
+        lock(&self.clock_offsets).clone()
     }
 
     async fn tag_case(

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
 
 use super::blob::{BlobContent, BlobPut, BlobStream};
 use crate::error::{ItemError, ItemErrorKind};
-use crate::model::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
+use crate::model::{Descriptor, Digest, Host, Manifest, Reference, Repository, Tag};
 
 /// A store that images can be read from.
 ///
@@ -54,6 +54,27 @@ pub trait ImageSource: Send + Sync {
             Some(tags) => Ok(Some(tags)),
             None => self.tags(repository).await,
         }
+    }
+
+    /// Returns the time at which a manifest was stored last, or `None` if the store does not report
+    /// it.
+    async fn stored_at(
+        &self,
+        _repository: &Repository,
+        _digest: &Digest,
+    ) -> Result<Option<DateTime<Utc>>, ItemError> {
+        Ok(None)
+    }
+
+    /// Returns the number of requests that this run has sent.
+    fn requests(&self) -> u64 {
+        0
+    }
+
+    /// Returns how far the clock of each host is ahead of this machine's, by the last response of
+    /// the host.
+    fn clock_offsets(&self) -> Vec<(Host, TimeDelta)> {
+        Vec::new()
     }
 
     /// Returns whether the store distinguishes upper and lower case in tags.

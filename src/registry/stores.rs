@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
+
 use super::store::{DeletionSupport, ImageSource, ImageStore};
 use crate::error::{ItemError, ItemErrorKind};
-use crate::model::Repository;
+use crate::model::{Host, Repository};
 
 /// All image stores that a run uses.
 ///
@@ -77,6 +79,16 @@ impl ImageStores {
             (StoreAccess::ReadOnly, Repository::Remote { .. }) => Ok(DeletionSupport::UNKNOWN),
             _ => self.store(repository).deletions(repository).await,
         }
+    }
+
+    /// Returns the number of requests that this run has sent to registries.
+    pub fn requests(&self) -> u64 {
+        self.registries.requests()
+    }
+
+    /// Returns how far the clock of each host is ahead of this machine's, by its last response.
+    pub fn clock_offsets(&self) -> Vec<(Host, TimeDelta)> {
+        self.registries.clock_offsets()
     }
 
     /// Waits for a short time until the stores have cleaned up after aborted writes. Call it when a

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use futures_util::stream::try_unfold;
 
@@ -136,6 +137,26 @@ impl ImageSource for Layouts {
         let descriptor = descriptor.clone();
         operation
             .run(move |operation| operation.has(&descriptor))
+            .await
+    }
+
+    /// The time of the file's content. Copies by `rsync -a`, `tar` and `cp -a` keep it.
+    async fn stored_at(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<DateTime<Utc>>, ItemError> {
+        let operation = LayoutOperation::new(repository, format!("find manifest {digest}"))?;
+        let digest = digest.clone();
+        operation
+            .run(move |operation| {
+                let path = operation.blob_path(&digest);
+                match std::fs::metadata(&path).and_then(|found| found.modified()) {
+                    Ok(modified) => Ok(Some(modified.into())),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(operation.storage(&path, error)),
+                }
+            })
             .await
     }
 

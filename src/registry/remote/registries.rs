@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use tokio::sync::OnceCell;
 
 use super::dates::HostInterfaces;
@@ -79,6 +80,14 @@ impl ImageSource for RemoteRegistries {
         repository: &Repository,
     ) -> Result<Option<Vec<ListedTag>>, ItemError> {
         self.at(repository)?.push_dates(&self.interfaces).await
+    }
+
+    fn requests(&self) -> u64 {
+        self.http.requests()
+    }
+
+    fn clock_offsets(&self) -> Vec<(Host, TimeDelta)> {
+        self.http.clock_offsets()
     }
 
     async fn tag_case(

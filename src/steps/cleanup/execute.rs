@@ -46,6 +46,8 @@ pub struct CleanupExecution<'a> {
     /// Journal that every change is written to before it is made.
     pub journal: &'a Journal,
     pub progress: Arc<dyn Progress>,
+    /// Number of requests after which no new work starts; `None` for no limit.
+    pub max_requests: Option<u64>,
     /// After cancellation no new work starts; work in flight is completed.
     pub cancel: CancellationToken,
 }
@@ -82,13 +84,14 @@ pub async fn execute(plan: &Plan, execution: &CleanupExecution<'_>) -> CleanupOu
         .buffered(CONCURRENT_REPOSITORIES)
         .collect()
         .await;
-    let is_interrupted = execution.cancel.is_cancelled();
+    let is_interrupted = executor.is_stopped();
     if is_interrupted {
         execution.stores.settle().await;
     }
     CleanupOutcome {
         mode: execution.mode,
         is_interrupted,
+        spent_requests: executor.spent_requests(),
         repositories,
     }
 }
@@ -111,6 +114,18 @@ struct GroupDeletion {
 }
 
 impl Executor<'_> {
+    /// Returns true if no new work starts: the run was cancelled, or has sent all of its requests.
+    fn is_stopped(&self) -> bool {
+        self.execution.cancel.is_cancelled() || self.spent_requests().is_some()
+    }
+
+    /// Returns the limit of requests if all of them were sent.
+    fn spent_requests(&self) -> Option<u64> {
+        self.execution
+            .max_requests
+            .filter(|limit| self.execution.stores.requests() >= *limit)
+    }
+
     async fn repository(&self, planned: &RepositoryPlan) -> RepositoryOutcome {
         let mut outcome = RepositoryOutcome::new(planned);
         if self.execution.mode != Mode::Apply {
@@ -147,7 +162,7 @@ impl Executor<'_> {
         let is_known = self.plan.safety_error.is_none()
             && planned.error.is_none()
             && !planned.listed.is_empty();
-        if planned.is_layout && is_known && !self.execution.cancel.is_cancelled() {
+        if planned.is_layout && is_known && !self.is_stopped() {
             match self.sweep(planned).await {
                 Ok(SweepResult::Swept { files, bytes }) => {
                     (outcome.freed_files, outcome.freed_bytes) = (files, bytes);
@@ -201,6 +216,15 @@ impl Executor<'_> {
             .collect();
         for (mut groups, later) in [(images, attached), (attachments, BTreeSet::new())] {
             while !groups.is_empty() {
+                if self.is_stopped() {
+                    for group in std::mem::take(&mut groups) {
+                        let digests = group.below.iter().chain([&group.digest]);
+                        progress.needed.extend(digests.cloned());
+                        let result = DeletionResult::NotStarted;
+                        outcome.groups.push(GroupOutcome::new(group, result));
+                    }
+                    break;
+                }
                 groups = self
                     .delete_batch(planned, groups, &mut progress, outcome)
                     .await;
@@ -232,7 +256,7 @@ impl Executor<'_> {
                 progress
                     .needed
                     .extend(group.parts.iter().chain([&group.digest]).cloned());
-                let result = if self.execution.cancel.is_cancelled() {
+                let result = if self.is_stopped() {
                     DeletionResult::NotStarted
                 } else {
                     DeletionResult::Kept(KeepReason::AttachedToKept)
@@ -381,7 +405,7 @@ impl Executor<'_> {
         let manifests = manifests.into_iter().collect();
         let (stores, repository) = (&self.execution.stores, &planned.repository);
         let journal = self.execution.journal;
-        if !self.execution.cancel.is_cancelled()
+        if !self.is_stopped()
             && let Err(error) = journal.write(stores, repository, changes, manifests).await
         {
             referrers.fill_with(|| Err(error.clone()));
@@ -409,7 +433,7 @@ impl Executor<'_> {
                         archive: None,
                     })
             });
-            let is_cancelled = self.execution.cancel.is_cancelled();
+            let is_cancelled = self.is_stopped();
             let state = match state {
                 Ok(state) if !is_cancelled => {
                     let (stores, repository) = (&self.execution.stores, &planned.repository);
@@ -425,7 +449,7 @@ impl Executor<'_> {
                 let state = state.as_ref().map_err(ItemError::clone);
                 async move {
                     let result = match state {
-                        _ if self.execution.cancel.is_cancelled() => RetirementResult::NotStarted,
+                        _ if self.is_stopped() => RetirementResult::NotStarted,
                         Ok(state) => self.retire_image(planned, retirement, state).await,
                         Err(error) => RetirementResult::Failed(error),
                     };
@@ -517,7 +541,11 @@ impl Executor<'_> {
         expected: ExpectedListing,
     ) -> (Result<CurrentState, ItemError>, Vec<ArchiveResult>) {
         let state = match state {
-            Ok(state) if groups.iter().any(|group| !group.archive.is_empty()) => state,
+            Ok(state)
+                if !self.is_stopped() && groups.iter().any(|group| !group.archive.is_empty()) =>
+            {
+                state
+            }
             state => return (state, vec![ArchiveResult::default(); groups.len()]),
         };
         let work: Vec<_> = groups
@@ -551,7 +579,7 @@ impl Executor<'_> {
         if leftovers.is_empty() {
             return;
         }
-        if self.execution.cancel.is_cancelled() {
+        if self.is_stopped() {
             progress.needed.extend(leftovers);
             return;
         }
@@ -609,7 +637,7 @@ impl Executor<'_> {
         repository: &Repository,
         part: &Digest,
     ) -> Result<Option<Deletion>, ItemError> {
-        if self.execution.cancel.is_cancelled() {
+        if self.is_stopped() {
             return Ok(None);
         }
         self.tag_deletions.check(repository).await?;
@@ -637,7 +665,7 @@ impl Executor<'_> {
             is_still_named: false,
         };
         deletion.outcome.archived = archived.tags;
-        if self.execution.cancel.is_cancelled() && archived.error.is_none() {
+        if self.is_stopped() && archived.error.is_none() {
             return deletion;
         }
         let progress = &self.execution.progress;

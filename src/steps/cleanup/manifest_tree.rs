@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::labels;
@@ -20,11 +21,13 @@ use crate::transfer::{DigestCache, no_cache};
 pub(super) const CONCURRENT_MANIFESTS: usize = 16;
 
 /// Digest of an image and of every manifest below it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ManifestTree {
     pub digest: Digest,
     /// Digests of the manifests below it, at any depth.
     pub below: BTreeSet<Digest>,
+    /// True if every index below it was found.
+    pub has_all_indexes: bool,
     /// Part of `below` that was read. The rest is listed as images or layers; an index can claim
     /// that of another index.
     pub read: BTreeSet<Digest>,
@@ -64,7 +67,7 @@ impl ManifestTree {
 }
 
 /// Source of an image's creation date.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) enum DateSource {
     /// An annotation of the manifest has the date.
     Annotation(DateTime<Utc>),
@@ -101,13 +104,11 @@ pub(super) async fn read(
         return Ok(None);
     };
     let date_source = date_source(&root);
-    let may_be_list = match reference {
-        Reference::Tag(tag) => tag.named_subject().as_ref() == Some(tag),
-        Reference::Digest(_) => false,
-    };
+    let may_be_list = may_be_list(reference);
     let mut tree = ManifestTree {
         digest: root.digest.clone(),
         below: BTreeSet::new(),
+        has_all_indexes: true,
         read: BTreeSet::new(),
         subject: root.subject.as_ref().map(|subject| subject.digest.clone()),
         list: root
@@ -122,11 +123,11 @@ pub(super) async fn read(
         for child in open.iter().filter_map(Manifest::children).flatten() {
             if tree.below.insert(child.digest.clone()) && may_be_index(child) {
                 tree.read.insert(child.digest.clone());
-                nested.extend(
-                    source
-                        .manifest(repository, &child.digest.clone().into())
-                        .await?,
-                );
+                let found = source
+                    .manifest(repository, &child.digest.clone().into())
+                    .await?;
+                tree.has_all_indexes &= found.is_some();
+                nested.extend(found);
             }
         }
         open = nested;
@@ -140,6 +141,15 @@ pub(super) async fn read(
         return Err(nested_too_deep(repository, action));
     }
     Ok(Some((tree, date_source)))
+}
+
+/// Returns true if a reference is a tag of the form `sha256-<hex>`, which can name a list of
+/// referrers.
+pub(super) fn may_be_list(reference: &Reference) -> bool {
+    match reference {
+        Reference::Tag(tag) => tag.named_subject().as_ref() == Some(tag),
+        Reference::Digest(_) => false,
+    }
 }
 
 fn nested_too_deep(repository: &Repository, action: String) -> ItemError {

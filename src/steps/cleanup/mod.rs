@@ -7,11 +7,13 @@
 //! - `manifest_tree`, `world`: what was read from registries and records, without any judgement.
 //! - `attachments`: tags that belong to another image.
 //! - `reasons`: why a tag is kept or deleted.
+//! - `clock_check`: finds out that ages are uncertain, because a clock is wrong.
 //! - `protections`: what records and the configuration protect.
 //! - `safety_check`: stops the run when the records are incomplete.
 //! - `grace`: lets selected tags wait before they are deleted.
 //! - `policy`: decides on every tag, once. If anything about a tag is unknown, the tag is kept.
 //! - `required_facts`: the facts that the policy needs, so that nothing else is requested.
+//! - `manifest_cache`: images that earlier runs read.
 //! - `observer`, `desired_tags`, `tag_spellings`, `dependency_reader`, `repository_reader`, `observe`: read the world.
 //! - `plan`: groups the tags to delete by image and orders the deletions.
 //! - `preview`: predicts the plan with as few requests as possible.
@@ -27,6 +29,7 @@
 
 mod archive;
 mod attachments;
+mod clock_check;
 mod deletion_progress;
 mod dependency_reader;
 mod desired_tags;
@@ -36,6 +39,7 @@ mod grace;
 mod histories;
 mod journal;
 mod keep_list;
+mod manifest_cache;
 mod manifest_tree;
 mod needed_images;
 mod observe;

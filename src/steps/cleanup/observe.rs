@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
+use super::clock_check::clock_error;
 use super::dependency_reader::complete_trees;
 use super::desired_tags::{desired_tags, identities, selections};
 use super::needed_images::OutsideFacts;
@@ -69,9 +70,22 @@ pub async fn observe_with(
         .collect()
         .await;
     world.repositories = repositories;
+    check_clocks(&mut world.repositories, observer);
     world.orphans = orphans;
     world.warnings = warnings;
     world
+}
+
+/// Adds the error of a wrong clock to the repositories that it concerns. Call it after they were
+/// read, since responses have the time.
+pub(super) fn check_clocks(repositories: &mut [ObservedRepository], observer: Observer<'_>) {
+    let offsets = observer.stores.clock_offsets();
+    for repository in repositories
+        .iter_mut()
+        .filter(|repository| repository.error.is_none())
+    {
+        repository.error = clock_error(&repository.repository, &offsets);
+    }
 }
 
 /// Returns `world` with another reading of the records, and the images that they name in addition.

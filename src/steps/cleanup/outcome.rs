@@ -13,6 +13,8 @@ pub struct CleanupOutcome {
     pub(super) mode: Mode,
     /// True if the run was stopped before its end.
     pub(super) is_interrupted: bool,
+    /// Limit of requests, if the run stopped because it sent all of them.
+    pub(super) spent_requests: Option<u64>,
     /// In the order of the plan.
     pub(super) repositories: Vec<RepositoryOutcome>,
 }

@@ -364,7 +364,7 @@ fn ordered(mut groups: Vec<DeletionGroup>) -> Vec<DeletionGroup> {
 fn is_undated(repository: &ObservedRepository, tag: &ObservedTag) -> bool {
     let has_day_in_name = matches!(repository.role, RepositoryRole::Archive { .. })
         || tag.tag.parse_replaced().is_some();
-    tag.date.is_none() && !has_day_in_name && !is_attached(repository, tag)
+    repository.date(tag).is_none() && !has_day_in_name && !is_attached(repository, tag)
 }
 
 /// Returns how an image is deleted.

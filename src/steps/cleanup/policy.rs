@@ -315,7 +315,7 @@ fn retention_verdicts(
         let current = replaced(&tag.tag).map(|(current, _)| current);
         let facts = TagFacts {
             rank: ranks.get(&tag.tag).copied().unwrap_or_default(),
-            date: tag.date,
+            date: repository.date(tag),
             current: current
                 .as_ref()
                 .and_then(|current| Some((current, verdicts.get(current)?))),
@@ -409,7 +409,7 @@ pub(super) fn ranks(repository: &ObservedRepository) -> HashMap<&Tag, usize> {
     let key = |(version, tag): &(TagVersion, &ObservedTag)| {
         (
             version.is_version().then(|| version.clone()),
-            tag.date,
+            repository.date(tag),
             version.clone(),
         )
     };

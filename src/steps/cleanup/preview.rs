@@ -11,9 +11,10 @@ use futures_util::{StreamExt, stream};
 
 use super::desired_tags::{EntrySelection, desired_tags, selections};
 use super::histories::read_histories;
+use super::manifest_cache::RememberedImages;
 use super::manifest_tree::{CONCURRENT_MANIFESTS, DateSource};
 use super::needed_images::OutsideFacts;
-use super::observe::CONCURRENT_REPOSITORIES;
+use super::observe::{CONCURRENT_REPOSITORIES, check_clocks};
 use super::observer::Observer;
 use super::plan::plan;
 use super::policy::CleanupPolicy;
@@ -116,6 +117,7 @@ pub async fn preview(
         .buffered(CONCURRENT_REPOSITORIES)
         .collect()
         .await;
+    check_clocks(&mut world.repositories, observer);
     if let Some(documents) = input.documents {
         read_histories(&mut world, config, documents).await;
     }
@@ -172,8 +174,8 @@ fn listed_repositories(
         ObservedRepository {
             listing: Ok(listing
                 .iter()
-                .filter(|tag| !tag.is_reference)
-                .map(|tag| unread_tag(unread.role, tag))
+                .filter(|listed| !listed.is_reference)
+                .map(|listed| unread_tag(unread.role, listed.clone()))
                 .collect()),
             ..unread
         }
@@ -182,14 +184,9 @@ fn listed_repositories(
 }
 
 /// Returns a tag that was listed and not read.
-fn unread_tag(role: RepositoryRole, listed: &ListedTag) -> ObservedTag {
-    // The date of a base is in its image.
-    let date = listed.pushed_at.filter(|_| role == RepositoryRole::Mirror);
-    ObservedTag {
-        tag: listed.tag.clone(),
-        image: Err(TagReadError::Failed(ItemError::other("it was not read"))),
-        date,
-    }
+fn unread_tag(role: RepositoryRole, listed: ListedTag) -> ObservedTag {
+    let unread = TagReadError::Failed(ItemError::other("it was not read"));
+    ObservedTag::listed(listed, role, Err(unread))
 }
 
 /// Reads the tags that may be deleted, and no others.
@@ -204,45 +201,44 @@ async fn read_undecided(
         return repository;
     }
     let name = repository.repository.clone();
+    match reader.push_dates(&name, repository.role).await {
+        Ok(dates) => {
+            let dates: BTreeMap<Tag, _> = dates
+                .into_iter()
+                .flatten()
+                .map(|tag| (tag.tag, tag.pushed_at))
+                .collect();
+            for tag in repository
+                .listing
+                .iter_mut()
+                .flatten()
+                .filter(|tag| tag.pushed_at.is_none())
+            {
+                tag.pushed_at = dates.get(&tag.tag).copied().flatten();
+            }
+        }
+        Err(error) => {
+            repository.error = Some(error);
+            return repository;
+        }
+    }
     let missing = match repository.role {
         RepositoryRole::Base | RepositoryRole::Archive { .. } => MissingDates::Unread,
-        RepositoryRole::Mirror => {
-            let store = reader.observer.stores.of(&name);
-            match store.push_dates(&name).await {
-                Ok(dates) => {
-                    let dates: BTreeMap<Tag, _> = dates
-                        .into_iter()
-                        .flatten()
-                        .map(|tag| (tag.tag, tag.pushed_at))
-                        .collect();
-                    for tag in repository
-                        .listing
-                        .iter_mut()
-                        .flatten()
-                        .filter(|tag| tag.date.is_none())
-                    {
-                        tag.date = dates.get(&tag.tag).copied().flatten();
-                    }
-                }
-                Err(error) => {
-                    repository.error = Some(error);
-                    return repository;
-                }
-            }
-            MissingDates::Unknown
-        }
+        RepositoryRole::Mirror => MissingDates::Unknown,
     };
     let undecided: BTreeSet<Tag> = undecided_tags(&repository, protections, missing, now)
         .into_iter()
         .cloned()
         .collect();
+    let remembered = &RememberedImages::load(reader.observer.cache, &name);
     let reads = undecided
         .into_iter()
-        .map(|tag| reader.read_tag(&name, tag, None));
+        .map(|tag| reader.read_tag(remembered, ListedTag::named(tag), repository.role));
     let read: Vec<(ObservedTag, DateSource)> = stream::iter(reads)
         .buffer_unordered(CONCURRENT_MANIFESTS)
         .collect()
         .await;
+    remembered.store(read.iter().map(|(tag, _)| tag), false);
     let (mut images, mut date_sources) = (BTreeMap::new(), BTreeMap::new());
     for (tag, date_source) in read {
         date_sources.insert(tag.tag.clone(), date_source);

@@ -218,11 +218,35 @@ impl RecordProtections {
             .collect()
     }
 
-    /// Returns the image of the record at a position.
-    fn image(&self, (reading, record): RecordPosition) -> Option<ImageReference> {
+    fn record(&self, (reading, record): RecordPosition) -> Option<&BuildRecord> {
         let reading = self.readings.get(reading as usize)?;
-        let record = reading.records().get(record as usize)?;
-        Some(record.image.clone())
+        reading.records().get(record as usize)
+    }
+
+    /// Returns the image of the record at a position.
+    fn image(&self, position: RecordPosition) -> Option<ImageReference> {
+        Some(self.record(position)?.image.clone())
+    }
+
+    /// Returns the time of a build that has a tag of a base, or its digest, as its base or image.
+    pub(super) fn built_at(
+        &self,
+        repository: &Repository,
+        tag: &ObservedTag,
+    ) -> Option<DateTime<Utc>> {
+        let by_tag = |tags: &ProtectedTags| tags.get(repository)?.get(&tag.tag).copied();
+        let digest = tag.image.as_ref().ok().map(|tree| &tree.digest);
+        let by_digest = |digests: &HashMap<Digest, RecordPosition>| digests.get(digest?).copied();
+        let positions = [
+            by_tag(&self.base_tags),
+            by_tag(&self.own_tags),
+            by_digest(&self.base_digests),
+            by_digest(&self.own_digests),
+        ];
+        let records = positions.into_iter().flatten();
+        records
+            .filter_map(|position| Some(self.record(position)?.built_at))
+            .max()
     }
 
     /// Returns true if the address of the project of this configuration is known.

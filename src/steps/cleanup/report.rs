@@ -148,6 +148,16 @@ impl CleanupReport {
         for repository in outcome.repositories {
             report.add(repository);
         }
+        if let Some(limit) = outcome
+            .spent_requests
+            .filter(|_| report.totals.not_done > 0)
+        {
+            report.warnings.push(format!(
+                "the run stopped after {limit} requests (`--max-requests`), {} tags before its \
+                 end; the next run goes on",
+                report.totals.not_done
+            ));
+        }
         let is_waiting = |kept: &&KeptTag| matches!(kept.reason, KeepReason::Waiting(_));
         report.totals.waiting = report.kept.iter().filter(is_waiting).count();
         // In the order of versions, newest first.

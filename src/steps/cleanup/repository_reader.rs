@@ -1,21 +1,22 @@
 //! Reads tags, images and dates of one repository.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::dependency_reader::check_lists;
+use super::manifest_cache::RememberedImages;
 use super::manifest_tree::{self, CONCURRENT_MANIFESTS, DateSource, ManifestTree};
 use super::observer::Observer;
 use super::protections::RecordProtections;
 use super::required_facts::{MissingDates, needs_deletions, undecided_tags};
 use super::tag_spellings::read_tag_case;
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole, TagReadError};
-use crate::error::ItemError;
-use crate::model::{Digest, Reference, Repository, Tag};
+use crate::error::{ItemError, ItemErrorKind};
+use crate::model::{Digest, Repository, Tag};
 use crate::progress::Event;
-use crate::registry::ProvedTags;
+use crate::registry::{ListedTag, ProvedTags};
 
 /// Maximum number of recorded tags of a repository that are looked up because they are not listed.
 const MAX_RECORDED_LOOKUPS: usize = 100;
@@ -68,13 +69,11 @@ impl RepositoryReader<'_> {
             listed.collect(),
         )
         .await;
-        let is_mirror = repository.role == RepositoryRole::Mirror;
+        let role = repository.role;
+        let remembered = RememberedImages::load(self.observer.cache, &name);
         // Full references in a layout are names that keep their content, but no tags of it.
         let tags = listing.tags.into_iter().filter(|tag| !tag.is_reference);
-        let reads = tags.map(|tag| {
-            let date = tag.pushed_at.filter(|_| is_mirror);
-            self.read_tag(&name, tag.tag, date)
-        });
+        let reads = tags.map(|listed| self.read_tag(&remembered, listed, role));
         let read: Vec<(ObservedTag, DateSource)> = stream::iter(reads)
             .buffered(CONCURRENT_MANIFESTS)
             .collect()
@@ -83,6 +82,7 @@ impl RepositoryReader<'_> {
             .into_iter()
             .map(|(tag, date_source)| (tag.clone(), (tag.tag, date_source)))
             .unzip();
+        remembered.store(tags.iter(), true);
         repository.listing = Ok(tags);
         repository.compare_origins();
         self.read_pinned(&mut repository).await;
@@ -117,14 +117,24 @@ impl RepositoryReader<'_> {
     /// A listing with push dates has no proof of its end; execution lists the tags again.
     async fn list(&self, repository: &ObservedRepository) -> Result<ProvedTags, ItemError> {
         let name = &repository.repository;
-        let store = self.observer.stores.of(name);
-        // The date of a base is in its images, that of an archived image in its tag.
-        if repository.role == RepositoryRole::Mirror
-            && let Some(tags) = store.push_dates(name).await?
-        {
-            return Ok(ProvedTags { tags, doubt: None });
+        let dated = self.push_dates(name, repository.role).await?;
+        if let (Some(tags), RepositoryRole::Mirror) = (&dated, repository.role) {
+            return Ok(ProvedTags {
+                tags: tags.clone(),
+                doubt: None,
+            });
         }
-        Ok(store.proved_tags(name).await?.unwrap_or_default())
+        let store = self.observer.stores.of(name);
+        let mut listing = store.proved_tags(name).await?.unwrap_or_default();
+        let dates: HashMap<Tag, _> = dated
+            .into_iter()
+            .flatten()
+            .map(|listed| (listed.tag, listed.pushed_at))
+            .collect();
+        for listed in &mut listing.tags {
+            listed.pushed_at = dates.get(&listed.tag).copied().flatten();
+        }
+        Ok(listing)
     }
 
     /// Looks up tags that records name and the listing lacks. Fails if one of them exists: the
@@ -164,22 +174,49 @@ impl RepositoryReader<'_> {
     /// Reads the image of a tag.
     pub(super) async fn read_tag(
         &self,
-        repository: &Repository,
-        tag: Tag,
-        date: Option<DateTime<Utc>>,
+        remembered: &RememberedImages<'_>,
+        listed: ListedTag,
+        role: RepositoryRole,
     ) -> (ObservedTag, DateSource) {
-        let read = manifest_tree::read(
-            self.observer.stores.of(repository),
-            repository,
-            &Reference::Tag(tag.clone()),
-        )
-        .await;
+        let source = self.observer.stores.of(remembered.repository());
+        let read = remembered.read_tag(source, &listed.tag).await;
         let (image, date_source) = match read {
             Ok(Some((tree, date_source))) => (Ok(tree), date_source),
             Ok(None) => (Err(TagReadError::NotFound), DateSource::None),
             Err(error) => (Err(TagReadError::Failed(error)), DateSource::None),
         };
-        (ObservedTag { tag, image, date }, date_source)
+        (ObservedTag::listed(listed, role, image), date_source)
+    }
+
+    /// Returns the tags of a repository with their push dates; `None` if the store does not report
+    /// these, or they do not matter.
+    ///
+    /// The names of archived tags have their dates. A base has other dates, so a refusal to report
+    /// push dates is no error there: Docker Hub reports those of public repositories only.
+    pub(super) async fn push_dates(
+        &self,
+        repository: &Repository,
+        role: RepositoryRole,
+    ) -> Result<Option<Vec<ListedTag>>, ItemError> {
+        if matches!(role, RepositoryRole::Archive { .. }) {
+            return Ok(None);
+        }
+        let dates = self.observer.stores.of(repository).push_dates(repository);
+        match dates.await {
+            Err(error)
+                if role == RepositoryRole::Base
+                    && matches!(
+                        error.kind,
+                        ItemErrorKind::Absent
+                            | ItemErrorKind::Unauthorized
+                            | ItemErrorKind::Forbidden
+                    ) =>
+            {
+                tracing::info!(%repository, %error, "push dates are not reported");
+                Ok(None)
+            }
+            dates => dates,
+        }
     }
 
     /// Reads images that records name by digest and that no tag leads to.
@@ -199,9 +236,10 @@ impl RepositoryReader<'_> {
             .collect();
         let name = &repository.repository;
         let store = self.observer.stores.of(name);
+        let remembered = &RememberedImages::load(self.observer.cache, name);
         let reads = unknown
             .into_iter()
-            .map(|digest| async move { manifest_tree::read(store, name, &digest.into()).await });
+            .map(|digest| async move { remembered.read_digest(store, &digest).await });
         let read: Vec<_> = stream::iter(reads.collect::<Vec<_>>())
             .buffer_unordered(CONCURRENT_MANIFESTS)
             .collect()
@@ -255,13 +293,14 @@ impl RepositoryReader<'_> {
         }
     }
 
-    /// Reads the creation dates of a base's images where they matter, and content that several
-    /// images share only once.
+    /// Reads the dates of a base's images where they matter, and content that several images share
+    /// only once.
     pub(super) async fn read_dates(
         &self,
         repository: &mut ObservedRepository,
         date_sources: BTreeMap<Tag, DateSource>,
     ) {
+        self.add_known_dates(repository).await;
         let undecided = undecided_tags(
             repository,
             self.protections,
@@ -295,15 +334,28 @@ impl RepositoryReader<'_> {
             .listing
             .iter_mut()
             .flatten()
-            .filter(|tag| tag.date.is_none())
+            .filter(|tag| tag.created.is_none())
         {
-            tag.date = match date_sources.get(&tag.tag) {
+            tag.created = match date_sources.get(&tag.tag) {
                 Some(DateSource::Annotation(created)) => Some(*created),
                 Some(date_source) => date_source
                     .digest()
                     .and_then(|digest| dates.get(digest).copied().flatten()),
                 None => None,
             };
+        }
+    }
+
+    /// Adds the dates of a base's tags that the records have, and those of files of an OCI layout.
+    async fn add_known_dates(&self, repository: &mut ObservedRepository) {
+        let (name, canonical) = (&repository.repository, &repository.canonical);
+        let store = self.observer.stores.of(name);
+        for tag in repository.listing.iter_mut().flatten() {
+            tag.recorded_at = self.protections.built_at(canonical, tag);
+            if let (None, Ok(tree)) = (tag.pushed_at, &tag.image) {
+                // An unreadable time is unknown; other dates still count.
+                tag.pushed_at = store.stored_at(name, &tree.digest).await.ok().flatten();
+            }
         }
     }
 }

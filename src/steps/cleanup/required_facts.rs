@@ -8,7 +8,7 @@ use super::attachments::is_attached;
 use super::policy::{DeletionShare, FIRST_DAY, TagFacts, ranks, retention_verdict, verdicts};
 use super::protections::RecordProtections;
 use super::reasons::TagVerdict;
-use super::world::{ObservedRepository, ObservedTag};
+use super::world::{ObservedRepository, ObservedTag, RepositoryRole};
 use crate::model::{Tag, TagVersion};
 
 /// Meaning of a missing date.
@@ -29,7 +29,13 @@ pub(super) fn undecided_tags<'a>(
     now: DateTime<Utc>,
 ) -> BTreeSet<&'a Tag> {
     let ranks = ranks(repository);
-    let is_dated = |tag: &ObservedTag| missing == MissingDates::Unknown || tag.date.is_some();
+    let is_dated = |tag: &ObservedTag| {
+        missing == MissingDates::Unknown
+            || match repository.role {
+                RepositoryRole::Mirror => tag.pushed_at.is_some(),
+                RepositoryRole::Base | RepositoryRole::Archive { .. } => tag.created.is_some(),
+            }
+    };
     let has_version = |tag: &ObservedTag| TagVersion::of(tag.tag.as_str()).is_version();
     let may_be_deleted = |tag: &&ObservedTag| {
         // A rule that deletes a tag also deletes an older one of lower rank, so the worst case
@@ -40,7 +46,12 @@ pub(super) fn undecided_tags<'a>(
                 .copied()
                 .filter(|_| is_dated(tag) || has_version(tag))
                 .unwrap_or(usize::MAX),
-            date: if is_dated(tag) { tag.date } else { FIRST_DAY },
+            // Another date can only make a base younger.
+            date: if is_dated(tag) {
+                repository.date(tag)
+            } else {
+                repository.date(tag).or(FIRST_DAY)
+            },
             current: None,
         };
         !tag.is_absent()

@@ -22,6 +22,7 @@ use crate::steps::Mode;
 
 mod archiving;
 mod concurrent_changes;
+mod costs;
 mod deletions;
 mod dependents;
 mod grace;
@@ -227,6 +228,13 @@ impl SampleRepository {
     }
 
     async fn tag(&self, name: &str, digest: &Digest, days: i64) {
+        self.tag_undated(name, digest).await;
+        self.store
+            .date_tag(&self.at, &tag(name), now() - TimeDelta::days(days));
+    }
+
+    /// Writes a tag whose push date the store does not report.
+    async fn tag_undated(&self, name: &str, digest: &Digest) {
         let manifest = self
             .store
             .manifest(&self.at, &digest.clone().into())
@@ -237,8 +245,6 @@ impl SampleRepository {
             .put_manifest(&self.at, &Reference::Tag(tag(name)), &manifest)
             .await
             .expect("a tag");
-        self.store
-            .date_tag(&self.at, &tag(name), now() - TimeDelta::days(days));
     }
 
     async fn tags_of(&self, at: &Repository) -> BTreeSet<String> {
@@ -331,6 +337,7 @@ impl SampleRepository {
             records: &watch,
             journal: &journal,
             progress,
+            max_requests: None,
             cancel,
         };
         CleanupReport::new(plan, execute(plan, &execution).await)

@@ -13,7 +13,7 @@ use crate::config::{Config, RepositoryPattern, RetentionConfig};
 use crate::error::ItemError;
 use crate::model::{BuildRecord, Digest, Repository, RetiredTag, Tag, TagHistory};
 use crate::packages::{RecordSet, StoredDocument};
-use crate::registry::{DeletionSupport, TagCase};
+use crate::registry::{DeletionSupport, ListedTag, TagCase};
 
 /// Everything that was read.
 #[derive(Clone, Debug)]
@@ -306,6 +306,19 @@ impl ObservedRepository {
         self.known_history()?.held_until(tag, now)
     }
 
+    /// Returns the time since which a tag has its age; `None` if it is unknown.
+    ///
+    /// This is the push date of a mirror's tag: the creation date is that of the upstream's image.
+    /// For a base it is the latest of all dates, since `SOURCE_DATE_EPOCH` and a tag that is put on
+    /// an older image make images look old that were pushed a moment ago.
+    pub(super) fn date(&self, tag: &ObservedTag) -> Option<DateTime<Utc>> {
+        match self.role {
+            RepositoryRole::Base => tag.pushed_at.max(tag.created).max(tag.recorded_at),
+            RepositoryRole::Mirror => tag.pushed_at,
+            RepositoryRole::Archive { .. } => None,
+        }
+    }
+
     /// Returns true if every manifest that a tag or a record leads to was read.
     pub fn is_known(&self) -> bool {
         self.is_pinned_known
@@ -319,9 +332,13 @@ impl ObservedRepository {
 pub struct ObservedTag {
     pub tag: Tag,
     pub image: Result<ManifestTree, TagReadError>,
-    /// Push date of a mirror's tag, creation date of a base's image. `None` if it is unknown or was
-    /// not needed.
-    pub date: Option<DateTime<Utc>>,
+    /// Push date of the tag, if the store reports it. For a base in an OCI layout it is the time at
+    /// which its manifest was stored.
+    pub pushed_at: Option<DateTime<Utc>>,
+    /// Creation date of a base's image. `None` if it is unknown or was not needed.
+    pub created: Option<DateTime<Utc>>,
+    /// Time of the newest build that has the tag as its base or its image, by the records.
+    pub recorded_at: Option<DateTime<Utc>>,
 }
 
 /// Reason why the image of a tag is unknown.
@@ -333,6 +350,22 @@ pub enum TagReadError {
 }
 
 impl ObservedTag {
+    /// Returns a tag of a listing, of which nothing else has been read yet.
+    pub(super) fn listed(
+        listed: ListedTag,
+        role: RepositoryRole,
+        image: Result<ManifestTree, TagReadError>,
+    ) -> ObservedTag {
+        let has_age = !matches!(role, RepositoryRole::Archive { .. });
+        ObservedTag {
+            tag: listed.tag,
+            image,
+            pushed_at: listed.pushed_at.filter(|_| has_age),
+            created: None,
+            recorded_at: None,
+        }
+    }
+
     /// Returns true if the tag is listed but there is no manifest.
     pub(super) fn is_absent(&self) -> bool {
         matches!(self.image, Err(TagReadError::NotFound))

@@ -1,5 +1,6 @@
 //! Check of this machine's clock against those of servers.
 
+use crate::model::duration::rough_duration;
 use crate::probe::ProbeFinding;
 
 const CHECK: &str = "machine.clock";
@@ -45,7 +46,7 @@ pub fn clock(clock_offsets: &[(String, i64)]) -> ProbeFinding {
     };
     if off.len() * 2 > clock_offsets.len() {
         let way = if *first > 0 { "behind" } else { "ahead of" };
-        return ProbeFinding::wrong(CHECK, "", format!("{} {way} {}", span(*first), named(&off)))
+        return ProbeFinding::wrong(CHECK, "", format!("{} {way} {}", rough_duration(*first), named(&off)))
             .fix("set the clock and enable NTP (`timedatectl set-ntp true`); in a container, do this on the host");
     }
     ProbeFinding::wrong(
@@ -54,21 +55,11 @@ pub fn clock(clock_offsets: &[(String, i64)]) -> ProbeFinding {
         format!(
             "agrees with most servers; {} differs by {}",
             named(&off),
-            span(*first)
+            rough_duration(*first)
         ),
     )
     .fix("report it to the administrator of that server")
     .optional()
-}
-
-/// Returns a number of seconds as text, without its sign.
-fn span(seconds: i64) -> String {
-    match seconds.unsigned_abs() {
-        seconds @ 0..120 => format!("{seconds} seconds"),
-        seconds @ 120..7200 => format!("{} minutes", seconds / 60),
-        seconds @ 7200..172_800 => format!("{} hours", seconds / 3600),
-        seconds => format!("{} days", seconds / 86_400),
-    }
 }
 
 #[cfg(test)]

@@ -305,3 +305,48 @@ fn tags_are_deleted_by_the_interfaces_of_harbor_and_gitlab() {
         assert_eq!(again["totals"]["deleted"], 0);
     }
 }
+
+#[test]
+fn wrong_clock_deletes_nothing() {
+    let mut graph = Graph::default();
+    let image = graph.small_image(Flavour::Oci, "linux/amd64", "old");
+    let newest = graph.small_image(Flavour::Oci, "linux/amd64", "newest");
+    graph.tag("1.0", &image);
+    graph.tag("2.0", &newest);
+    for (hours, expected) in [(-24 * 400, None), (1, None), (0, Some(set(&["2.0"])))] {
+        let store = Store::of(Kind::Gitlab, &graph);
+        let serving = Arc::clone(&store);
+        let registry = FakeServer::start(move |received| {
+            let mut response = serving.answer(received);
+            let date = chrono::Utc::now() + chrono::TimeDelta::hours(hours);
+            let date = date.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            let date = date.parse().expect("a header value");
+            response.headers_mut().insert("date", date);
+            response
+        });
+        let host = registry.host();
+        let text = format!(
+            "registry: {{ provider: file, insecure_registries: ['{host}'] }}\n\
+             sync: {{ entries: [{{ source: up.example/a, target: '{host}/team/mirrors/a', tag: '9' }}] }}\n\
+             retention: {{ keep_last: 1, max_age_days: 30 }}\n"
+        );
+        let world = World::new().file("imglife.yaml", text);
+        // A wanted date is not compared.
+        let now = ["cleanup", "--list", "--now", "2040-01-01"];
+        let outcome = world.imglife(["cleanup"]);
+        match expected {
+            Some(expected) => {
+                outcome.succeeds();
+                assert_eq!(store.left(), expected);
+                world.imglife(now).succeeds();
+            }
+            None => {
+                let text = outcome.exits(1);
+                let text = text.stdout + &text.stderr;
+                assert!(text.contains("this machine's clock is "), "{text}");
+                assert_eq!(store.left(), set(&["1.0", "2.0"]));
+                world.imglife(now).exits(1);
+            }
+        }
+    }
+}

@@ -235,6 +235,7 @@ async fn cancelled_run_starts_no_deletion() {
         records: &watch,
         journal: &journal,
         progress,
+        max_requests: None,
         cancel,
     };
     let report = CleanupReport::new(&plan, execute(&plan, &execution).await);

@@ -279,6 +279,7 @@ async fn deletions_stop_when_the_records_become_unreadable() {
             stores: sample.store.stores(),
             records: &watch,
             progress,
+            max_requests: None,
             cancel,
         };
         let plan = sample

@@ -90,6 +90,7 @@ impl SampleLayout {
         fs::write(path, document.to_string()).expect("to write");
     }
 
+    /// Makes the files as old as files of an archive.
     fn age(&self) {
         for entry in fs::read_dir(self.directory.path().join("blobs/sha256")).expect("a directory")
         {
@@ -144,6 +145,7 @@ impl SampleLayout {
             stores: ImageStores::single(self.store.clone()),
             records: &watch,
             progress,
+            max_requests: None,
             cancel,
         };
         CleanupReport::new(plan, execute(plan, &execution).await)
@@ -394,6 +396,42 @@ async fn names_that_are_not_tags_keep_an_image_and_its_attachments() {
         "{index}"
     );
     assert!(!layout.has_content("unnamed") && !layout.has_content("deleted"));
+}
+
+#[tokio::test]
+async fn base_in_a_layout_is_as_young_as_its_file() {
+    let mut layout = SampleLayout::new();
+    let bases = layout.directory.path().join("bases");
+    layout.config = config(&format!(
+        "build: {{ registry: 'ocidir://{}', core_version: 1.0.0, images: [{{ name: a, folder: a, type: core, mirror_image: up.example/a, mirror_tag: '1' }}] }}\n\
+         retention: {{ keep_last: 0, min_keep: 0, max_age_days: 30, require_records: false }}\n",
+        bases.display()
+    ));
+    layout.at = Repository::Layout {
+        directory: bases.join("a"),
+    };
+    let old = json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "layers": [],
+        "annotations": { "org.opencontainers.image.created": "2020-01-01T00:00:00Z" }
+    });
+    let manifest = layout.put(Some("0.1"), old).await;
+    let path = bases.join("a/blobs/sha256").join(manifest.digest.hex());
+    let reason = async |age: TimeDelta| {
+        fs::File::open(&path)
+            .and_then(|file| file.set_modified((now() - age).into()))
+            .expect("to change the time");
+        let plan = plan(
+            &layout.world(ObservedRecords::NotConfigured).await,
+            &policy(),
+        );
+        reason(&plan, &layout.at, "0.1")
+    };
+    assert_eq!(reason(TimeDelta::hours(23)).await, Some(KeepReason::Young));
+    assert_eq!(
+        reason(TimeDelta::days(29)).await,
+        Some(KeepReason::NotOldEnough)
+    );
+    assert_eq!(reason(TimeDelta::days(31)).await, None);
 }
 
 #[tokio::test]

@@ -183,7 +183,7 @@ async fn base_age_is_read_from_labels() {
     ] {
         let digest = sample.image(name, labels).await;
         let index = sample.index(&[&digest]).await;
-        sample.tag(name, &index, 365).await;
+        sample.tag_undated(name, &index).await;
     }
     let all = bases("keep_last: 0, min_keep: 0, max_age_days: 30, require_records: false");
     assert_eq!(sample.reason(&all, "3.10-core1.0.0").await, None);
@@ -203,6 +203,122 @@ async fn base_age_is_read_from_labels() {
         sample.reason(&all, "3.14-core1.0.0").await,
         Some(KeepReason::Young)
     );
+}
+
+#[tokio::test]
+async fn base_is_as_young_as_the_latest_of_its_dates() {
+    const OLD: i64 = 400;
+    let rules = "keep_last: 0, min_keep: 0, max_age_days: 30, require_records: false";
+    for (created, pushed, expected) in [
+        (Some(OLD), Some(OLD), None),
+        (Some(OLD), None, None),
+        (None, Some(OLD), None),
+        (None, None, Some(KeepReason::AgeUnknown)),
+        // `SOURCE_DATE_EPOCH`, or a tag that was put on an older image.
+        (Some(OLD), Some(0), Some(KeepReason::Young)),
+        (Some(OLD), Some(10), Some(KeepReason::NotOldEnough)),
+        (Some(0), Some(OLD), Some(KeepReason::Young)),
+        (Some(10), Some(OLD), Some(KeepReason::NotOldEnough)),
+    ] {
+        let sample = SampleRepository::new("r.example/bases/alpine", DeletionSupport::ALL);
+        let labels = created.map_or(json!({}), |days| {
+            let created = (now() - TimeDelta::days(days)).to_rfc3339();
+            json!({ "org.opencontainers.image.created": created })
+        });
+        let image = sample.image("1", labels).await;
+        match pushed {
+            Some(days) => sample.tag("3.10-core1.0.0", &image, days).await,
+            None => sample.tag_undated("3.10-core1.0.0", &image).await,
+        }
+        let found = sample.reason(&bases(rules), "3.10-core1.0.0").await;
+        assert_eq!(found, expected, "created {created:?}, pushed {pushed:?}");
+    }
+}
+
+#[tokio::test]
+async fn mirror_is_as_old_as_its_push() {
+    let sample = SampleRepository::mirror(&["2.0"]).await;
+    let created = json!({ "org.opencontainers.image.created": now().to_rfc3339() });
+    for (name, pushed) in [("1.0", Some(400)), ("1.1", None), ("1.2", Some(0))] {
+        let image = sample.image(name, created.clone()).await;
+        match pushed {
+            Some(days) => sample.tag(name, &image, days).await,
+            None => sample.tag_undated(name, &image).await,
+        }
+    }
+    let config = mirror("keep_last: 1, max_age_days: 30");
+    for (name, expected) in [
+        ("1.0", None),
+        ("1.1", Some(KeepReason::AgeUnknown)),
+        ("1.2", Some(KeepReason::Young)),
+    ] {
+        assert_eq!(sample.reason(&config, name).await, expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn refused_push_dates_of_a_base_leave_its_creation_date() {
+    let rules = "keep_last: 0, min_keep: 0, max_age_days: 30, require_records: false";
+    let sample = SampleRepository::new("r.example/bases/alpine", DeletionSupport::ALL);
+    let created = json!({ "org.opencontainers.image.created": "2025-01-01T00:00:00Z" });
+    let image = sample.image("1", created).await;
+    sample.tag("3.10-core1.0.0", &image, 0).await;
+    for (kind, is_deleted) in [
+        (ItemErrorKind::Absent, true),
+        (ItemErrorKind::Unauthorized, true),
+        (ItemErrorKind::Forbidden, true),
+        // The dates exist, so that the tag may be young.
+        (ItemErrorKind::Unreachable, false),
+        (ItemErrorKind::RateLimited, false),
+    ] {
+        sample.store.fail_when(move |call| {
+            (call.operation == StoreOperation::PushDates).then_some(StoreFault::Error(kind))
+        });
+        let plan = sample
+            .plan(&bases(rules), ObservedRecords::NotConfigured)
+            .await;
+        assert_eq!(plan.deletions().count() == 1, is_deleted, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_while_a_clock_is_wrong() {
+    let config = mirror("keep_last: 1, max_delete_percent: 100");
+    for (host, seconds, deleted) in [
+        ("r.example", 299, 1),
+        ("r.example", -299, 1),
+        ("r.example", 301, 0),
+        ("r.example", -34_560_000, 0),
+        ("up.example", 34_560_000, 0),
+    ] {
+        let sample = SampleRepository::mirror(&["1.0", "2.0"]).await;
+        sample
+            .store
+            .set_clock_offset(host.parse().expect("a host"), TimeDelta::seconds(seconds));
+        let report = sample.run(&config, ObservedRecords::NotConfigured).await;
+        let exit = if deleted == 1 {
+            Exit::Done
+        } else {
+            Exit::Failed
+        };
+        assert_eq!(
+            (report.totals.deleted, report.exit()),
+            (deleted, exit),
+            "{host} {seconds}"
+        );
+        if deleted == 0 {
+            let reason = &report
+                .kept
+                .iter()
+                .find(|kept| kept.tag == tag("1.0"))
+                .expect("the tag")
+                .reason;
+            assert!(
+                matches!(reason, KeepReason::RepositoryFailed(cause) if cause.starts_with("this machine's clock is ")),
+                "{reason:?}"
+            );
+        }
+    }
 }
 
 #[tokio::test]
@@ -256,9 +372,9 @@ async fn dates_are_read_only_where_needed_and_once_for_shared_content() {
         now: now(),
     };
     let config = bases("keep_last: 5, max_age_days: 30, require_records: false");
-    // The index of each tag, then the shared image and configuration, which the second run has in
-    // the cache.
-    for expected in [(11, 1), (10, 0)] {
+    // The index of each tag, then the shared image and configuration. The second run has all of them
+    // in the cache.
+    for expected in [(11, 1), (0, 0)] {
         sample.store.clear_calls();
         let world = observe(
             &config,
