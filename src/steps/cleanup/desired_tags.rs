@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 
 use super::observer::Observer;
 use super::targets::CleanupTarget;
-use super::world::DesiredTags;
-use crate::config::{Config, SyncEntry};
+use super::world::{DesiredTags, ObservedRepository, UpstreamTags};
+use crate::config::{Config, SyncEntry, TagSelection};
 use crate::error::ItemError;
 use crate::model::{Repository, Tag};
 use crate::steps::build::{Identity, identify};
-use crate::steps::sync;
+use crate::steps::sync::{self, UpstreamSelection};
 
 /// Position of a sync entry, with the tags that it selects or the reason why they are unknown.
-pub(super) type EntrySelection = (usize, Result<BTreeSet<Tag>, String>);
+pub(super) type EntrySelection = (usize, Result<UpstreamSelection, String>);
 
 /// Returns the desired tags of each target, with warnings about what is unknown.
 ///
@@ -34,7 +34,12 @@ pub(super) fn desired_tags(
             .filter(|(position, _)| target.entries.contains(position))
         {
             match selected {
-                Ok(tags) => desired.selected.extend(tags.iter().cloned()),
+                Ok(selection) => {
+                    desired.selected.extend(selection.tags.iter().cloned());
+                    desired
+                        .upstreams
+                        .extend(upstream(config, *entry, selection));
+                }
                 Err(cause) => {
                     warnings.push(format!(
                         "all tags of {} are kept: sync.entries[{entry}]: {cause}",
@@ -53,6 +58,48 @@ pub(super) fn desired_tags(
         all.push(desired);
     }
     (all, warnings)
+}
+
+/// Returns the upstream of an entry that selects by a pattern.
+fn upstream(config: &Config, entry: usize, selection: &UpstreamSelection) -> Option<UpstreamTags> {
+    let listing = selection.listing?;
+    let settings = config.sync.as_ref()?.entries.get(entry)?;
+    match &settings.selection {
+        TagSelection::Fixed(_) => None,
+        TagSelection::Pattern(pattern) => Some(UpstreamTags {
+            entry,
+            source: settings.source.clone(),
+            pattern: (**pattern).clone(),
+            matching: listing.matching,
+        }),
+    }
+}
+
+/// Treats the upstream of a listed mirror as unknown if it lists less than half of what the mirror
+/// has of it: its listing is probably incomplete. Returns a warning.
+pub(super) fn check_upstreams(repository: &mut ObservedRepository) -> Option<String> {
+    let is_copied = |tag: &Tag| tag.parse_replaced().is_none();
+    let cause = repository.desired.upstreams.iter().find_map(|upstream| {
+        let mirrored = repository
+            .tags()
+            .filter(|tag| is_copied(&tag.tag) && sync::matches(&upstream.pattern, &tag.tag))
+            .count();
+        let (source, listed) = (&upstream.source, upstream.matching);
+        (listed * 2 < mirrored).then(|| {
+            let cause = format!(
+                "{source} lists {listed} of the tags that the entry selects from, less than half of \
+                 the {mirrored} that the mirror has"
+            );
+            (upstream.entry, cause)
+        })
+    });
+    let (entry, cause) = cause?;
+    let warning = format!(
+        "all tags of {} are kept: sync.entries[{entry}]: {cause}",
+        repository.repository
+    );
+    repository.desired.upstream_unknown.get_or_insert(cause);
+    Some(warning)
 }
 
 /// Adds the tags that images are published as, and those that they are built on.
@@ -131,7 +178,13 @@ pub(super) async fn selections(
         .zip(
             selected
                 .into_iter()
-                .map(|tags| tags.map_err(|error| error.to_string())),
+                .zip(&entries)
+                .map(|(selection, entry)| match selection {
+                    Ok(selection) if selection.listing.is_some_and(|listing| listing.tags == 0) => {
+                        Err(format!("{} lists no tags", entry.source))
+                    }
+                    selection => selection.map_err(|error| error.to_string()),
+                }),
         )
         .collect()
 }

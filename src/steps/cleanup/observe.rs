@@ -65,10 +65,14 @@ pub async fn observe_with(
     let reads = unread_repositories(config, &targets, desired)
         .into_iter()
         .map(|repository| async move { reader.read_repository(repository).await });
-    let repositories = stream::iter(reads.collect::<Vec<_>>())
+    let repositories: Vec<ObservedRepository> = stream::iter(reads.collect::<Vec<_>>())
         .buffered(CONCURRENT_REPOSITORIES)
         .collect()
         .await;
+    let upstream_warnings = repositories
+        .iter()
+        .filter_map(|repository| repository.desired.upstream_warning.clone());
+    warnings.extend(upstream_warnings);
     world.repositories = repositories;
     check_clocks(&mut world.repositories, observer);
     world.orphans = orphans;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 use futures_util::{StreamExt, stream};
 
-use super::desired_tags::{EntrySelection, desired_tags, selections};
+use super::desired_tags::{EntrySelection, check_upstreams, desired_tags, selections};
 use super::histories::read_histories;
 use super::manifest_cache::RememberedImages;
 use super::manifest_tree::{CONCURRENT_MANIFESTS, DateSource};
@@ -164,7 +164,7 @@ fn listed_repositories(
     input: PreviewInput<'_>,
     selections: &[EntrySelection],
 ) -> (Vec<ObservedRepository>, Vec<String>) {
-    let (desired, warnings) = desired_tags(config, targets, input.identities, selections);
+    let (desired, mut warnings) = desired_tags(config, targets, input.identities, selections);
     let repositories = targets.iter().zip(desired).map(|(target, desired)| {
         let unread = ObservedRepository::of_target(config, target, desired);
         let listing = input
@@ -180,7 +180,9 @@ fn listed_repositories(
             ..unread
         }
     });
-    (repositories.collect(), warnings)
+    let mut repositories: Vec<ObservedRepository> = repositories.collect();
+    warnings.extend(repositories.iter_mut().filter_map(check_upstreams));
+    (repositories, warnings)
 }
 
 /// Returns a tag that was listed and not read.

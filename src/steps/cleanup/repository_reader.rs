@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::dependency_reader::check_lists;
+use super::desired_tags::check_upstreams;
 use super::manifest_cache::RememberedImages;
 use super::manifest_tree::{self, CONCURRENT_MANIFESTS, DateSource, ManifestTree};
 use super::observer::Observer;
@@ -85,6 +86,7 @@ impl RepositoryReader<'_> {
         remembered.store(tags.iter(), true);
         repository.listing = Ok(tags);
         repository.compare_origins();
+        repository.desired.upstream_warning = check_upstreams(&mut repository);
         self.read_pinned(&mut repository).await;
         let date_sources: BTreeMap<Tag, DateSource> = date_sources.into_iter().collect();
         // A list of referrers that turns out to be an image is dated and ranked like one, which can

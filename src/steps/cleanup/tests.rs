@@ -39,6 +39,7 @@ mod repository_names;
 mod retention;
 mod survivors;
 mod tag_case;
+mod upstreams;
 
 const DIGEST_ONLY: DeletionSupport = DeletionSupport {
     tags: Support::Unsupported,

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use super::manifest_tree::ManifestTree;
 use super::needed_images::{NeededImages, OutsideFacts};
 use super::targets::{CleanupTarget, targets};
-use crate::config::{Config, RepositoryPattern, RetentionConfig};
+use crate::config::{Config, PatternSelection, RepositoryPattern, RetentionConfig};
 use crate::error::ItemError;
 use crate::model::{BuildRecord, Digest, Repository, RetiredTag, Tag, TagHistory};
 use crate::packages::{RecordSet, StoredDocument};
@@ -372,6 +372,17 @@ impl ObservedTag {
     }
 }
 
+/// Tags of an upstream that a sync entry selects from.
+#[derive(Clone, Debug)]
+pub struct UpstreamTags {
+    /// Position of the entry.
+    pub entry: usize,
+    pub source: Repository,
+    pub pattern: PatternSelection,
+    /// Number of listed tags that match the pattern.
+    pub matching: usize,
+}
+
 /// Tags of a repository that the configuration wants.
 #[derive(Clone, Debug, Default)]
 pub struct DesiredTags {
@@ -382,6 +393,10 @@ pub struct DesiredTags {
     pub used: BTreeSet<Tag>,
     /// Tags that `sync` would select.
     pub selected: BTreeSet<Tag>,
+    /// Upstreams that `sync` selects from by a pattern.
+    pub upstreams: Vec<UpstreamTags>,
+    /// Warning about an upstream that lists less than the mirror has.
+    pub upstream_warning: Option<String>,
     /// Reason why `selected` is incomplete.
     pub upstream_unknown: Option<String>,
     /// Reason why `built` or `used` is incomplete.

@@ -22,10 +22,12 @@ mod tag_case;
 mod variants;
 
 pub use execute::{SyncExecution, execute};
-pub use observe::{ObservedEntry, TagDigests, TargetListing, World, observe, selections};
+pub use observe::{
+    ObservedEntry, TagDigests, TargetListing, UpstreamSelection, World, observe, selections,
+};
 pub use plan::{CopyReason, Plan, SyncAction, SyncEntryPlan, SyncItem, plan};
 pub use report::{SyncEntryReport, SyncItemReport, SyncOutcome, SyncReport, SyncTotals};
-pub use select::{LeftOutCounts, SelectedTags, SelectionError, newest, select};
+pub use select::{LeftOutCounts, SelectedTags, SelectionError, matches, newest, select};
 pub use variants::VariantName;
 
 /// Image stores of a sync.

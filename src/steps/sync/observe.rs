@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
-use super::select::{SelectedTags, SelectionError, needs_dates, ranks_by_date, select};
+use super::select::{SelectedTags, SelectionError, matches, needs_dates, ranks_by_date, select};
 use super::tag_case::{stored_names, tag_case};
 use super::variants::{VariantName, VariantNames, may_be_variant, variant_names};
 use super::{SyncScope, SyncStores, platform_filter};
@@ -272,6 +272,23 @@ async fn read_stored_names(
     }
 }
 
+/// Tags that an entry selects, and the size of the listing that it selects from.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamSelection {
+    /// Tags of the target.
+    pub tags: BTreeSet<Tag>,
+    /// `None` for a fixed tag, which is not listed.
+    pub listing: Option<UpstreamListing>,
+}
+
+/// Size of the listing of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamListing {
+    pub tags: usize,
+    /// Number of tags that match the patterns of the entry.
+    pub matching: usize,
+}
+
 /// Returns the target tags that each of `entries` selects, or the error of the selection. Reads the
 /// sources only.
 pub async fn selections(
@@ -279,7 +296,7 @@ pub async fn selections(
     source: &ImageStores,
     progress: &dyn Progress,
     now: DateTime<Utc>,
-) -> Vec<Result<BTreeSet<Tag>, ItemError>> {
+) -> Vec<Result<UpstreamSelection, ItemError>> {
     // A selection does not depend on attachments, and without them fixed tags need no listing.
     let entries: Vec<SyncEntry> = entries
         .iter()
@@ -302,12 +319,26 @@ pub async fn selections(
             Some(Err(error)) => Err(error.clone()),
             Some(Ok(VariantName::Unchanged { .. })) | None => Ok(tag),
         };
-        selected
+        let tags = selected
             .map_err(|rejected| *rejected.error)?
             .tags
             .into_iter()
             .map(target_tag)
-            .collect()
+            .collect::<Result<BTreeSet<Tag>, ItemError>>()?;
+        let listing = match &entry.selection {
+            TagSelection::Fixed(_) => None,
+            TagSelection::Pattern(pattern) => {
+                let listed = sources.of(entry)?;
+                Some(UpstreamListing {
+                    tags: listed.len(),
+                    matching: listed
+                        .iter()
+                        .filter(|listed| matches(pattern, &listed.tag))
+                        .count(),
+                })
+            }
+        };
+        Ok(UpstreamSelection { tags, listing })
     });
     stream::iter(requests.collect::<Vec<_>>())
         .buffered(MAX_PARALLEL_REQUESTS)

@@ -123,6 +123,17 @@ pub fn newest<'a>(
     wanted.first().map(|listed| &listed.tag)
 }
 
+/// Returns true if the patterns select the tag, without regard to its age and rank.
+pub fn matches(pattern: &PatternSelection, tag: &Tag) -> bool {
+    let text = tag.as_str();
+    !tag.is_attachment()
+        && pattern.tag_regex.regex.is_match(text)
+        && !pattern
+            .exclude_regex
+            .as_ref()
+            .is_some_and(|exclude| exclude.regex.is_match(text))
+}
+
 /// Returns the tags that match `tag_regex` but not `exclude_regex`, and the counts of the others.
 fn matching<'a>(
     pattern: &PatternSelection,

@@ -38,6 +38,8 @@ async fn selected_tags_are_kept_and_all_tags_if_the_selection_is_unknown() {
         store: sample.store.clone(),
         at: repository("up.example/a"),
     };
+    // At least half of what the mirror has.
+    up.old("0.9").await;
     up.old("1.0").await;
     assert_eq!(
         sample.reason(&config, "1.0").await,
