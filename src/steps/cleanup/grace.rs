@@ -12,7 +12,7 @@ use super::attachments::{AttachmentIndex, is_attached};
 use super::reasons::{DeleteReason, KeepReason, PendingDeletion, PendingRetirement, TagVerdict};
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole};
 use crate::config::GraceMode;
-use crate::model::{Digest, RetiredTag, Tag, TagHistory, TagSighting, TagVersion};
+use crate::model::{Digest, Repository, RetiredTag, Tag, TagHistory, TagSighting, TagVersion};
 use crate::registry::Support;
 
 /// Returns the grace period of a repository; `None` if tags do not wait: in an archive, with
@@ -130,14 +130,25 @@ fn retired_name(
     (!is_used).then_some(name)
 }
 
-/// Returns the time at which the image was first seen under the tag; `None` if it is not known or
-/// does not matter.
+/// Returns the time at which the image was first seen under the tag, if its age depends on that.
 ///
-/// An image is as old as it says, but a tag can be put on an old image at any time. A store that
-/// reports the push dates of tags knows when. Otherwise a cleanup that sees a digest under a tag for
-/// the first time takes it for new. In the first cleanup of a repository all are seen for the first
-/// time; then only tags without a version count as new, because these are the ones that are moved.
+/// An image is as old as it says, but a tag can be put on an old image at any time. A registry that
+/// reports the push dates of tags knows when; the files of a layout only have the time of the image.
 pub(super) fn first_seen(
+    repository: &ObservedRepository,
+    tag: &ObservedTag,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    let is_layout = matches!(repository.repository, Repository::Layout { .. });
+    let is_pushed_at_known = tag.pushed_at.is_some() && !is_layout;
+    sighting(repository, tag, now).filter(|_| !is_pushed_at_known)
+}
+
+/// Returns the time at which a cleanup first saw the image under the tag; `None` if it is unknown.
+///
+/// In the first cleanup of a repository all images are seen for the first time. Then only those
+/// under tags without a version count as new, because such tags are the ones that are moved.
+fn sighting(
     repository: &ObservedRepository,
     tag: &ObservedTag,
     now: DateTime<Utc>,
@@ -180,7 +191,7 @@ pub(super) fn next_history(
         let waiting_since = earlier.and_then(|earlier| earlier.waiting_since);
         let sighting = TagSighting {
             digest: tree.digest.clone(),
-            first_seen: first_seen(repository, tag, now),
+            first_seen: sighting(repository, tag, now),
             waiting_since: match selected.contains(&tag.tag) {
                 true if is_blocked => waiting_since,
                 true => waiting_since.or(Some(now)),

@@ -11,17 +11,14 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use super::attachments::{
     AttachmentIndex, is_attached, is_attached_by_name, is_unchecked_list, lost_its_subject,
 };
-use super::grace::{is_waiting, retired_verdict, waiting_tags};
+use super::grace::{first_seen, is_waiting, retired_verdict, waiting_tags};
 use super::protections::{RecordProtections, by_record, protection};
 use super::reasons::{DeleteReason, KeepReason, TagVerdict};
-use super::world::{ObservedRepository, ObservedTag, RepositoryRole};
+use super::world::{FIRST_YEAR, ObservedRepository, ObservedTag, RepositoryRole};
 use crate::config::{RetentionConfig, RetentionMatch};
 use crate::error::ItemError;
 use crate::model::{Digest, Tag, TagVersion};
 use crate::registry::Support;
-
-/// Year of the first Docker release. An image with an earlier date has no usable date.
-const FIRST_YEAR: i32 = 2013;
 
 /// First day of [`FIRST_YEAR`].
 pub(super) const FIRST_DAY: Option<DateTime<Utc>> = DateTime::from_timestamp(1_356_998_400, 0);
@@ -349,7 +346,10 @@ pub(super) fn retention_verdict(
         None if is_attached(repository, tag) => TagVerdict::Delete(DeleteReason::WithImage),
         None => match replaced(&tag.tag) {
             Some((_, day)) => by_replacement(&repository.rules, facts.current, day, now),
-            None => by_age_and_rank(repository, facts.rank, facts.date, now),
+            None => {
+                let first_seen = first_seen(repository, tag, now);
+                by_age_and_rank(repository, facts.rank, facts.date, first_seen, now)
+            }
         },
     }
 }
@@ -421,12 +421,16 @@ pub(super) fn ranks(repository: &ObservedRepository) -> HashMap<&Tag, usize> {
         .collect()
 }
 
+/// Returns the verdict by all rules. No image is older than its first sighting under the tag; a date
+/// that is unknown stays unknown.
 fn by_age_and_rank(
     repository: &ObservedRepository,
     rank: usize,
     date: Option<DateTime<Utc>>,
+    first_seen: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> TagVerdict {
+    let date = date.map(|date| first_seen.map_or(date, |seen| seen.max(date)));
     let min_keep = repository
         .rules
         .iter()
@@ -435,7 +439,10 @@ fn by_age_and_rank(
         .unwrap_or(usize::MAX);
     if rank < min_keep {
         TagVerdict::Keep(KeepReason::MinKeep)
-    } else if date.is_some_and(|date| now - date < MIN_AGE) {
+    } else if date
+        .max(first_seen)
+        .is_some_and(|date| now - date < MIN_AGE)
+    {
         TagVerdict::Keep(KeepReason::Young)
     } else {
         by_all_rules(&repository.rules, rank, date, now)
@@ -467,10 +474,9 @@ fn by_rule(
 ) -> TagVerdict {
     let is_beyond = rank >= rules.keep_last;
     // `None` without `max_age_days`, `Some(None)` if the age is unknown.
-    let age = rules.max_age_days.map(|days| {
-        let date = date.filter(|date| date.year() >= FIRST_YEAR)?;
-        Some(now - date > TimeDelta::days(days.into()))
-    });
+    let age = rules
+        .max_age_days
+        .map(|days| Some(now - date? > TimeDelta::days(days.into())));
     let is_old = age == Some(Some(true));
     match rules.match_mode {
         _ if is_beyond && is_old => TagVerdict::Delete(DeleteReason::BeyondKeepLastAndTooOld),

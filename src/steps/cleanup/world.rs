@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 
 use super::manifest_tree::ManifestTree;
 use super::needed_images::{NeededImages, OutsideFacts};
@@ -14,6 +14,9 @@ use crate::error::ItemError;
 use crate::model::{BuildRecord, Digest, Repository, RetiredTag, Tag, TagHistory};
 use crate::packages::{RecordSet, StoredDocument};
 use crate::registry::{DeletionSupport, ListedTag, TagCase};
+
+/// Year of the first Docker release. An image with an earlier date has no usable date.
+pub(super) const FIRST_YEAR: i32 = 2013;
 
 /// Everything that was read.
 #[derive(Clone, Debug)]
@@ -311,10 +314,14 @@ impl ObservedRepository {
     /// This is the push date of a mirror's tag: the creation date is that of the upstream's image.
     /// For a base it is the latest of all dates, since `SOURCE_DATE_EPOCH` and a tag that is put on
     /// an older image make images look old that were pushed a moment ago.
+    ///
+    /// A date before the first release of Docker in 2013 is not one.
     pub(super) fn date(&self, tag: &ObservedTag) -> Option<DateTime<Utc>> {
+        let usable = |date: Option<DateTime<Utc>>| date.filter(|date| date.year() >= FIRST_YEAR);
+        let pushed_at = usable(tag.pushed_at);
         match self.role {
-            RepositoryRole::Base => tag.pushed_at.max(tag.created).max(tag.recorded_at),
-            RepositoryRole::Mirror => tag.pushed_at,
+            RepositoryRole::Base => pushed_at.max(usable(tag.created)).max(tag.recorded_at),
+            RepositoryRole::Mirror => pushed_at,
             RepositoryRole::Archive { .. } => None,
         }
     }

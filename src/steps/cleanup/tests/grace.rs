@@ -432,3 +432,43 @@ async fn a_preview_names_the_day_on_which_a_waiting_tag_is_deleted() {
         assert!(days.iter().all(|day| day == "2026-03-08"), "{days:?}");
     }
 }
+
+#[tokio::test]
+async fn a_tag_that_was_put_on_an_old_image_is_young_where_the_registry_has_no_push_dates() {
+    let sample = SampleRepository::new("r.example/m/a", DeletionSupport::ALL);
+    let undated = async |name: &str, digest: &Digest| {
+        let manifest = sample
+            .store
+            .manifest(&sample.at, &digest.clone().into())
+            .await
+            .expect("to read")
+            .expect("a manifest");
+        sample
+            .store
+            .put_manifest(&sample.at, &Reference::Tag(tag(name)), &manifest)
+            .await
+            .expect("a tag");
+    };
+    let old = sample.image("old", json!({})).await;
+    let new = sample.image("new", json!({})).await;
+    for (name, digest) in [("1.0", &old), ("stable", &old), ("9.0", &new)] {
+        undated(name, digest).await;
+    }
+    let installation = Installation::new(
+        SampleRepository {
+            store: sample.store.clone(),
+            at: sample.at.clone(),
+        },
+        "keep_last: 1, grace_days: 0",
+    );
+    // In the first cleanup a version is as old as its image, and `stable` may have been moved.
+    installation.run(0).await;
+    assert_eq!(sample.tags().await, names(&["9.0", "stable"]));
+    // Later every tag that appears is new, and so is one that was moved.
+    undated("0.5", &old).await;
+    undated("stable", &new).await;
+    installation.run(10).await;
+    assert_eq!(sample.tags().await, names(&["0.5", "9.0", "stable"]));
+    installation.run(11).await;
+    assert_eq!(sample.tags().await, names(&["9.0"]));
+}

@@ -541,3 +541,19 @@ async fn unknown_ages_are_noted_once_for_each_repository() {
         assert_eq!(report.notes, vec![note; count]);
     }
 }
+
+#[tokio::test]
+async fn a_push_date_before_2013_does_not_hide_the_creation_date() {
+    let sample = SampleRepository::new("r.example/bases/alpine", DeletionSupport::ALL);
+    for (name, created) in [("1.0", 400), ("2.0", 5)] {
+        let created = (now() - TimeDelta::days(created)).to_rfc3339();
+        let labels = json!({ "org.opencontainers.image.created": created });
+        let image = sample.image(name, labels).await;
+        sample.tag(name, &image, 20_000).await;
+    }
+    let config =
+        bases("keep_last: 9, min_keep: 0, max_age_days: 100, match: any, require_records: false");
+    assert_eq!(sample.reason(&config, "1.0").await, None);
+    let kept = sample.reason(&config, "2.0").await;
+    assert_eq!(kept, Some(KeepReason::KeepLast));
+}
