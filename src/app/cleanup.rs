@@ -221,7 +221,7 @@ fn documents(
     Ok(records.map(|records| Arc::new(Documents::new(records))))
 }
 
-/// Returns the place of the journal: the record store, or the file next to the report. `None` if
+/// Returns the store of the journal: the record store, or the file next to the report. `None` if
 /// there is neither, so that nothing may be deleted.
 fn journal_store(
     documents: Option<&Arc<Documents>>,
@@ -267,7 +267,7 @@ struct NoJournal;
 #[async_trait]
 impl JournalStore for NoJournal {
     async fn write(&self, _: &JournalBatch) -> Result<(), ItemError> {
-        Err(ItemError::other("there is no place for the journal"))
+        Err(ItemError::other("this run keeps no journal"))
     }
 }
 

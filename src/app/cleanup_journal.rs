@@ -1,4 +1,4 @@
-//! Places that keep the journal of `cleanup`: the record store, or a file next to the report.
+//! Stores of the journal of `cleanup`: the record store, or a file next to the report.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -21,7 +21,7 @@ const JOURNAL_DAYS: i64 = 90;
 /// Format of the time in the name of a run.
 const RUN_TIME_FORMAT: &str = "%Y%m%dT%H%M%SZ";
 
-/// Largest journal file that is read, in bytes.
+/// Maximum size of a journal file that is read, in bytes.
 const MAX_JOURNAL_FILE: u64 = 256 * 1024 * 1024;
 
 /// Batches that are read concurrently.

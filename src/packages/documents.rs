@@ -106,12 +106,12 @@ impl Documents {
     ///
     /// Fails if one of its files cannot be read, is damaged, or was written by a newer version.
     pub async fn read<D: StateDocument>(&self, name: &str) -> Result<StoredDocument<D>, ItemError> {
-        let mut files = self.files_of::<D>(name, self.listing().await?);
+        let mut files = files_of::<D>(name, self.listing().await?);
         for _ in 0..MAX_READS {
             if let Some(stored) = self.merged::<D>(name, files).await? {
                 return Ok(stored);
             }
-            files = self.files_of::<D>(name, &self.list().await?);
+            files = files_of::<D>(name, &self.list().await?);
         }
         Err(self.records.error(
             format!("read the document {} {name}", D::KIND),
@@ -207,7 +207,7 @@ impl Documents {
 
     /// Deletes a document. Does nothing if it does not exist.
     pub async fn delete<D: StateDocument>(&self, name: &str) -> Result<(), ItemError> {
-        for file in self.files_of::<D>(name, self.listing().await?) {
+        for file in files_of::<D>(name, self.listing().await?) {
             self.records.delete_file(&file).await?;
         }
         Ok(())
@@ -220,20 +220,6 @@ impl Documents {
     async fn list(&self) -> Result<Vec<ListedFile>, ItemError> {
         let scope = PackageScope::Package(self.records.data_package());
         Ok(self.records.list(&scope).await?.files)
-    }
-
-    /// Returns the files of a document among `files`, the newest first.
-    fn files_of<D: StateDocument>(&self, name: &str, files: &[ListedFile]) -> Vec<ListedFile> {
-        let subjects: BTreeSet<EncodedName> = (0..MAX_PARTS)
-            .map(|number| subject::<D>(name, number))
-            .collect();
-        let mut files: Vec<ListedFile> = files
-            .iter()
-            .filter(|file| subjects.contains(&file.name.file.subject))
-            .cloned()
-            .collect();
-        files.sort_by_key(|file| std::cmp::Reverse(file.name.file.time()));
-        files
     }
 
     /// Returns the content of `files`, the newest first; `None` if one was deleted in the meantime.
@@ -271,6 +257,20 @@ impl Documents {
         }
         Ok(Some(StoredDocument { content, files }))
     }
+}
+
+/// Returns the files of a document among `files`, the newest first.
+fn files_of<D: StateDocument>(name: &str, files: &[ListedFile]) -> Vec<ListedFile> {
+    let subjects: BTreeSet<EncodedName> = (0..MAX_PARTS)
+        .map(|number| subject::<D>(name, number))
+        .collect();
+    let mut files: Vec<ListedFile> = files
+        .iter()
+        .filter(|file| subjects.contains(&file.name.file.subject))
+        .cloned()
+        .collect();
+    files.sort_by_key(|file| std::cmp::Reverse(file.name.file.time()));
+    files
 }
 
 fn subject<D: StateDocument>(name: &str, number: usize) -> EncodedName {

@@ -423,8 +423,8 @@ impl ImageSource for MemoryStore {
         self.called(ImageStoreCall::new(StoreOperation::Tags, repository, &""))
             .await?;
         let tags = self.read(repository, |contents| {
-            Some(contents.tags.keys().cloned().map(ListedTag::named))
-                .map(Iterator::collect::<Vec<ListedTag>>)
+            let tags = contents.tags.keys().cloned().map(ListedTag::named);
+            Some(tags.collect::<Vec<ListedTag>>())
         });
         Ok(tags.map(|tags| self.listed(repository, tags)))
     }

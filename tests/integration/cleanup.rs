@@ -324,7 +324,7 @@ async fn tags_wait_by_default_and_without_a_record_store_the_journal_is_beside_t
     let world = World::new().file("imglife.yaml", insecure + &store_section + "\n" + rules);
     let refused = world.imglife(["cleanup"]).exits(1);
     assert!(
-        refused.stdout.contains("there is no place for the journal"),
+        refused.stdout.contains("the journal cannot be kept"),
         "{}",
         refused.stdout
     );

@@ -79,9 +79,10 @@ impl RemoteRepository<'_> {
         };
         let listed = self.resolve(&tag.clone().into()).await?;
         let is_same = listed.is_some_and(|listed| listed.digest == found.digest);
-        Ok(match is_same {
-            true => TagCase::Insensitive,
-            false => TagCase::Sensitive,
+        Ok(if is_same {
+            TagCase::Insensitive
+        } else {
+            TagCase::Sensitive
         })
     }
 

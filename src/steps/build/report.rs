@@ -210,7 +210,7 @@ impl BuildReport {
                 ImageOutcome::UpToDate => totals.up_to_date += 1,
                 ImageOutcome::BaseMoved => totals.base_moved += 1,
                 ImageOutcome::Planned | ImageOutcome::Built | ImageOutcome::Written => {
-                    totals.built += 1
+                    totals.built += 1;
                 }
                 ImageOutcome::Failed(_) => totals.failed += 1,
                 ImageOutcome::Interrupted | ImageOutcome::NotStarted => totals.not_done += 1,

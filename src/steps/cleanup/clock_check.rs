@@ -22,15 +22,14 @@ pub(super) fn clock_error(
     let own = repository
         .host()
         .and_then(|own| offsets.iter().find(|(host, _)| host == own));
-    let (host, ahead) = match own {
-        Some(own) => Some(own).filter(is_off)?,
-        None => {
-            let off = offsets.iter().filter(is_off);
-            if off.clone().count() * 2 <= offsets.len() {
-                return None;
-            }
-            off.min_by_key(|(host, _)| host)?
+    let (host, ahead) = if let Some(own) = own {
+        Some(own).filter(is_off)?
+    } else {
+        let off = offsets.iter().filter(is_off);
+        if off.clone().count() * 2 <= offsets.len() {
+            return None;
         }
+        off.min_by_key(|(host, _)| host)?
     };
     let way = if *ahead > TimeDelta::zero() {
         "behind"

@@ -169,13 +169,11 @@ pub(super) async fn complete_trees(
         .collect();
     let name = repository.repository.clone();
     let store = observer.stores.of(&name);
-    match disguised_indexes(store, &name, others, observer.cache).await {
-        Ok(found) => indexes.extend(found),
-        Err(_) => {
-            repository.are_entries_known = false;
-            return;
-        }
-    }
+    let Ok(found) = disguised_indexes(store, &name, others, observer.cache).await else {
+        repository.are_entries_known = false;
+        return;
+    };
+    indexes.extend(found);
     let tags = repository.listing.iter_mut().flatten();
     for tree in tags
         .flat_map(|tag| &mut tag.image)

@@ -566,7 +566,7 @@ impl Executor<'_> {
         (state, archived)
     }
 
-    /// Deletes the manifests that deleted images left behind and nothing needs, except those that
+    /// Deletes the untagged manifests of deleted images that nothing else needs, except those that
     /// are deleted `later`.
     async fn delete_parts(
         &self,
@@ -729,8 +729,10 @@ impl Executor<'_> {
                 return Ok(Some(KeepReason::PartOfKept));
             }
             NeededBy::Image if group.method == DeletionMethod::Manifest => {
-                return Err(ItemError::other("another tag names it since it was read")
-                    .with_hint("run `imglife cleanup` again"));
+                return Err(ItemError::other(
+                    "another tag names the image since the plan was made",
+                )
+                .with_hint("run `imglife cleanup` again"));
             }
             NeededBy::Nothing | NeededBy::Image | NeededBy::Record => {}
         }

@@ -100,11 +100,11 @@ impl FinalCheck<'_> {
         };
         match work.await {
             Ok(_) => ItemError::other(
-                "it was kept, and was gone after the run deleted other tags of its image; it was \
+                "the registry deleted this kept tag together with other tags of its image; the tag was \
                  restored",
             ),
             Err(error) => ItemError::other(format!(
-                "it was kept, and is gone after the run deleted other tags of its image; it could \
+                "the registry deleted this kept tag together with other tags of its image; the tag could \
                  not be restored: {}",
                 chain(&error)
             ))

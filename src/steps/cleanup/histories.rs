@@ -20,9 +20,10 @@ pub async fn read_histories(world: &mut World, config: &Config, documents: &Docu
         let name = history_name(config, &repository.canonical);
         let is_needed = !matches!(repository.role, RepositoryRole::Archive { .. });
         async move {
-            match is_needed {
-                true => Some(documents.read::<TagHistory>(&name).await),
-                false => None,
+            if is_needed {
+                Some(documents.read::<TagHistory>(&name).await)
+            } else {
+                None
             }
         }
     });

@@ -29,7 +29,7 @@ const MAX_RETAINED_BYTES: usize = 32 * 1024 * 1024;
 /// Manifests that are read concurrently; each host has its own limit as well.
 const CONCURRENT_READS: usize = 8;
 
-/// A place that keeps the batches of a journal.
+/// Store of the batches of a journal.
 #[async_trait]
 pub trait JournalStore: Send + Sync {
     /// Stores a batch durably.

@@ -90,7 +90,7 @@ pub(super) enum RetirementResult {
     /// The image was found to be needed after the plan was made, or waits under its own tag.
     Kept(KeepReason),
     Failed(ItemError),
-    /// The run was stopped before.
+    /// The run was stopped before it reached the tag.
     NotStarted,
 }
 

@@ -225,13 +225,12 @@ fn other_hosts(world: &World, protections: &RecordProtections) -> Vec<String> {
     found.into_iter().map(warning).collect()
 }
 
-/// Returns the error of a run without a place for the journal. `--force` does not lift it.
+/// Returns the error of a run that has nowhere to keep its journal. `--force` does not lift it.
 fn journal_error() -> ItemError {
-    ItemError::other("there is no place for the journal, without which nothing can be undone")
-        .with_hint(
-            "pass `--report FILE`, which is kept with the journal `FILE.journal`, or configure \
+    ItemError::other("the journal cannot be kept, and without it nothing can be undone").with_hint(
+        "pass `--report FILE`, which is kept with the journal `FILE.journal`, or configure \
                  `registry`",
-        )
+    )
 }
 
 fn repository(

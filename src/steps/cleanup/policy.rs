@@ -35,7 +35,7 @@ pub struct CleanupPolicy {
     /// True if a failed safety check does not stop the run. Records that could be read still
     /// protect tags.
     pub is_forced: bool,
-    /// True if there is no place for the journal, so that nothing may be deleted.
+    /// True if nothing can keep the journal, so that nothing may be deleted.
     pub is_journal_missing: bool,
 }
 
@@ -344,13 +344,13 @@ pub(super) fn retention_verdict(
     match retired_verdict(repository, tag, now) {
         Some(verdict) => verdict,
         None if is_attached(repository, tag) => TagVerdict::Delete(DeleteReason::WithImage),
-        None => match replaced(&tag.tag) {
-            Some((_, day)) => by_replacement(&repository.rules, facts.current, day, now),
-            None => {
-                let first_seen = first_seen(repository, tag, now);
-                by_age_and_rank(repository, facts.rank, facts.date, first_seen, now)
+        None => {
+            if let Some((_, day)) = replaced(&tag.tag) {
+                return by_replacement(&repository.rules, facts.current, day, now);
             }
-        },
+            let first_seen = first_seen(repository, tag, now);
+            by_age_and_rank(repository, facts.rank, facts.date, first_seen, now)
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Preview of a cleanup with as few requests as possible, for the report of `status`.
 //!
-//! Only tags that names, rules and records do not already keep are read. The cleanup itself reads
-//! everything.
+//! A tag is read only if its name, the rules and the records do not keep it already. The cleanup
+//! itself reads all tags.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -240,7 +240,7 @@ pub enum DeleteReason {
     BeyondKeepLast,
     /// It is older than `max_age_days`.
     TooOld,
-    /// Both.
+    /// It is both beyond `keep_last` and older than `max_age_days`.
     BeyondKeepLastAndTooOld,
     /// It is an earlier image of a tag that is deleted or does not exist.
     WithTag,

@@ -111,7 +111,7 @@ impl Recheck<'_> {
         let tags: BTreeSet<Tag> = listing.tags.into_iter().map(|listed| listed.tag).collect();
         if tags.is_empty() && (expected == ExpectedListing::Tags || !planned.kept.is_empty()) {
             return Err(ItemError::other(
-                "it had tags when it was read, and now lists none",
+                "the repository listed tags before, and lists none now",
             ));
         }
         let mut changed: Vec<&Tag> = tags.difference(&planned.listed).collect();

@@ -119,8 +119,8 @@ impl<'a> RecordWatch<'a> {
 
     /// Returns the records of at most some seconds ago.
     ///
-    /// Fails when some of them could not be read, and from then on always: a record that is missing
-    /// may protect an image.
+    /// Fails if some of them could not be read, because a missing record may protect an image. After
+    /// that, every further call fails.
     pub(super) async fn fresh(&self) -> Result<Arc<RecordReading>, ItemError> {
         let mut last = self.last.lock().await;
         let is_fresh = |last: &LastReading| last.began.elapsed() < self.max_age.max(last.took * 2);

@@ -326,18 +326,17 @@ impl CleanupReport {
             self.totals.kept -= before - self.kept.len();
             self.totals.errors += 1;
             let image = image.clone();
-            match digest {
-                Some(digest) => self.failed.push(FailedTag {
+            if let Some(digest) = digest {
+                self.failed.push(FailedTag {
                     image,
                     tag,
                     digest,
                     error,
-                }),
-                None => {
-                    let mut error = error;
-                    error.cause = format!("the tag {tag}: {}", error.cause);
-                    self.errors.push(FailedRepository { image, error });
-                }
+                });
+            } else {
+                let mut error = error;
+                error.cause = format!("the tag {tag}: {}", error.cause);
+                self.errors.push(FailedRepository { image, error });
             }
         }
     }

@@ -21,7 +21,7 @@ pub(super) enum MissingDates {
 }
 
 /// Returns the tags of a mirror or base that may be deleted, and those whose dates are needed to
-/// rank them. Every other tag is kept for any image and date.
+/// rank them. All other tags are kept, whatever their images and dates are.
 pub(super) fn undecided_tags<'a>(
     repository: &'a ObservedRepository,
     protections: &RecordProtections,

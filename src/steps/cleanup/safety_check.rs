@@ -106,13 +106,13 @@ fn too_many_foreign(records: &[BuildRecord], world: &World) -> Option<ItemError>
         .with_hint(format!(
             "if a registry was renamed, register these applications again; if the bases belong to \
              another configuration, add to `retention`: `foreign_bases: [{}]`",
-            foreign_line(bases.collect())
+            foreign_line(&bases.collect())
         )),
     )
 }
 
 /// Returns patterns that match the repositories: their names, or, if there are many, their parents.
-fn foreign_line(repositories: BTreeSet<&Repository>) -> String {
+fn foreign_line(repositories: &BTreeSet<&Repository>) -> String {
     let names: BTreeSet<String> = repositories.iter().map(ToString::to_string).collect();
     let patterns = if names.len() <= MAX_FOREIGN_NAMES {
         names

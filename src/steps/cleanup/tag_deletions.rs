@@ -39,7 +39,7 @@ pub(super) struct TagToDelete<'a> {
     pub(super) kept: Vec<&'a Tag>,
     /// Tags of the same image that are deleted later.
     pub(super) others: Vec<&'a Tag>,
-    /// True if the manifest must stay, also if no kept tag names it.
+    /// True if the manifest must stay even if no kept tag names it.
     pub(super) needs_manifest: bool,
 }
 

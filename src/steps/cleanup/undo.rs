@@ -406,7 +406,7 @@ impl RepositoryUndo<'_> {
                     let subject = manifest.subject.as_ref();
                     !restored.contains(*digest)
                         && (subject.is_some_and(|subject| restored.contains(&subject.digest))
-                            || self.is_below(digest, &restored, &parsed))
+                            || is_below(digest, &restored, &parsed))
                 })
                 .map(|(digest, manifest)| (*digest, manifest))
                 .collect();
@@ -427,21 +427,6 @@ impl RepositoryUndo<'_> {
                 }
             }
         }
-    }
-
-    /// Returns true if a restored index lists the manifest.
-    fn is_below(
-        &self,
-        digest: &Digest,
-        restored: &BTreeSet<Digest>,
-        parsed: &[(&Digest, Manifest)],
-    ) -> bool {
-        parsed
-            .iter()
-            .filter(|(parent, _)| restored.contains(*parent))
-            .filter_map(|(_, manifest)| manifest.children())
-            .flatten()
-            .any(|child| child.digest == *digest)
     }
 
     async fn copy_from_archive(
@@ -495,6 +480,16 @@ impl RepositoryUndo<'_> {
         }
         documents.write(&name, &stored, &history).await
     }
+}
+
+/// Returns true if a restored index lists the manifest.
+fn is_below(digest: &Digest, restored: &BTreeSet<Digest>, parsed: &[(&Digest, Manifest)]) -> bool {
+    parsed
+        .iter()
+        .filter(|(parent, _)| restored.contains(*parent))
+        .filter_map(|(_, manifest)| manifest.children())
+        .flatten()
+        .any(|child| child.digest == *digest)
 }
 
 fn missing(digest: &Digest) -> ItemError {

@@ -298,7 +298,7 @@ impl ObservedRepository {
         self.history.as_ref()?.content.as_ref()
     }
 
-    /// Returns the retirement that the tag is the result of.
+    /// Returns the retirement that created the tag.
     pub(super) fn retirement(&self, tag: &ObservedTag) -> Option<&RetiredTag> {
         let digest = &tag.image.as_ref().ok()?.digest;
         self.known_history()?.retirement(&tag.tag, digest)

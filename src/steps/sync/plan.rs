@@ -169,7 +169,7 @@ fn plan_entry(
                     warnings.push(format!("cannot check for new signatures: {error}"));
                 }
                 (SyncAction::UpToDate, Some(Ok(state))) => {
-                    warnings.extend(state.warnings.iter().cloned())
+                    warnings.extend(state.warnings.iter().cloned());
                 }
                 _ => {}
             }
