@@ -225,7 +225,7 @@ async fn image_under_the_tag_of_the_referrers_index_is_kept() {
         copied
             .warnings
             .iter()
-            .any(|warning| warning.contains("was kept, because")),
+            .any(|warning| warning.contains("the image was kept")),
         "{:?}",
         copied.warnings
     );
