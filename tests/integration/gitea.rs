@@ -204,7 +204,7 @@ async fn tags_in_upper_case_work_with_a_real_gitea_that_lowers_them() {
             "keep_last: 0, min_keep: 0, max_delete_percent: 100",
         ),
     );
-    let status = json_of(&world.imglife(["status", "--output", "json"]).succeeds());
+    let status = json_of(&world.imglife(["status", "--format", "json"]).succeeds());
     assert!(!status.to_string().contains(r#""missing""#), "{status}");
     let report = json_of(&world.imglife(["cleanup", "--output", "json"]).succeeds());
     let deleted: Vec<&str> = report["deleted"]

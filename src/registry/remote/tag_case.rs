@@ -31,7 +31,7 @@ pub(super) struct TagCases(Mutex<HashMap<Host, Arc<OnceCell<TagCase>>>>);
 
 /// Response of `GET /api/v1/version`.
 #[derive(Deserialize)]
-struct GiteaVersion {
+struct GiteaServerVersion {
     #[serde(rename = "version")]
     _version: String,
 }
@@ -98,7 +98,9 @@ impl RemoteRepository<'_> {
         // Gitea's API rejects tokens of its registry.
         request.auth_mode = AuthMode::Never;
         match self.http.send(request).await {
-            Ok(response) => Ok(serde_json::from_slice::<GiteaVersion>(&response.body).is_ok()),
+            Ok(response) => {
+                Ok(serde_json::from_slice::<GiteaServerVersion>(&response.body).is_ok())
+            }
             // Where the API requires a login, the error still has Gitea's form.
             Err(http::Error::Refused(refusal)) if refusal.excerpt.contains(GITEA_API) => Ok(true),
             Err(http::Error::Unauthorized { .. }) => Ok(false),

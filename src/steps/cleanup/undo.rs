@@ -17,7 +17,7 @@ use crate::error::{Exit, ItemError};
 use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::{
     Digest, ImageReference, JournalBatch, JournalChange, JournalManifest, Manifest, Reference,
-    Repository, Tag, TagHistory, TagHold,
+    Repository, Tag, TagHistory, TagHold, TagSighting,
 };
 use crate::packages::Documents;
 use crate::progress::Progress;
@@ -256,7 +256,10 @@ impl RepositoryUndo<'_> {
             let digests = restored.iter().map(|tag| tag.digest.clone()).collect();
             let warnings = self.restore_referrers(digests).await;
             report.warnings.extend(warnings);
-            let tags: Vec<Tag> = restored.iter().map(|tag| tag.tag.clone()).collect();
+            let tags: Vec<(Tag, Digest)> = restored
+                .iter()
+                .map(|tag| (tag.tag.clone(), tag.digest.clone()))
+                .collect();
             let until = self.undo.now + TimeDelta::days(HOLD_DAYS);
             if let Err(error) = self.hold(&tags, Some(until)).await {
                 report.warnings.push(format!(
@@ -461,7 +464,11 @@ impl RepositoryUndo<'_> {
     }
 
     /// Holds or releases tags.
-    async fn hold(&self, tags: &[Tag], until: Option<DateTime<Utc>>) -> Result<(), ItemError> {
+    async fn hold(
+        &self,
+        tags: &[(Tag, Digest)],
+        until: Option<DateTime<Utc>>,
+    ) -> Result<(), ItemError> {
         let Some(documents) = self.undo.documents else {
             return Ok(());
         };
@@ -469,14 +476,19 @@ impl RepositoryUndo<'_> {
         let name = history_name(self.undo.config, &canonical);
         let stored = documents.read::<TagHistory>(&name).await?;
         let mut history = stored.content.clone().unwrap_or_default();
-        for tag in tags {
+        for (tag, digest) in tags {
             let hold = TagHold {
                 changed_at: self.undo.now,
                 until,
             };
             history.holds.insert(tag.clone(), hold);
-            // A restored tag waits again before it is deleted.
-            history.tags.remove(tag);
+            // A restored tag waits again before it is deleted. Its image is not new.
+            let sighting = TagSighting {
+                digest: digest.clone(),
+                first_seen: None,
+                waiting_since: None,
+            };
+            history.tags.insert(tag.clone(), sighting);
         }
         documents.write(&name, &stored, &history).await
     }
