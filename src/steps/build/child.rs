@@ -68,8 +68,8 @@ impl ChildMode {
 
 /// Returns a pipeline that builds each image in a separate job, after the jobs of its bases.
 ///
-/// The result is JSON, which is valid YAML. With more than [`MAX_JOBS`] images, each job builds a
-/// shard. A job with more than [`MAX_NEEDS`] bases has no `needs` and runs in a later stage than
+/// The result is JSON, which is valid YAML. With more than `MAX_JOBS` images, each job builds a
+/// shard. A job with more than `MAX_NEEDS` bases has no `needs` and runs in a later stage than
 /// their jobs. The job that triggers the pipeline sets the image of the jobs in the variable
 /// `IMGLIFE_IMAGE`.
 pub fn child_pipeline(build: &BuildConfig, child: &ChildPipeline<'_>) -> String {

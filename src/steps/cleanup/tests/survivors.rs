@@ -109,7 +109,10 @@ async fn tags_that_cannot_be_restored_are_named() {
         .collect();
     assert_eq!(lost.len(), 1, "{report:?}");
     assert!(
-        lost[0].error.cause.contains("it could not be restored"),
+        lost[0]
+            .error
+            .cause
+            .contains("the tag could not be restored"),
         "{report:?}"
     );
     assert!(report.kept.iter().all(|kept| kept.tag != lost[0].tag));
@@ -225,7 +228,7 @@ async fn kept_tag_of_a_deleted_image_is_restored_at_the_end() {
         if takes_image {
             assert!(cause.contains("could not be restored"), "{cause}");
         } else {
-            assert!(cause.ends_with("it was restored"), "{cause}");
+            assert!(cause.ends_with("the tag was restored"), "{cause}");
             assert_eq!(sample.tags().await, names(&["2.1", "2.2"]));
         }
     }
