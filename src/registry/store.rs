@@ -246,7 +246,7 @@ pub trait ImageStore: ImageSource {
     /// Removes content that nothing references and that was not stored or claimed within the last
     /// hour.
     ///
-    /// What `keep` names stays.
+    /// The content in `keep` stays.
     async fn sweep(
         &self,
         _repository: &Repository,

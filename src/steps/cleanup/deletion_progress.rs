@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::plan::{DeletionGroup, DeletionMethod};
 use super::recheck::CurrentState;
 use crate::model::Digest;
 
@@ -73,4 +74,26 @@ impl DeletionProgress {
             .cloned()
             .collect()
     }
+}
+
+/// Returns true if the manifest of an image is deleted, not only its tags.
+pub(super) fn deletes_manifest(
+    group: &DeletionGroup,
+    needed_by: NeededBy,
+    state: &CurrentState,
+) -> bool {
+    match group.method {
+        DeletionMethod::Tags => false,
+        DeletionMethod::Manifest => true,
+        DeletionMethod::TagsThenManifest => {
+            needed_by == NeededBy::Nothing && state.listing_doubt.is_none()
+        }
+    }
+}
+
+/// Returns true if the manifest of one of the images may be deleted.
+pub(super) fn deletes_manifests(groups: &[&DeletionGroup]) -> bool {
+    groups
+        .iter()
+        .any(|group| group.method != DeletionMethod::Tags)
 }

@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::archive::{ArchiveResult, Archiver};
-use super::deletion_progress::{DeletionProgress, NeededBy};
+use super::deletion_progress::{DeletionProgress, NeededBy, deletes_manifest, deletes_manifests};
 use super::final_check::FinalCheck;
 use super::journal::Journal;
 use super::outcome::{
@@ -792,21 +792,4 @@ impl Executor<'_> {
         }
         Ok(None)
     }
-}
-
-/// Returns true if the manifest of an image is deleted, not only its tags.
-fn deletes_manifest(group: &DeletionGroup, needed_by: NeededBy, state: &CurrentState) -> bool {
-    match group.method {
-        DeletionMethod::Tags => false,
-        DeletionMethod::Manifest => true,
-        DeletionMethod::TagsThenManifest => {
-            needed_by == NeededBy::Nothing && state.listing_doubt.is_none()
-        }
-    }
-}
-
-fn deletes_manifests(groups: &[&DeletionGroup]) -> bool {
-    groups
-        .iter()
-        .any(|group| group.method != DeletionMethod::Tags)
 }

@@ -220,8 +220,8 @@ pub struct ObservedRepository {
     ///
     /// [`read_missing_subjects`]: super::read_missing_subjects
     pub deleted_subjects: BTreeSet<Digest>,
-    /// Those of `deleted_subjects` that are still missing, as the tag that [`Tag::of_referrers`]
-    /// returns.
+    /// The part of `deleted_subjects` that is still missing, each as the tag of its referrers list
+    /// ([`Tag::of_referrers`]).
     pub missing_subjects: BTreeSet<Tag>,
     /// True if several projects built the bases in it.
     pub do_origins_disagree: bool,

@@ -19,15 +19,15 @@ mod plan;
 mod report;
 mod select;
 mod tag_case;
+mod target_listing;
 mod variants;
 
 pub use execute::{SyncExecution, execute};
-pub use observe::{
-    ObservedEntry, TagDigests, TargetListing, UpstreamSelection, World, observe, selections,
-};
+pub use observe::{ObservedEntry, TagDigests, UpstreamSelection, World, observe, selections};
 pub use plan::{CopyReason, Plan, SyncAction, SyncEntryPlan, SyncItem, plan};
 pub use report::{SyncEntryReport, SyncItemReport, SyncOutcome, SyncReport, SyncTotals};
 pub use select::{LeftOutCounts, SelectedTags, SelectionError, matches, newest, select};
+pub use target_listing::TargetListing;
 pub use variants::VariantName;
 
 /// Image stores of a sync.

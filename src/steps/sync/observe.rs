@@ -9,6 +9,7 @@ use futures_util::{StreamExt, stream};
 
 use super::select::{SelectedTags, SelectionError, matches, needs_dates, ranks_by_date, select};
 use super::tag_case::{stored_names, tag_case};
+use super::target_listing::{TargetListing, list_target_tags};
 use super::variants::{VariantName, VariantNames, may_be_variant, variant_names};
 use super::{SyncScope, SyncStores, platform_filter};
 use crate::config::{SyncConfig, SyncEntry, TagSelection};
@@ -90,24 +91,6 @@ impl ObservedEntry {
             (_, Some(Ok(digests))) => Some(&digests.source),
             _ => None,
         }
-    }
-}
-
-/// Tags of a target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TargetListing {
-    /// The repository does not exist at the store, so it has no tags.
-    NoRepository,
-    /// Tags of the repository. Entries with the same target share the listing.
-    Tags(Arc<BTreeSet<Tag>>),
-    /// The store denied the listing. Each selected tag has to be resolved.
-    Denied(ItemError),
-}
-
-impl TargetListing {
-    /// Returns true if the listing contains `tag`.
-    pub fn has(&self, tag: &Tag) -> bool {
-        matches!(self, TargetListing::Tags(tags) if tags.contains(tag))
     }
 }
 
@@ -727,35 +710,6 @@ async fn resolve_target_tags(
         }
     }
     Ok(TargetListing::Tags(Arc::new(existing)))
-}
-
-/// Lists the tags of a target.
-async fn list_target_tags(
-    stores: &SyncStores,
-    progress: &dyn Progress,
-    repository: &Repository,
-) -> Result<TargetListing, ItemError> {
-    progress.event(Event::Observing {
-        what: &format!("tags of {repository}"),
-    });
-    match stores.target.of(repository).tags(repository).await {
-        Ok(Some(tags)) => {
-            let tags = tags.into_iter().map(|listed| listed.tag).collect();
-            Ok(TargetListing::Tags(Arc::new(tags)))
-        }
-        Ok(None) => Ok(TargetListing::NoRepository),
-        // The credentials may be allowed to push but not to list. Some registries also deny
-        // listing a repository before the first push.
-        Err(error)
-            if matches!(
-                error.kind,
-                ItemErrorKind::Unauthorized | ItemErrorKind::Forbidden
-            ) =>
-        {
-            Ok(TargetListing::Denied(error.on(Side::Target)))
-        }
-        Err(error) => Err(error.on(Side::Target)),
-    }
 }
 
 /// Returns the digests of a selected tag. Fails if the tag does not exist upstream.

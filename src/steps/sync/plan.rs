@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::observe::{ObservedEntry, TagDigests, TargetListing, World};
+use super::observe::{ObservedEntry, TagDigests, World};
 use super::select::LeftOutCounts;
+use super::target_listing::TargetListing;
 use super::variants::VariantName;
 use crate::config::{SyncConfig, SyncEntry};
 use crate::error::ItemError;
