@@ -121,7 +121,7 @@ fn undo(
 ) -> Result<CommandResult, Failure> {
     check_arguments(arguments)?;
     let process = &context.process;
-    let selection = UndoSelection::of(arguments);
+    let selection = UndoSelection::of(arguments, &process.directory);
     let documents = documents(config, options.mode, context)?;
     let report_path = options
         .report
@@ -129,7 +129,7 @@ fn undo(
         .map(|path| process.directory.join(path));
     let file_batches = match (&documents, &report_path) {
         (Some(_), _) => Vec::new(),
-        (None, Some(path)) => read_file_journal(path)?,
+        (None, Some(path)) => read_file_journal(path, &config.directory)?,
         (None, None) => {
             return Err(Failure::usage("there is no journal to undo from")
                 .hint("configure `registry`, or pass the `--report` of the cleanup to undo"));
@@ -140,7 +140,7 @@ fn undo(
     let stores = image_stores(config, repositories.iter(), context, options.mode)?;
     runtime::run(context.deadline, |_| async {
         let batches = match &documents {
-            Some(documents) => read_journal(documents, &selection)
+            Some(documents) => read_journal(documents, &selection, &config.directory)
                 .await
                 .map_err(Failure::failed)?,
             None => file_batches,
@@ -185,9 +185,10 @@ fn release(
             "`--release` cannot be combined with `--list` or `--dry-run`",
         ));
     }
+    let selection = UndoSelection::of(tags, &context.process.directory);
     runtime::run(context.deadline, |_| async {
         let now = context.process.clock.now();
-        let released = cleanup::release(tags, config, &documents, now)
+        let released = cleanup::release(&selection, config, &documents, now)
             .await
             .map_err(Failure::failed)?;
         let lines = if released.is_empty() {
@@ -224,12 +225,16 @@ fn documents(
 /// Returns the store of the journal: the record store, or the file next to the report. `None` if
 /// there is neither, so that nothing may be deleted.
 fn journal_store(
+    config: &Config,
     documents: Option<&Arc<Documents>>,
     options: &CleanupOptions,
     context: &CommandContext,
 ) -> Result<Option<Arc<dyn JournalStore>>, Failure> {
     if let Some(documents) = documents {
-        return Ok(Some(Arc::new(DocumentJournal(documents.clone()))));
+        return Ok(Some(Arc::new(DocumentJournal {
+            documents: documents.clone(),
+            directory: config.directory.clone(),
+        })));
     }
     let Some(report) = options
         .report
@@ -238,7 +243,8 @@ fn journal_store(
     else {
         return Ok(None);
     };
-    let journal = FileJournal::open(&context.process.directory.join(report))?;
+    let report = context.process.directory.join(report);
+    let journal = FileJournal::open(&report, &config.directory)?;
     Ok(Some(Arc::new(journal)))
 }
 
@@ -281,7 +287,7 @@ async fn cleanup(
     let began = Instant::now();
     let repositories = repositories(config);
     let documents = documents(config, options.mode, context)?;
-    let journal_store = journal_store(documents.as_ref(), options, context)?;
+    let journal_store = journal_store(config, documents.as_ref(), options, context)?;
     let stores = image_stores(config, repositories.iter(), context, options.mode)?;
     let now = options.now.unwrap_or_else(|| context.process.clock.now());
     let source = ConfiguredRecords(

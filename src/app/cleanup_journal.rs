@@ -27,35 +27,42 @@ const MAX_JOURNAL_FILE: u64 = 256 * 1024 * 1024;
 /// Batches that are read concurrently.
 const CONCURRENT_BATCHES: usize = 8;
 
-/// Journal in the record store.
-pub(super) struct DocumentJournal(pub(super) Arc<Documents>);
+/// Journal in the record store. Directories of layouts are kept relative to the configuration.
+pub(super) struct DocumentJournal {
+    pub(super) documents: Arc<Documents>,
+    /// Directory of the configuration.
+    pub(super) directory: PathBuf,
+}
 
 #[async_trait]
 impl JournalStore for DocumentJournal {
     async fn write(&self, batch: &JournalBatch) -> Result<(), ItemError> {
-        self.0
-            .write(&batch.name(), &StoredDocument::absent(), batch)
+        let batch = batch.clone().relative_to(&self.directory);
+        self.documents
+            .write(&batch.name(), &StoredDocument::absent(), &batch)
             .await
     }
 
     async fn recent(&self, since: DateTime<Utc>) -> Result<Vec<JournalBatch>, ItemError> {
         let since = since.format(RUN_TIME_FORMAT).to_string();
-        let names = self.0.names::<JournalBatch>().await?;
+        let names = self.documents.names::<JournalBatch>().await?;
         let recent = names.into_iter().filter(|name| *name >= since).collect();
-        read_batches(&self.0, recent).await
+        read_batches(&self.documents, recent, &self.directory).await
     }
 }
 
 /// Journal in a file, one line of JSON for each batch.
 pub(super) struct FileJournal {
     path: PathBuf,
+    /// Directory of the configuration, as in [`DocumentJournal`].
+    directory: PathBuf,
     file: Mutex<File>,
 }
 
 impl FileJournal {
     /// Returns the journal next to the report file `report`. Fails with a usage error when it cannot
     /// be written.
-    pub(super) fn open(report: &Path) -> Result<FileJournal, Failure> {
+    pub(super) fn open(report: &Path, directory: &Path) -> Result<FileJournal, Failure> {
         let path = journal_path(report);
         let file = OpenOptions::new()
             .create(true)
@@ -69,6 +76,7 @@ impl FileJournal {
             })?;
         Ok(FileJournal {
             path,
+            directory: directory.to_owned(),
             file: Mutex::new(file),
         })
     }
@@ -80,7 +88,8 @@ impl JournalStore for FileJournal {
         let failed = |error: String| {
             ItemError::other(format!("cannot write {}: {error}", self.path.display()))
         };
-        let mut line = serde_json::to_vec(batch).map_err(|error| failed(error.to_string()))?;
+        let batch = batch.clone().relative_to(&self.directory);
+        let mut line = serde_json::to_vec(&batch).map_err(|error| failed(error.to_string()))?;
         line.push(b'\n');
         let mut file = lock(&self.file);
         file.write_all(&line)
@@ -98,7 +107,10 @@ pub(super) fn journal_path(report: &Path) -> PathBuf {
 
 /// Reads the journal next to the report file `report`. A last line that a killed run left
 /// incomplete is ignored, because nothing of it was changed.
-pub(super) fn read_file_journal(report: &Path) -> Result<Vec<JournalBatch>, Failure> {
+pub(super) fn read_file_journal(
+    report: &Path,
+    directory: &Path,
+) -> Result<Vec<JournalBatch>, Failure> {
     let path = journal_path(report);
     let failed = |error: &dyn std::fmt::Display| {
         Failure::usage(format!(
@@ -119,7 +131,11 @@ pub(super) fn read_file_journal(report: &Path) -> Result<Vec<JournalBatch>, Fail
     let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
     complete
         .lines()
-        .map(|line| serde_json::from_str(line).map_err(|error| failed(&error)))
+        .map(|line| {
+            serde_json::from_str::<JournalBatch>(line)
+                .map(|batch| batch.resolved_below(directory))
+                .map_err(|error| failed(&error))
+        })
         .collect()
 }
 
@@ -127,6 +143,7 @@ pub(super) fn read_file_journal(report: &Path) -> Result<Vec<JournalBatch>, Fail
 pub(super) async fn read_journal(
     documents: &Documents,
     selection: &UndoSelection,
+    directory: &Path,
 ) -> Result<Vec<JournalBatch>, ItemError> {
     let names = documents.names::<JournalBatch>().await?;
     let run_of = |name: &str| name.split('.').next().unwrap_or(name).to_owned();
@@ -140,17 +157,18 @@ pub(super) async fn read_journal(
         .into_iter()
         .filter(|name| run.as_ref().is_none_or(|run| run_of(name) == *run))
         .collect();
-    read_batches(documents, wanted).await
+    read_batches(documents, wanted, directory).await
 }
 
 async fn read_batches(
     documents: &Documents,
     names: Vec<String>,
+    directory: &Path,
 ) -> Result<Vec<JournalBatch>, ItemError> {
     stream::iter(names)
         .map(|name| async move {
             let stored = documents.read::<JournalBatch>(&name).await?;
-            Ok(stored.content)
+            Ok(stored.content.map(|batch| batch.resolved_below(directory)))
         })
         .buffered(CONCURRENT_BATCHES)
         .try_filter_map(|content| std::future::ready(Ok(content)))

@@ -181,7 +181,7 @@ pub(super) fn next_history(
     let mut next = TagHistory::default();
     for tag in listing {
         let Ok(tree) = &tag.image else {
-            // Nothing new is known of a tag that could not be read.
+            // A tag that could not be read keeps its earlier state.
             let earlier = known.tags.get(&tag.tag).cloned();
             next.tags
                 .extend(earlier.map(|earlier| (tag.tag.clone(), earlier)));

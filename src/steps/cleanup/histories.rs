@@ -6,6 +6,7 @@ use super::plan::Plan;
 use super::world::{RepositoryRole, World};
 use crate::config::Config;
 use crate::error::ItemError;
+use crate::model::cleanup_journal::relative_to;
 use crate::model::{Repository, TagHistory};
 use crate::packages::{Documents, StoredDocument};
 
@@ -68,13 +69,5 @@ pub async fn store_histories(
 /// Returns the name of the document about a repository. The path of a layout is relative to the
 /// configuration, so that every checkout has the same name.
 pub(super) fn history_name(config: &Config, repository: &Repository) -> String {
-    match repository {
-        Repository::Layout { directory } => {
-            let path = directory
-                .strip_prefix(&config.directory)
-                .unwrap_or(directory);
-            format!("ocidir://{}", path.display())
-        }
-        Repository::Remote { .. } => repository.to_string(),
-    }
+    relative_to(repository, &config.directory).to_string()
 }

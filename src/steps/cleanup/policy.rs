@@ -123,7 +123,7 @@ fn selected_tags(verdicts: &BTreeMap<Tag, TagVerdict>) -> BTreeSet<Tag> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DeletionShare {
     pub(super) deleted: usize,
-    /// Number of tags that count: without tags that have no manifest, and without attachments,
+    /// Number of tags that count: without retired tags, tags that have no manifest, and attachments,
     /// unless an earlier cleanup deleted their image.
     pub(super) total: usize,
     /// Allowed share in percent; `None` for all.
@@ -138,7 +138,9 @@ impl DeletionShare {
         max_delete_percent: Option<u8>,
     ) -> DeletionShare {
         let counts = |tag: &&ObservedTag| {
-            !tag.is_absent() && (!is_attached(repository, tag) || lost_its_subject(repository, tag))
+            !tag.is_absent()
+                && repository.retirement(tag).is_none()
+                && (!is_attached(repository, tag) || lost_its_subject(repository, tag))
         };
         let is_deleted = |tag: &&ObservedTag| {
             verdicts.get(&tag.tag).is_some_and(TagVerdict::is_delete)

@@ -5,6 +5,7 @@
 //! were deleted with it come back too. A restored tag is held for [`HOLD_DAYS`] days.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,9 +13,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::histories::history_name;
+use super::targets::{CleanupTarget, targets};
 use crate::config::Config;
 use crate::error::{Exit, ItemError};
 use crate::model::manifest::MAX_INDEX_NESTING;
+use crate::model::reference::LAYOUT_PREFIX;
 use crate::model::{
     Digest, ImageReference, JournalBatch, JournalChange, JournalManifest, Manifest, Reference,
     Repository, Tag, TagHistory, TagHold, TagSighting,
@@ -40,13 +43,19 @@ pub struct UndoSelection {
 
 impl UndoSelection {
     /// Returns the selection of the arguments of `--undo`. A run is named as in the report of a
-    /// cleanup; everything else is a tag.
-    pub fn of(arguments: &[String]) -> UndoSelection {
+    /// cleanup; everything else is a tag. Layouts are named relative to `directory`, as in reports.
+    pub fn of(arguments: &[String], directory: &Path) -> UndoSelection {
         let (runs, tags): (Vec<String>, Vec<String>) =
             arguments.iter().cloned().partition(|text| is_run(text));
+        let resolved = |text: String| match text.parse::<ImageReference>() {
+            Ok(image) if text.starts_with(LAYOUT_PREFIX) => {
+                image.resolved_below(directory).to_string()
+            }
+            _ => text,
+        };
         UndoSelection {
             run: runs.into_iter().next_back(),
-            tags,
+            tags: tags.into_iter().map(resolved).collect(),
         }
     }
 
@@ -228,21 +237,22 @@ impl RepositoryUndo<'_> {
         let mut restored: Vec<RestoredTag> = Vec::new();
         for restoration in restorations {
             let change = restoration.change;
-            let from = match self.undo.mode {
-                Mode::Apply => match self.restore_tag(change).await {
-                    Ok(from) => Some(from),
-                    Err(error) => {
-                        report.failed.push(UnrestoredTag {
-                            image: self.repository.clone(),
-                            tag: change.tag.clone(),
-                            digest: change.digest.clone(),
-                            run: restoration.run.to_owned(),
-                            error,
-                        });
-                        continue;
-                    }
-                },
-                Mode::List | Mode::DryRun => None,
+            let result = match self.check_configured(change) {
+                Ok(()) if self.undo.mode == Mode::Apply => self.restore_tag(change).await.map(Some),
+                checked => checked.map(|()| None),
+            };
+            let from = match result {
+                Ok(from) => from,
+                Err(error) => {
+                    report.failed.push(UnrestoredTag {
+                        image: self.repository.clone(),
+                        tag: change.tag.clone(),
+                        digest: change.digest.clone(),
+                        run: restoration.run.to_owned(),
+                        error,
+                    });
+                    continue;
+                }
             };
             restored.push(RestoredTag {
                 image: self.repository.clone(),
@@ -269,6 +279,39 @@ impl RepositoryUndo<'_> {
             }
         }
         report.restored.extend(restored);
+    }
+
+    /// Fails if the journal names a repository or an archive that is not configured. Everybody who
+    /// may write records can write a journal, and it must not choose where images are written.
+    fn check_configured(&self, change: &JournalChange) -> Result<(), ItemError> {
+        let config = self.undo.config;
+        let targets = targets(config);
+        let canonical = |repositories: Vec<Repository>| -> BTreeSet<Repository> {
+            repositories
+                .iter()
+                .map(|repository| config.canonical(repository))
+                .collect()
+        };
+        let archives = canonical(targets.iter().flat_map(CleanupTarget::archives).collect());
+        let mut known = canonical(
+            targets
+                .into_iter()
+                .map(|target| target.repository)
+                .collect(),
+        );
+        known.extend(archives.iter().cloned());
+        let is_known = known.contains(&config.canonical(self.repository));
+        let is_archive_known = change
+            .archive
+            .as_ref()
+            .is_none_or(|archive| archives.contains(&config.canonical(&archive.repository)));
+        if is_known && is_archive_known {
+            return Ok(());
+        }
+        Err(
+            ItemError::other("the repository or its archive is not in this configuration")
+                .with_hint("undo with the configuration of the cleanup"),
+        )
     }
 
     async fn restore_tag(&self, change: &JournalChange) -> Result<RestoredFrom, ItemError> {
@@ -513,19 +556,15 @@ fn missing(digest: &Digest) -> ItemError {
 
 /// Ends the holds on tags of the repositories of the configuration. Returns the released tags.
 ///
-/// Without `tags` all of them are released.
+/// Without tags in `selection` all of them are released.
 pub async fn release(
-    tags: &[String],
+    selection: &UndoSelection,
     config: &Config,
     documents: &Documents,
     now: DateTime<Utc>,
 ) -> Result<Vec<ImageReference>, ItemError> {
     let mut released = Vec::new();
-    let selection = UndoSelection {
-        run: None,
-        tags: tags.to_vec(),
-    };
-    for target in super::targets::targets(config) {
+    for target in targets(config) {
         let name = history_name(config, &config.canonical(&target.repository));
         let stored = documents.read::<TagHistory>(&name).await?;
         let Some(mut history) = stored.content.clone() else {

@@ -73,7 +73,12 @@ impl Installation {
             documents: Some(&documents),
             now: now() + TimeDelta::days(day),
         };
-        undo(&batches, &UndoSelection::of(&arguments), &work).await
+        undo(
+            &batches,
+            &UndoSelection::of(&arguments, Path::new("/here")),
+            &work,
+        )
+        .await
     }
 
     async fn digest(&self, name: &str) -> Digest {
@@ -174,7 +179,7 @@ async fn max_delete_percent_counts_a_tag_once() {
     let mut installation = Installation::new(sample, "keep_last: 1, grace_days: 2");
     installation.max_delete_percent = 75;
     assert_eq!(installation.run(0).await.totals.waiting, 3);
-    // What waits does not count again, and a new tag alone is below the limit.
+    // Waiting tags do not count again, and one new tag is below the limit.
     installation.sample.old("5.0").await;
     installation.max_delete_percent = 20;
     let report = installation.run(2).await;
@@ -330,7 +335,8 @@ async fn a_released_tag_is_deleted_again() {
     assert_eq!(installation.run(1).await.totals.deleted, 0);
     let documents = documents(&installation.files);
     let later = now() + TimeDelta::days(1);
-    let released = release(&[], &installation.config, &documents, later).await;
+    let all = UndoSelection::default();
+    let released = release(&all, &installation.config, &documents, later).await;
     assert_eq!(released.expect("to release").len(), 1);
     assert_eq!(installation.run(2).await.totals.deleted, 1);
 }
@@ -392,10 +398,19 @@ async fn every_deleted_manifest_is_in_the_journal_in_small_batches() {
 
 #[test]
 fn arguments_of_undo_are_runs_or_tags() {
-    let arguments = ["20260301T000000Z-0a1b2c", "1.0", "20260301T000000Z"].map(str::to_owned);
-    let selection = UndoSelection::of(&arguments);
+    let arguments = [
+        "20260301T000000Z-0a1b2c",
+        "1.0",
+        "20260301T000000Z",
+        "ocidir://mirrors/a:1.0",
+    ]
+    .map(str::to_owned);
+    let selection = UndoSelection::of(&arguments, Path::new("/here"));
     assert_eq!(selection.run.as_deref(), Some("20260301T000000Z-0a1b2c"));
-    assert_eq!(selection.tags, ["1.0", "20260301T000000Z"]);
+    assert_eq!(
+        selection.tags,
+        ["1.0", "20260301T000000Z", "ocidir:///here/mirrors/a:1.0"]
+    );
 }
 
 #[tokio::test]
@@ -471,4 +486,51 @@ async fn a_tag_that_was_put_on_an_old_image_is_young_where_the_registry_has_no_p
     assert_eq!(sample.tags().await, names(&["0.5", "9.0", "stable"]));
     installation.run(11).await;
     assert_eq!(sample.tags().await, names(&["9.0"]));
+}
+
+#[tokio::test]
+async fn a_journal_cannot_choose_where_images_are_written() {
+    let sample = SampleRepository::mirror(&["1.0", "2.0"]).await;
+    let installation = Installation::new(sample, "keep_last: 1, grace_days: 0");
+    installation.run(0).await;
+    let foreign = |batch: &mut JournalBatch| batch.repository = repository("r.example/other");
+    let archived = |batch: &mut JournalBatch| {
+        for change in &mut batch.changes {
+            let image = "r.example/secret:1".parse().expect("an image");
+            change.archive = Some(image);
+        }
+    };
+    let changes: [&dyn Fn(&mut JournalBatch); 2] = [&foreign, &archived];
+    let original = installation.journal.batches.lock().expect("it").clone();
+    for change in changes {
+        let mut batches = original.clone();
+        batches.iter_mut().for_each(change);
+        *installation.journal.batches.lock().expect("it") = batches;
+        let report = installation.undo(1, &[]).await;
+        assert_eq!((report.restored.len(), report.failed.len()), (0, 1));
+        assert!(
+            report.failed[0]
+                .error
+                .cause
+                .contains("not in this configuration"),
+            "{report:?}"
+        );
+    }
+    assert_eq!(installation.sample.tags().await, names(&["2.0"]));
+    *installation.journal.batches.lock().expect("it") = original;
+    assert_eq!(installation.undo(1, &[]).await.restored.len(), 1);
+}
+
+#[tokio::test]
+async fn retired_tags_do_not_count_for_max_delete_percent() {
+    let sample = SampleRepository::mirror(&["1.0", "2.0", "3.0"]).await;
+    let mut installation = Installation::new(sample, "keep_last: 1, grace_days: 7, grace: retire");
+    assert_eq!(installation.run(0).await.totals.retired, 2);
+    installation.sample.old("4.0").await;
+    // One of two tags would go: the two retired ones do not make that a smaller share.
+    installation.max_delete_percent = 49;
+    let report = installation.run(1).await;
+    assert_eq!((report.exit(), report.totals.retired), (Exit::Failed, 0));
+    installation.max_delete_percent = 50;
+    assert_eq!(installation.run(1).await.totals.retired, 1);
 }
