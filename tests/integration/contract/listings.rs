@@ -16,41 +16,21 @@ pub(super) async fn missing_content_is_none(tested: &TestedStore<'_>) {
         tested.store.tags(&repository).await.expect("a listing"),
         expected
     );
-    for reference in [
-        Reference::Tag(tag("latest")),
-        Reference::Digest(unknown.digest.clone()),
-    ] {
-        assert_eq!(
-            tested
-                .store
-                .resolve(&repository, &reference)
-                .await
-                .expect("an answer"),
-            None,
-            "{reference}"
-        );
-        assert_eq!(
-            tested
-                .store
-                .manifest(&repository, &reference)
-                .await
-                .expect("an answer"),
-            None,
-            "{reference}"
-        );
-    }
-    assert!(
-        !tested
-            .store
-            .has_blob(&repository, &unknown)
-            .await
-            .expect("an answer")
-    );
+    has_nothing_unknown(tested, &repository, &unknown).await;
     let read = read(tested, &repository, &unknown, 0).await;
     assert_eq!(read.map_err(|error| error.kind), Err(ItemErrorKind::Absent));
 
     // The same in a repository that exists.
     put_image(tested, &repository, &tag("there"), b"absent").await;
+    has_nothing_unknown(tested, &repository, &unknown).await;
+}
+
+/// Checks that a repository has neither the tag `latest` nor the blob, as a manifest or a blob.
+async fn has_nothing_unknown(
+    tested: &TestedStore<'_>,
+    repository: &Repository,
+    unknown: &Descriptor,
+) {
     for reference in [
         Reference::Tag(tag("latest")),
         Reference::Digest(unknown.digest.clone()),
@@ -58,7 +38,7 @@ pub(super) async fn missing_content_is_none(tested: &TestedStore<'_>) {
         assert_eq!(
             tested
                 .store
-                .resolve(&repository, &reference)
+                .resolve(repository, &reference)
                 .await
                 .expect("an answer"),
             None,
@@ -67,7 +47,7 @@ pub(super) async fn missing_content_is_none(tested: &TestedStore<'_>) {
         assert_eq!(
             tested
                 .store
-                .manifest(&repository, &reference)
+                .manifest(repository, &reference)
                 .await
                 .expect("an answer"),
             None,
@@ -77,7 +57,7 @@ pub(super) async fn missing_content_is_none(tested: &TestedStore<'_>) {
     assert!(
         !tested
             .store
-            .has_blob(&repository, &unknown)
+            .has_blob(repository, unknown)
             .await
             .expect("an answer")
     );
