@@ -2,7 +2,7 @@
 
 use super::settings::{
     EngineChoice, EolProvider, EolTarget, GraceMode, ImageType, OnBaseChange, PlatformMode,
-    ProvenanceMode, RetentionMatch, SortBy,
+    ProvenanceMode, RetentionGroup, RetentionMatch, SortBy,
 };
 use crate::model::eol::Phase;
 
@@ -110,6 +110,15 @@ impl Keyword for ImageType {
 impl Keyword for GraceMode {
     const KEYWORDS: &'static [&'static str] = &["wait", "retire"];
     const VALUES: &'static [GraceMode] = &[GraceMode::Wait, GraceMode::Retire];
+}
+
+impl Keyword for RetentionGroup {
+    const KEYWORDS: &'static [&'static str] = &["repository", "minor", "variant"];
+    const VALUES: &'static [RetentionGroup] = &[
+        RetentionGroup::Repository,
+        RetentionGroup::Minor,
+        RetentionGroup::Variant,
+    ];
 }
 
 impl Keyword for RetentionMatch {

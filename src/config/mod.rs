@@ -40,8 +40,8 @@ pub use settings::{
     ArchiveConfig, BasePath, BuildConfig, BuildImage, ClientCertificateFiles, Config, EngineChoice,
     EolProvider, EolTarget, GraceMode, HostSettings, ImageType, KeepSource, KeeperConfig,
     LifecycleConfig, OnBaseChange, PatternSelection, PlatformMode, ProvenanceMode, RegistryConfig,
-    RegistryProvider, RepositoryPattern, RetentionConfig, RetentionMatch, SortBy, StatusConfig,
-    SyncConfig, SyncEntry, TagExclusion, TagSelection,
+    RegistryProvider, RepositoryPattern, RetentionConfig, RetentionGroup, RetentionMatch, SortBy,
+    StatusConfig, SyncConfig, SyncEntry, TagExclusion, TagSelection,
 };
 pub use show::show;
 pub use source::{DEFAULT_NAME, OpenError, find, open, read};

@@ -340,8 +340,10 @@ pub enum ImageType {
 /// Rules that select the tags that `cleanup` deletes (`retention`).
 #[derive(Clone, Debug)]
 pub struct RetentionConfig {
-    /// Number of newest tags to keep in a repository.
+    /// Number of newest tags to keep of each group.
     pub keep_last: usize,
+    /// Groups in which `keep_last` counts.
+    pub per: RetentionGroup,
     /// Age in days above which tags expire; `None` for no limit.
     pub max_age_days: Option<u32>,
     /// Combination of `keep_last` and `max_age_days`.
@@ -362,6 +364,17 @@ pub struct RetentionConfig {
     pub grace_days: u32,
     /// State of a tag while it waits.
     pub grace: GraceMode,
+}
+
+/// Tags among which `keep_last` counts (`retention.per`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetentionGroup {
+    /// All tags of the repository.
+    Repository,
+    /// Tags with the same first two numbers of the version.
+    Minor,
+    /// Tags with the same text after the version, without its numbers.
+    Variant,
 }
 
 /// State of a tag while it waits for its deletion (`retention.grace`).

@@ -348,6 +348,7 @@ impl TypedSection for RetentionConfig {
         };
         match key {
             "keep_last" => plain(self.keep_last),
+            "per" => keyword(self.per),
             "max_age_days" => plain(self.max_age_days),
             "match" => keyword(self.match_mode),
             "exclude_tags" => plain(self.exclude_tags.iter().map(exclusion).collect::<Vec<_>>()),

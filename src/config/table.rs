@@ -7,7 +7,7 @@
 use super::keywords::{Keyword, ProviderKind};
 use super::settings::{
     EngineChoice, EolProvider, EolTarget, GraceMode, ImageType, OnBaseChange, PlatformMode,
-    ProvenanceMode, RetentionMatch, SortBy,
+    ProvenanceMode, RetentionGroup, RetentionMatch, SortBy,
 };
 use crate::model::eol::Phase;
 
@@ -558,6 +558,12 @@ pub(super) static RETENTION: SectionSpec = SectionSpec {
             "Number of newest tags to keep per image. Aliases do not count.",
         )
         .default("5"),
+        key(
+            "per",
+            choice::<RetentionGroup>(),
+            "Tags among which `keep_last` counts. repository: all. minor: those of the same release line, such as 3.20. variant: those with the same text after the version, such as alpine. Tags without a version are one group.",
+        )
+        .default("repository"),
         key("max_age_days", whole(0, MAX_COUNT), "Age in days above which tags expire."),
         key(
             "match",

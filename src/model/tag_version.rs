@@ -115,6 +115,15 @@ impl TagVersion {
             .collect()
     }
 
+    /// Returns the first two numbers of the version; `None` if there is no version.
+    ///
+    /// Leading zeros do not count: `2024.05.1` and `2024.5.2` are on the same line. A version with
+    /// a single number is a line of its own.
+    pub fn release_line(&self) -> Option<&[String]> {
+        let numbers = &self.version.as_ref()?.numbers;
+        Some(&numbers[..numbers.len().min(2)])
+    }
+
     /// Returns the numbers of the version; empty if there is no version.
     fn numbers(&self) -> &[String] {
         self.version
@@ -398,6 +407,19 @@ mod tests {
                 && !of("1.2.2").is_on_line("1.22")
         );
         assert!(!of("1.22").is_on_line("1.22.3") && !of("1.22").is_on_line("alpine"));
+        let numbers = |numbers: &[&str]| -> Vec<String> {
+            numbers.iter().map(|number| (*number).to_owned()).collect()
+        };
+        for (tag, line) in [
+            ("3.20.1-alpine3.19", Some(numbers(&["3", "20"]))),
+            ("v3.20", Some(numbers(&["3", "20"]))),
+            ("2024.05.1", Some(numbers(&["2024", "5"]))),
+            ("12-core1.0.0", Some(numbers(&["12"]))),
+            ("1.0", Some(numbers(&["1", ""]))),
+            ("latest", None),
+        ] {
+            assert_eq!(of(tag).release_line(), line.as_deref(), "{tag}");
+        }
         for (tag, flavour) in [
             ("1.22.3-alpine3.21-core1.0.0", "alpine-core"),
             ("1.22.3-core1.0.0", "core"),

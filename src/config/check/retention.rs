@@ -7,7 +7,8 @@ use super::reader::{CheckContext, Fields, KeyLocation, Located, default_of};
 use crate::config::canonical::HostAddresses;
 use crate::config::table::{ARCHIVE, RETENTION};
 use crate::config::{
-    ArchiveConfig, BasePath, GraceMode, KeeperConfig, RetentionConfig, RetentionMatch, TagExclusion,
+    ArchiveConfig, BasePath, GraceMode, KeeperConfig, RetentionConfig, RetentionGroup,
+    RetentionMatch, TagExclusion,
 };
 use crate::model::Repository;
 
@@ -15,6 +16,7 @@ use crate::model::Repository;
 #[derive(Clone, Debug, Default)]
 pub(super) struct PartialRetention {
     keep_last: Option<usize>,
+    per: Option<RetentionGroup>,
     max_age_days: Option<u32>,
     match_mode: Option<RetentionMatch>,
     exclude_tags: Option<Vec<TagExclusion>>,
@@ -37,6 +39,7 @@ impl PartialRetention {
         let archive = fields.section_or_empty("archive", &ARCHIVE);
         Some(PartialRetention {
             keep_last: fields.optional("keep_last").map(|value| value.value),
+            per: fields.optional("per").map(|value| value.value),
             max_age_days: fields.optional("max_age_days").map(|value| value.value),
             match_mode: fields.optional("match").map(|value| value.value),
             exclude_tags: fields
@@ -65,6 +68,7 @@ impl PartialRetention {
     fn or(self, general: &PartialRetention) -> PartialRetention {
         PartialRetention {
             keep_last: self.keep_last.or(general.keep_last),
+            per: self.per.or(general.per),
             max_age_days: self.max_age_days.or(general.max_age_days),
             match_mode: self.match_mode.or(general.match_mode),
             exclude_tags: self.exclude_tags.or_else(|| general.exclude_tags.clone()),
@@ -114,6 +118,7 @@ impl PartialRetention {
             keep_last: self
                 .keep_last
                 .or_else(|| default_of(&RETENTION, "keep_last"))?,
+            per: self.per.or_else(|| default_of(&RETENTION, "per"))?,
             max_age_days: self.max_age_days,
             match_mode: self
                 .match_mode

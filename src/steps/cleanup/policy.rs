@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 
@@ -15,7 +16,7 @@ use super::grace::{first_seen, is_waiting, retired_verdict, waiting_tags};
 use super::protections::{RecordProtections, by_record, protection};
 use super::reasons::{DeleteReason, KeepReason, TagVerdict};
 use super::world::{FIRST_YEAR, ObservedRepository, ObservedTag, RepositoryRole};
-use crate::config::{RetentionConfig, RetentionMatch};
+use crate::config::{RetentionConfig, RetentionGroup, RetentionMatch};
 use crate::error::ItemError;
 use crate::model::{Digest, Tag, TagVersion};
 use crate::registry::Support;
@@ -290,10 +291,36 @@ fn live<'a>(
         .collect()
 }
 
+/// Ranks of a tag among the newest tags of its groups, from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct TagRank {
+    pub(super) in_repository: usize,
+    in_line: usize,
+    in_variant: usize,
+}
+
+impl TagRank {
+    /// The oldest tag of every group.
+    pub(super) const LAST: TagRank = TagRank {
+        in_repository: usize::MAX,
+        in_line: usize::MAX,
+        in_variant: usize::MAX,
+    };
+
+    /// Returns true if the tag is among the newest `keep_last` of the group that `rules` count in.
+    pub(super) fn is_among_last(self, rules: &RetentionConfig) -> bool {
+        let rank = match rules.per {
+            RetentionGroup::Repository => self.in_repository,
+            RetentionGroup::Minor => self.in_line,
+            RetentionGroup::Variant => self.in_variant,
+        };
+        rank < rules.keep_last
+    }
+}
+
 /// Facts about a tag that the retention rules compare.
 pub(super) struct TagFacts<'a> {
-    /// Rank among the newest tags, from 0.
-    pub(super) rank: usize,
+    pub(super) rank: TagRank,
     pub(super) date: Option<DateTime<Utc>>,
     /// For an earlier image of a tag: that tag and its verdict; `None` if it does not exist.
     pub(super) current: Option<(&'a Tag, &'a TagVerdict)>,
@@ -392,10 +419,11 @@ fn by_replacement(
     last
 }
 
-/// Returns the rank of each tag among the newest, from 0.
+/// Returns the ranks of each tag among the newest.
 ///
-/// Aliases, `latest`, attachments, earlier images of tags and tags without a manifest have no rank.
-pub(super) fn ranks(repository: &ObservedRepository) -> HashMap<&Tag, usize> {
+/// Tags without a version are one group. Aliases, `latest`, attachments, earlier images of tags and
+/// tags without a manifest have no rank.
+pub(super) fn ranks(repository: &ObservedRepository) -> HashMap<&Tag, TagRank> {
     let mut images: Vec<(TagVersion, &ObservedTag)> = repository
         .tags()
         .filter(|tag| !tag.is_absent() && !is_attached(repository, tag))
@@ -416,18 +444,34 @@ pub(super) fn ranks(repository: &ObservedRepository) -> HashMap<&Tag, usize> {
         )
     };
     images.sort_by_cached_key(|image| Reverse(key(image)));
+    let (mut lines, mut variants) = (HashMap::new(), HashMap::new());
     images
         .iter()
         .enumerate()
-        .map(|(rank, (_, tag))| (&tag.tag, rank))
+        .map(|(in_repository, (version, tag))| {
+            let variant = version.is_version().then(|| version.flavour());
+            let rank = TagRank {
+                in_repository,
+                in_line: next_rank(&mut lines, version.release_line()),
+                in_variant: next_rank(&mut variants, variant),
+            };
+            (&tag.tag, rank)
+        })
         .collect()
+}
+
+/// Returns the number of earlier calls for `group`.
+fn next_rank<G: Eq + Hash>(ranks: &mut HashMap<G, usize>, group: G) -> usize {
+    let next = ranks.entry(group).or_default();
+    *next += 1;
+    *next - 1
 }
 
 /// Returns the verdict by all rules. No image is older than its first sighting under the tag; a date
 /// that is unknown stays unknown.
 fn by_age_and_rank(
     repository: &ObservedRepository,
-    rank: usize,
+    rank: TagRank,
     date: Option<DateTime<Utc>>,
     first_seen: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
@@ -439,7 +483,7 @@ fn by_age_and_rank(
         .map(|rules| rules.min_keep)
         .max()
         .unwrap_or(usize::MAX);
-    if rank < min_keep {
+    if rank.in_repository < min_keep {
         TagVerdict::Keep(KeepReason::MinKeep)
     } else if date
         .max(first_seen)
@@ -454,7 +498,7 @@ fn by_age_and_rank(
 /// Returns the verdict by all rules: a tag is deleted only if each of them deletes it.
 fn by_all_rules(
     rules: &[RetentionConfig],
-    rank: usize,
+    rank: TagRank,
     date: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> TagVerdict {
@@ -470,11 +514,11 @@ fn by_all_rules(
 
 fn by_rule(
     rules: &RetentionConfig,
-    rank: usize,
+    rank: TagRank,
     date: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> TagVerdict {
-    let is_beyond = rank >= rules.keep_last;
+    let is_beyond = !rank.is_among_last(rules);
     // `None` without `max_age_days`, `Some(None)` if the age is unknown.
     let age = rules
         .max_age_days

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 
 use super::attachments::is_attached;
-use super::policy::{DeletionShare, FIRST_DAY, TagFacts, ranks, retention_verdict, verdicts};
+use super::policy::{
+    DeletionShare, FIRST_DAY, TagFacts, TagRank, ranks, retention_verdict, verdicts,
+};
 use super::protections::RecordProtections;
 use super::reasons::TagVerdict;
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole};
@@ -45,7 +47,7 @@ pub(super) fn undecided_tags<'a>(
                 .get(&tag.tag)
                 .copied()
                 .filter(|_| is_dated(tag) || has_version(tag))
-                .unwrap_or(usize::MAX),
+                .unwrap_or(TagRank::LAST),
             // Another date can only make a base younger.
             date: if is_dated(tag) {
                 repository.date(tag)
@@ -85,12 +87,12 @@ pub(super) fn doubtful_tags(
         return BTreeSet::new();
     }
     let ranks = ranks(repository);
-    let kept_ranks = repository
-        .rules
-        .iter()
-        .map(|rules| rules.keep_last.max(rules.min_keep))
-        .max()
-        .unwrap_or_default();
+    let is_among_newest = |rank: &TagRank| {
+        repository
+            .rules
+            .iter()
+            .any(|rules| rank.in_repository < rules.min_keep || rank.is_among_last(rules))
+    };
     let open: Vec<&Tag> = repository
         .tags()
         .filter(|tag| !inspected.contains(&tag.tag) && !is_attached(repository, tag))
@@ -98,7 +100,7 @@ pub(super) fn doubtful_tags(
         .collect();
     let among_newest: BTreeSet<Tag> = open
         .iter()
-        .filter(|tag| ranks.get(**tag).is_some_and(|rank| *rank < kept_ranks))
+        .filter(|tag| ranks.get(**tag).is_some_and(is_among_newest))
         .map(|tag| (*tag).clone())
         .collect();
     let smallest = DeletionShare {

@@ -23,6 +23,7 @@ struct RandomWorld {
     /// Tag that a configured image is built on.
     used: usize,
     keep_last: usize,
+    per: &'static str,
     min_keep: usize,
     max_age_days: Option<u32>,
     any: bool,
@@ -69,6 +70,7 @@ fn worlds() -> impl Strategy<Value = RandomWorld> {
                 excluded,
                 used,
                 keep_last,
+                per: "repository",
                 min_keep,
                 max_age_days,
                 any,
@@ -94,9 +96,10 @@ impl RandomWorld {
             "sync: {{ entries: [{{ source: up.example/a, target: r.example/m/a, tag: '{SELECTED}' }}] }}\n\
              build: {{ registry: r.example/bases, core_version: 1.0.0, images: [{{ name: a, folder: a, type: core, \
              mirror_image: r.example/m/a, mirror_tag: '1.{}' }}] }}\n\
-             retention: {{ {age}{any}keep_last: {}, min_keep: {}, exclude_tags: [{}], require_records: false }}",
+             retention: {{ {age}{any}keep_last: {}, per: {}, min_keep: {}, exclude_tags: [{}], require_records: false }}",
             self.used,
             self.keep_last,
+            self.per,
             self.min_keep,
             excluded.join(", ")
         ))
@@ -334,6 +337,10 @@ async fn check(world: RandomWorld) {
     for lenient in [
         RandomWorld {
             keep_last: world.keep_last + 1,
+            ..world.clone()
+        },
+        RandomWorld {
+            per: "minor",
             ..world.clone()
         },
         RandomWorld {

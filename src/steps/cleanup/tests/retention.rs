@@ -557,3 +557,141 @@ async fn a_push_date_before_2013_does_not_hide_the_creation_date() {
     let kept = sample.reason(&config, "2.0").await;
     assert_eq!(kept, Some(KeepReason::KeepLast));
 }
+
+#[tokio::test]
+async fn keep_last_counts_per_release_line_or_variant() {
+    let tags = [
+        "3.20.1",
+        "3.20.2",
+        "3.20",
+        "3.20.1-alpine3.19",
+        "3.20.1-alpine3.20",
+        "3.19.4",
+        "v3.19.5",
+        "1.2.3-slim-bookworm",
+        "1.2.4-slim-bookworm",
+        "1.2.3-rc1-slim-bookworm",
+        "v1.2.3",
+        "2024.05.1",
+        "2024.5.2",
+        "2024.06.1",
+        "12-core1.0.0",
+        "12-core1.1.0",
+        "20240501",
+        "edge",
+        "nightly",
+    ];
+    let sample = SampleRepository::new("r.example/m/a", DeletionSupport::ALL);
+    for name in tags {
+        sample.old(name).await;
+    }
+    sample
+        .tag("nightly", &sample.old("nightly").await, 10)
+        .await;
+    for (rules, kept) in [
+        ("keep_last: 1", &["20240501"][..]),
+        ("keep_last: 1, per: repository", &["20240501"]),
+        (
+            "keep_last: 1, per: minor",
+            &[
+                "3.20.2",
+                "v3.19.5",
+                "1.2.4-slim-bookworm",
+                "2024.5.2",
+                "2024.06.1",
+                "12-core1.1.0",
+                "20240501",
+                "nightly",
+            ],
+        ),
+        (
+            "keep_last: 2, per: minor",
+            &[
+                "3.20.2",
+                "3.20.1-alpine3.20",
+                "3.19.4",
+                "v3.19.5",
+                "1.2.4-slim-bookworm",
+                "1.2.3-slim-bookworm",
+                "2024.05.1",
+                "2024.5.2",
+                "2024.06.1",
+                "12-core1.0.0",
+                "12-core1.1.0",
+                "20240501",
+                "edge",
+                "nightly",
+            ],
+        ),
+        (
+            "keep_last: 1, per: variant",
+            &[
+                "20240501",
+                "3.20.1-alpine3.20",
+                "1.2.4-slim-bookworm",
+                "12-core1.1.0",
+                "nightly",
+            ],
+        ),
+        (
+            "keep_last: 2, per: variant",
+            &[
+                "20240501",
+                "2024.06.1",
+                "3.20.1-alpine3.19",
+                "3.20.1-alpine3.20",
+                "1.2.3-slim-bookworm",
+                "1.2.4-slim-bookworm",
+                "12-core1.0.0",
+                "12-core1.1.0",
+                "edge",
+                "nightly",
+            ],
+        ),
+        // The smallest number that remains counts in the whole repository.
+        (
+            "keep_last: 0, min_keep: 3, per: minor",
+            &["20240501", "2024.06.1", "2024.5.2"],
+        ),
+    ] {
+        let plan = sample
+            .plan(&mirror(rules), ObservedRecords::NotConfigured)
+            .await;
+        let deleted: BTreeSet<String> = plan
+            .deletions()
+            .map(|(_, tag, _)| tag.to_string())
+            .collect();
+        assert_eq!(&names(&tags) - &deleted, names(kept), "{rules}");
+    }
+}
+
+#[tokio::test]
+async fn each_rule_counts_in_its_own_groups() {
+    let sample =
+        SampleRepository::mirror(&["1.0", "1.1-slim", "1.1", "2.0-slim", "2.0", "2.1"]).await;
+    let config = two_rules("keep_last: 1, per: minor", "keep_last: 1, per: variant");
+    for (name, expected) in [
+        ("2.1", Some(KeepReason::MinKeep)),
+        ("2.0-slim", Some(KeepReason::KeepLast)),
+        ("2.0", None),
+        ("1.1", None),
+        ("1.1-slim", Some(KeepReason::KeepLast)),
+        ("1.0", Some(KeepReason::KeepLast)),
+    ] {
+        assert_eq!(sample.reason(&config, name).await, expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn tag_without_manifest_takes_no_place_in_its_release_line() {
+    let sample = SampleRepository::mirror(&["1.0.0", "1.0.1", "2.0.0", "2.0.1"]).await;
+    let missing = sample.old("1.0.2").await;
+    sample.store.lose_manifest(&sample.at, &missing);
+    let config = mirror("keep_last: 1, min_keep: 0, per: minor");
+    assert_eq!(
+        sample.reason(&config, "1.0.1").await,
+        Some(KeepReason::KeepLast)
+    );
+    assert_eq!(sample.reason(&config, "1.0.0").await, None);
+    assert_eq!(sample.reason(&config, "2.0.0").await, None);
+}
