@@ -13,6 +13,7 @@ use super::cleanup_journal::{
     read_journal,
 };
 use super::configuration::{load_configuration, missing_setting};
+use super::deployments::deployment_reader;
 use super::digest_cache::UserDigestCache;
 use super::image_stores::image_stores;
 use super::keep_lists::keep_lists;
@@ -288,6 +289,7 @@ async fn cleanup(
     let repositories = repositories(config);
     let documents = documents(config, options.mode, context)?;
     let journal_store = journal_store(config, documents.as_ref(), options, context)?;
+    let deployment_reader = deployment_reader(config, context)?;
     let stores = image_stores(config, repositories.iter(), context, options.mode)?;
     let now = options.now.unwrap_or_else(|| context.process.clock.now());
     let source = ConfiguredRecords(
@@ -308,11 +310,16 @@ async fn cleanup(
         };
         let lists = keep_lists(config, context).await;
         let source = source_url(&context.process.variables);
+        let records = watch.read().await;
+        let deployments = match &deployment_reader {
+            Some(reader) => Some(reader.read(records.records(), context).await),
+            None => None,
+        };
         let outside = OutsideFacts {
             lists: &lists,
+            deployments: deployments.as_deref(),
             source: source.as_deref(),
         };
-        let records = watch.read().await;
         let mut world = cleanup::observe_with(config, scope, records, outside, observer).await;
         if let Some(documents) = &documents {
             cleanup::read_histories(&mut world, config, documents).await;

@@ -42,6 +42,7 @@ mod commit_push;
 mod configuration;
 mod context;
 mod deadline;
+mod deployments;
 mod digest_cache;
 mod doctor;
 mod documents;

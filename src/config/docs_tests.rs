@@ -67,6 +67,7 @@ fn words(shape: &Shape) -> String {
         Shape::Pattern => "a regular expression".to_owned(),
         Shape::Image => "an image reference".to_owned(),
         Shape::RepositoryPattern => "a repository, with wildcards".to_owned(),
+        Shape::NamePattern => "a name, with wildcards".to_owned(),
         Shape::TagExclusion => "a tag or `/regex/`".to_owned(),
         Shape::Extract => "`major`, `minor`, `patch`, `full`, a regular expression".to_owned(),
         Shape::VariableName => "the name of an environment variable".to_owned(),

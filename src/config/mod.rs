@@ -37,11 +37,12 @@ pub use foreign::{ForeignConfig, load_foreign};
 pub use readiness::readiness;
 pub use schema::schema;
 pub use settings::{
-    ArchiveConfig, BasePath, BuildConfig, BuildImage, ClientCertificateFiles, Config, EngineChoice,
-    EolProvider, EolTarget, GraceMode, HostSettings, ImageType, KeepSource, KeeperConfig,
-    LifecycleConfig, OnBaseChange, PatternSelection, PlatformMode, ProvenanceMode, RegistryConfig,
-    RegistryProvider, RepositoryPattern, RetentionConfig, RetentionGroup, RetentionMatch, SortBy,
-    StatusConfig, SyncConfig, SyncEntry, TagExclusion, TagSelection,
+    ArchiveConfig, BasePath, BuildConfig, BuildImage, ClientCertificateFiles, Config,
+    DeployedConfig, EngineChoice, EolProvider, EolTarget, GraceMode, HostSettings, ImageType,
+    KeepSource, KeeperConfig, LifecycleConfig, NamePattern, OnBaseChange, PatternSelection,
+    PlatformMode, ProvenanceMode, RegistryConfig, RegistryProvider, RepositoryPattern,
+    RetentionConfig, RetentionGroup, RetentionMatch, SortBy, StatusConfig, SyncConfig, SyncEntry,
+    TagExclusion, TagSelection,
 };
 pub use show::show;
 pub use source::{DEFAULT_NAME, OpenError, find, open, read};

@@ -84,7 +84,9 @@ fn shape(of: &Shape, expanded: bool) -> Value {
         Shape::Command => {
             return json!({ "type": ["string", "array"], "items": { "type": ["string", "number"] } });
         }
-        Shape::Text | Shape::Tag | Shape::TagExclusion | Shape::Extract => return text(),
+        Shape::Text | Shape::Tag | Shape::NamePattern | Shape::TagExclusion | Shape::Extract => {
+            return text();
+        }
         Shape::AnyText => return json!({ "type": ["string", "number", "boolean", "null"] }),
         Shape::Image
         | Shape::RepositoryPattern

@@ -395,8 +395,49 @@ pub struct KeeperConfig {
     pub hold: Vec<ImageReference>,
     /// Lists of images that are in use elsewhere.
     pub keep_from: Vec<KeepSource>,
+    /// Deployed images to keep; `None` if the key is not set.
+    pub keep_deployed: Option<DeployedConfig>,
     /// Addresses of the project of this configuration, also former ones.
     pub sources: Vec<String>,
+}
+
+/// Deployments whose images `cleanup` keeps (`retention.keep_deployed`).
+#[derive(Clone, Debug)]
+pub struct DeployedConfig {
+    /// Environments of each project. Not empty.
+    pub environments: Vec<NamePattern>,
+    /// Number of newest deployed commits of each environment.
+    pub per_environment: usize,
+}
+
+/// A name, in which `*` and `?` match any characters.
+#[derive(Clone, Debug)]
+pub struct NamePattern {
+    pub text: String,
+    glob: GlobMatcher,
+}
+
+impl NamePattern {
+    /// Returns the pattern, or the reason why `text` is none.
+    pub fn new(text: &str) -> Result<NamePattern, String> {
+        let glob = GlobBuilder::new(text)
+            .build()
+            .map_err(|error| error.kind().to_string())?;
+        Ok(NamePattern {
+            text: text.to_owned(),
+            glob: glob.compile_matcher(),
+        })
+    }
+
+    /// Returns true if the pattern matches the whole name.
+    pub fn matches(&self, name: &str) -> bool {
+        self.glob.is_match(name)
+    }
+
+    /// Returns true if the pattern has no wildcard, so that it matches only itself.
+    pub fn is_name(&self) -> bool {
+        !self.text.contains(['*', '?', '[', ']', '{', '}', '\\'])
+    }
 }
 
 /// Source of a list of images that are in use (`retention.keep_from`).

@@ -12,9 +12,10 @@ use serde_json::{Map, Value, json};
 use super::keywords::Keyword;
 use super::table::{ROOT, SectionSpec, Shape};
 use super::{
-    ArchiveConfig, BuildConfig, BuildImage, Config, Extract, Hook, HookCommand, HostSettings,
-    ImageLifecycle, LifecycleConfig, RegistryConfig, RegistryProvider, RepositoryPattern,
-    RetentionConfig, StatusConfig, SyncConfig, SyncEntry, TagExclusion, TagSelection,
+    ArchiveConfig, BuildConfig, BuildImage, Config, DeployedConfig, Extract, Hook, HookCommand,
+    HostSettings, ImageLifecycle, LifecycleConfig, NamePattern, RegistryConfig, RegistryProvider,
+    RepositoryPattern, RetentionConfig, StatusConfig, SyncConfig, SyncEntry, TagExclusion,
+    TagSelection,
 };
 use crate::model::Host;
 use crate::model::eol::Acceptance;
@@ -360,8 +361,20 @@ impl TypedSection for RetentionConfig {
             "grace" => keyword(self.grace),
             "hold" => texts(&self.keepers.as_ref()?.hold),
             "keep_from" => texts(&self.keepers.as_ref()?.keep_from),
+            "keep_deployed" => section(self.keepers.as_ref()?.keep_deployed.as_ref()?),
             "sources" => texts(&self.keepers.as_ref()?.sources),
             "archive" => section(ArchiveSection(self.archive.as_ref())),
+            _ => None,
+        }
+    }
+}
+
+impl TypedSection for DeployedConfig {
+    fn value(&self, key: &str) -> Option<KeyValue<'_>> {
+        let text = |pattern: &NamePattern| pattern.text.clone();
+        match key {
+            "environments" => plain(self.environments.iter().map(text).collect::<Vec<_>>()),
+            "per_environment" => plain(self.per_environment),
             _ => None,
         }
     }

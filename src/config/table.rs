@@ -46,6 +46,8 @@ pub(super) enum Shape {
     Image,
     /// A repository, with `*` and `?` as wildcards.
     RepositoryPattern,
+    /// A name, with `*` and `?` as wildcards.
+    NamePattern,
     /// A tag or a `/pattern/`.
     TagExclusion,
     /// A rule that extracts a release cycle from a tag.
@@ -136,7 +138,7 @@ const HOOKS_SHAPE: Shape = Shape::List(&Shape::Section(&HOOK));
 const PLATFORMS: Shape = Shape::List(&Shape::Platform);
 
 /// All sections, the root first.
-pub(super) static SECTIONS: [&SectionSpec; 19] = [
+pub(super) static SECTIONS: [&SectionSpec; 20] = [
     &ROOT,
     &REGISTRY,
     &HOST,
@@ -150,6 +152,7 @@ pub(super) static SECTIONS: [&SectionSpec; 19] = [
     &IMAGE,
     &IMAGE_HOOKS,
     &RETENTION,
+    &KEEP_DEPLOYED,
     &ARCHIVE,
     &LIFECYCLE,
     &NOTIFY,
@@ -626,6 +629,7 @@ pub(super) static RETENTION: SectionSpec = SectionSpec {
             "Lists of images that are in use elsewhere: a file, `-` for standard input, or a URL. Each is a list of references, one a line, the output of `kubectl get … -o json`, or a compose file. Nothing is deleted if one cannot be read or names no image. Only in the general `retention`.",
         )
         .default("[]"),
+        key("keep_deployed", Shape::Section(&KEEP_DEPLOYED), "Keep the images of deployed commits, and their bases, by the deployments of each project in the records. Nothing is deleted if they cannot be read. Requires GitLab (`registry.provider`). Only in the general `retention`."),
         key(
             "sources",
             Shape::List(&Shape::Text),
@@ -637,6 +641,24 @@ pub(super) static RETENTION: SectionSpec = SectionSpec {
             Shape::Section(&ARCHIVE),
             "Archive for tags before they are deleted.",
         ),
+    ],
+};
+
+pub(super) static KEEP_DEPLOYED: SectionSpec = SectionSpec {
+    name: "retention.keep_deployed",
+    keys: &[
+        key(
+            "environments",
+            Shape::List(&Shape::NamePattern),
+            "Names of environments; `*` and `?` are wildcards.",
+        )
+        .required(),
+        key(
+            "per_environment",
+            whole(1, 100),
+            "Number of newest deployed commits of each environment.",
+        )
+        .default("3"),
     ],
 };
 

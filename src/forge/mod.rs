@@ -1,4 +1,5 @@
-//! Repositories at GitLab and Gitea: their files, the variables of their CI jobs, merge requests.
+//! Repositories at GitLab and Gitea: their files, the variables of their CI jobs, merge requests,
+//! deployments.
 //!
 //! Contains the URLs and response types of both APIs. The caller selects the credential; it is sent
 //! to the host of the forge only.
@@ -9,12 +10,16 @@ use bytes::Bytes;
 use crate::error::ItemError;
 use crate::model::Variables;
 
+mod deployments;
+#[cfg(test)]
+mod deployments_tests;
 mod gitea;
 mod gitlab;
 mod server;
 #[cfg(test)]
 mod tests;
 
+pub use deployments::{Deployment, GitLabDeployments};
 pub use gitea::Gitea;
 pub use gitlab::GitLab;
 pub use server::Server;

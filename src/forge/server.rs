@@ -11,7 +11,7 @@ use crate::error::ItemError;
 use crate::http::header::{CONTENT_TYPE, HeaderValue};
 use crate::http::{
     AuthMode, Body, Client, Error, Method, Request, RequestAccess, RequestKind, RequestTarget,
-    StatusCode, Url,
+    Response, StatusCode, Url,
 };
 use crate::model::Host;
 use crate::model::media_type;
@@ -30,11 +30,16 @@ impl Server {
     /// Returns the body at `path`, which begins with a slash and is relative to `address`. `None`
     /// for 404.
     pub(super) async fn get(&self, path: &str) -> Result<Option<Bytes>, Error> {
-        match self.http.send(self.request(Method::GET, path)).await {
+        match self.get_response(path).await {
             Ok(response) => Ok(Some(response.body)),
             Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns the response to a GET of `path`, like [`get`](Self::get). 404 is an error.
+    pub(super) async fn get_response(&self, path: &str) -> Result<Response, Error> {
+        self.http.send(self.request(Method::GET, path)).await
     }
 
     /// Posts `body` to `path` to create an object and returns the response. `None` for 409, if the

@@ -19,6 +19,7 @@ use crate::support::world::World;
 use crate::sync::{configuration, entry, json};
 
 mod archives;
+mod deployments;
 mod forges;
 mod runs;
 mod worlds;

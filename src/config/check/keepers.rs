@@ -3,14 +3,23 @@
 
 use url::Url;
 
-use super::reader::{Fields, Located};
+use super::reader::{Fields, Located, default_of};
 use super::scalar::Scalar;
-use crate::config::table::Shape;
-use crate::config::{KeepSource, KeeperConfig, RepositoryPattern};
+use crate::config::table::{KEEP_DEPLOYED, Shape};
+use crate::config::{
+    DeployedConfig, KeepSource, KeeperConfig, NamePattern, RegistryConfig, RegistryProvider,
+    RepositoryPattern,
+};
 use crate::model::ImageReference;
 
 /// Keys that overrides of an image or entry must not have.
-const GENERAL_KEYS: [&str; 4] = ["foreign_bases", "hold", "keep_from", "sources"];
+const GENERAL_KEYS: [&str; 5] = [
+    "foreign_bases",
+    "hold",
+    "keep_from",
+    "keep_deployed",
+    "sources",
+];
 
 /// Reads the keys of the general rules.
 pub(super) fn read(fields: &Fields<'_>) -> KeeperConfig {
@@ -24,6 +33,7 @@ pub(super) fn read(fields: &Fields<'_>) -> KeeperConfig {
             .map(|image| image.resolved_below(fields.context.directory))
             .collect(),
         keep_from: keep_from(fields),
+        keep_deployed: keep_deployed(fields),
         sources: fields
             .list("sources")
             .unwrap_or_default()
@@ -42,6 +52,45 @@ pub(super) fn reject(fields: &Fields<'_>) {
             "move it to the `retention` at the top level of the file",
         );
     }
+}
+
+/// Reports that the deployments cannot be read from the forge in `registry`.
+pub(super) fn check_forge(
+    root: &Fields<'_>,
+    keepers: Option<&KeeperConfig>,
+    registry: Option<&RegistryConfig>,
+) {
+    let is_gitlab = registry
+        .is_some_and(|registry| matches!(registry.provider, RegistryProvider::Gitlab { .. }));
+    if keepers.is_some_and(|keepers| keepers.keep_deployed.is_some()) && !is_gitlab {
+        root.context.error(
+            &root.location("retention"),
+            "`keep_deployed` needs the deployments of a GitLab server; Gitea and Forgejo have none",
+            "remove it, or set `registry.provider: gitlab` and `registry.url`",
+        );
+    }
+}
+
+/// Returns the deployments whose images are kept.
+fn keep_deployed(fields: &Fields<'_>) -> Option<DeployedConfig> {
+    let section = fields
+        .section("keep_deployed")
+        .filter(|_| fields.has("keep_deployed"))?;
+    section.require("environments");
+    let items: Vec<Located<NamePattern>> = section.list("environments")?;
+    if items.is_empty() {
+        section.context.error(
+            &section.location("environments"),
+            "the list has no environment",
+            "add one; `'*'` is all of them",
+        );
+    }
+    let per_environment = section.optional("per_environment").map(|value| value.value);
+    Some(DeployedConfig {
+        environments: items.into_iter().map(|item| item.value).collect(),
+        per_environment: per_environment
+            .or_else(|| default_of(&KEEP_DEPLOYED, "per_environment"))?,
+    })
 }
 
 /// Returns the lists of images that are in use.

@@ -182,6 +182,9 @@ fn sections(root: &Fields<'_>) -> Option<Config> {
     );
 
     let (registry, insecure_registries) = registry?;
+    let keepers = general.retention.as_ref();
+    let keepers = keepers.and_then(|rules| rules.keepers.as_ref());
+    keepers::check_forge(root, keepers, registry.as_ref());
     Some(Config {
         file: None,
         directory: context.directory.to_owned(),

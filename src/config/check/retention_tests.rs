@@ -109,9 +109,15 @@ fn archives_in_a_configured_repository_are_reported() {
 
 #[test]
 fn keys_of_the_whole_cleanup_are_checked_and_general_only() {
-    let own = "retention: { foreign_bases: [a/*], hold: ['a:1'], keep_from: ['-'], sources: [x] }";
+    let own = "retention: { foreign_bases: [a/*], hold: ['a:1'], keep_from: ['-'], sources: [x], keep_deployed: { environments: [a] } }";
     let findings = findings_of(&entry(&format!("tag: 3.21.3\n{own}\n")));
-    for key in ["foreign_bases", "hold", "keep_from", "sources"] {
+    for key in [
+        "foreign_bases",
+        "hold",
+        "keep_from",
+        "sources",
+        "keep_deployed",
+    ] {
         let finding = format!("retention.{key}: `{key}` applies to the whole cleanup");
         assert!(findings.contains(&finding), "{key}: {findings}");
     }
@@ -125,6 +131,23 @@ fn keys_of_the_whole_cleanup_are_checked_and_general_only() {
             "contains a user name or a password",
         ),
         ("keep_from: ['-', '-']", "it is in the list twice"),
+        ("keep_deployed: {}", "environments"),
+        (
+            "keep_deployed: { environments: [] }",
+            "the list has no environment",
+        ),
+        (
+            "keep_deployed: { environments: ['a['] }",
+            "is not a pattern",
+        ),
+        (
+            "keep_deployed: { environments: [a], per_environment: 0 }",
+            "expected a number from 1 to 100",
+        ),
+        (
+            "keep_deployed: { environments: [a] }",
+            "`keep_deployed` needs the deployments of a GitLab server",
+        ),
     ] {
         let findings = findings_of(&format!("retention: {{ {rules} }}\n"));
         assert!(findings.contains(finding), "{rules}: {findings}");
@@ -143,4 +166,35 @@ fn keys_of_the_whole_cleanup_are_checked_and_general_only() {
         "files are relative to the configuration"
     );
     assert_eq!(keepers.hold[0].to_string(), "ocidir:///project/bases/a:1");
+}
+
+#[test]
+fn keep_deployed_needs_gitlab() {
+    let with = |registry: &str| {
+        format!(
+            "registry: {{ {registry} }}\nretention: {{ keep_deployed: {{ environments: [production, 'eu/*'] }} }}\n"
+        )
+    };
+    let config = loaded(
+        &with("provider: gitlab, url: 'https://gitlab.example.com', project_id: 7"),
+        &[],
+    );
+    let keepers = config.retention.and_then(|rules| rules.keepers);
+    let deployed = keepers.and_then(|keepers| keepers.keep_deployed);
+    let deployed = deployed.expect("deployments to keep");
+    let (name, pattern) = (&deployed.environments[0], &deployed.environments[1]);
+    assert!(name.is_name() && name.matches("production") && !name.matches("production/eu"));
+    assert!(!pattern.is_name() && pattern.matches("eu/west/1") && !pattern.matches("us/west"));
+    assert_eq!(deployed.per_environment, 3);
+    for registry in [
+        "provider: gitea, url: 'https://gitea.example.com', owner: team",
+        "provider: s3, bucket: records",
+        "provider: file, path: records",
+    ] {
+        let findings = findings_of(&with(registry));
+        assert!(
+            findings.contains("`keep_deployed` needs the deployments of a GitLab server"),
+            "{registry}: {findings}"
+        );
+    }
 }

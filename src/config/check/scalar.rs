@@ -11,7 +11,7 @@ use crate::config::errors::quoted;
 use crate::config::expand::is_variable_name;
 use crate::config::keywords::Keyword;
 use crate::config::table::Shape;
-use crate::config::{BasePath, Extract, RepositoryPattern, TagExclusion, TagPattern};
+use crate::config::{BasePath, Extract, NamePattern, RepositoryPattern, TagExclusion, TagPattern};
 use crate::model::duration::parse_duration;
 use crate::model::lifecycle::ProductName;
 use crate::model::reference::InvalidName;
@@ -82,6 +82,7 @@ pub(super) fn expected(shape: &Shape) -> String {
         Shape::Pattern => "a regular expression",
         Shape::Image => "an image reference",
         Shape::RepositoryPattern => "a repository, with wildcards",
+        Shape::NamePattern => "a name, with wildcards",
         Shape::TagExclusion => "a tag or a `/regex/`",
         Shape::Extract => "a keyword or a regular expression",
         Shape::VariableName => "the name of an environment variable",
@@ -366,6 +367,18 @@ impl Scalar for RepositoryPattern {
             return Err(ValueError::expected("a repository", text));
         }
         RepositoryPattern::new(text).map_err(|reason| {
+            ValueError::new(format!("{} is not a pattern: {reason}", quoted(text)))
+        })
+    }
+}
+
+impl Scalar for NamePattern {
+    fn fits(shape: &Shape) -> bool {
+        matches!(shape, Shape::NamePattern)
+    }
+
+    fn parse(text: &str, _: &Shape) -> Result<NamePattern, ValueError> {
+        NamePattern::new(text).map_err(|reason| {
             ValueError::new(format!("{} is not a pattern: {reason}", quoted(text)))
         })
     }

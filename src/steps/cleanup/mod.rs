@@ -68,7 +68,7 @@ pub use histories::{read_histories, store_histories};
 pub use journal::{Journal, JournalStore};
 pub use keep_list::{KeepList, KeptName};
 pub use manifest_tree::ManifestTree;
-pub use needed_images::{ImageNeed, NeededImages, OutsideFacts};
+pub use needed_images::{ImageNeed, NeededImages, OutsideFacts, ProjectDeployments};
 pub use observe::{observe, observe_entries, observe_records, observe_with};
 pub use observer::Observer;
 pub use plan::{DeletionGroup, DeletionMethod, Plan, RepositoryPlan, Retirement, plan};

@@ -80,10 +80,19 @@ pub async fn preview(
         .retention
         .as_ref()
         .and_then(|rules| rules.keepers.as_ref());
-    if keepers.is_some_and(|keepers| !keepers.keep_from.is_empty()) {
-        // The lists are read by the cleanup only, and without them any tag may be in use.
+    let unread = keepers.and_then(|keepers| {
+        if !keepers.keep_from.is_empty() {
+            Some("the lists of `retention.keep_from` are not read here")
+        } else if keepers.keep_deployed.is_some() {
+            Some("the deployments of `retention.keep_deployed` are not read here")
+        } else {
+            None
+        }
+    });
+    if let Some(unread) = unread {
+        // They are read by the cleanup only, and without them any tag may be in use.
         return CleanupPreview {
-            warnings: vec!["the lists of `retention.keep_from` are not read here".to_owned()],
+            warnings: vec![unread.to_owned()],
             ..CleanupPreview::default()
         };
     }

@@ -297,6 +297,20 @@ impl RecordProtections {
                 Some(match need.clone() {
                     ImageNeed::Held => KeepReason::Held,
                     ImageNeed::InUse(source) => KeepReason::InUse(source),
+                    ImageNeed::Deployed {
+                        project,
+                        environment,
+                    } => KeepReason::Deployed {
+                        project,
+                        environment,
+                    },
+                    ImageNeed::DeployedWithoutRecord {
+                        project,
+                        environment,
+                    } => KeepReason::DeployedWithoutRecord {
+                        project,
+                        environment,
+                    },
                 })
             })
     }

@@ -113,6 +113,17 @@ pub enum KeepReason {
     RetiredUntil(NaiveDate),
     /// It was restored, and is held until this day.
     RestoredUntil(NaiveDate),
+    /// It belongs to a commit that this project deployed to this environment.
+    Deployed {
+        project: String,
+        environment: String,
+    },
+    /// This project deployed a commit to this environment for which there is no record, and it is
+    /// an image of the project.
+    DeployedWithoutRecord {
+        project: String,
+        environment: String,
+    },
 }
 
 /// Deletion that a tag waits for.
@@ -226,6 +237,26 @@ impl KeepReason {
                 return format!("{}; to be moved to {to} until {until}", because.words());
             }
             KeepReason::RetiredUntil(date) => return format!("retired until {date}"),
+            KeepReason::Deployed {
+                project,
+                environment,
+            } => {
+                return format!(
+                    "deployed to {} by {}",
+                    excerpt(environment, 200),
+                    excerpt(project, 200)
+                );
+            }
+            KeepReason::DeployedWithoutRecord {
+                project,
+                environment,
+            } => {
+                return format!(
+                    "image of {}, which deployed a commit to {} that no record names",
+                    excerpt(project, 200),
+                    excerpt(environment, 200)
+                );
+            }
             KeepReason::RestoredUntil(date) => return format!("restored, held until {date}"),
         };
         text.to_owned()

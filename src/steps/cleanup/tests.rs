@@ -25,6 +25,7 @@ mod concurrent_changes;
 mod costs;
 mod deletions;
 mod dependents;
+mod deployments;
 mod grace;
 mod keep_lists;
 mod late_records;

@@ -67,13 +67,19 @@ impl World {
             .iter()
             .map(|target| config.canonical(&target.repository))
             .collect();
+        let records = ObservedRecords::resolved(records, config, now);
+        let read = match &*records {
+            ObservedRecords::Read(reading) => Some(&*reading.records),
+            ObservedRecords::Failed(_) | ObservedRecords::NotConfigured => None,
+        };
+        let needed = Arc::new(NeededImages::new(config, outside, read));
         World {
             repositories: Vec::new(),
-            records: vec![ObservedRecords::resolved(records, config, now)],
+            records: vec![records],
             has_bases,
             expects_records: has_bases || config.registry.is_some(),
             configured,
-            needed: Arc::new(NeededImages::new(config, outside)),
+            needed,
             foreign_bases: foreign_bases.unwrap_or_default(),
             require_records,
             orphans: Vec::new(),

@@ -198,6 +198,7 @@ async fn plan_with(
     let none = ObservedRecords::NotConfigured;
     let outside = OutsideFacts {
         lists,
+        deployments: None,
         source: None,
     };
     let world = observe_with(config, &CleanupScope::default(), none, outside, observer).await;
@@ -363,7 +364,10 @@ async fn base_of_another_project_is_kept() {
             ),
         ] {
             let config = bases(&format!("keep_last: 1, require_records: false, {rules}"));
-            let outside = OutsideFacts { lists: &[], source };
+            let outside = OutsideFacts {
+                source,
+                ..OutsideFacts::default()
+            };
             let none = ObservedRecords::NotConfigured;
             let scope = CleanupScope::default();
             let world = observe_with(&config, &scope, none, outside, observer).await;
