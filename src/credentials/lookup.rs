@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::io::AsyncReadExt;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::auth_file::AuthFile;
 use super::forge::{ForgeCredentials, ForgeKind};
@@ -28,22 +30,43 @@ const DOCKER_HUB_SERVER: &str = "https://index.docker.io/v1/";
 /// Credentials from the environment. The first one found is used, in this order:
 ///
 /// 1. imglife's own variables
-/// 2. the GitLab CI job
+/// 2. the GitLab CI job, for the images of its project
 /// 3. docker's configuration: variable, file, helpers
 /// 4. podman's file
-/// 5. the token of a Gitea job
+/// 5. the GitLab CI job, for other projects at its registry
+/// 6. the token of a Gitea job
 ///
-/// Files are read once, and each helper is called once for a server.
+/// A GitLab job may always read and write the images of its own project, and those of other projects
+/// only where these allow it. Credentials for them are therefore preferred there.
+///
+/// Files are read once. A helper is called once for a server, and again when its answer may have
+/// expired or was rejected.
 pub struct StandardCredentials {
     variables: Variables,
     runner: Arc<dyn Runner>,
     files: OnceCell<Vec<Sourced<Result<AuthFile, String>>>>,
-    helpers: Mutex<HashMap<HelperKey, HelperResult>>,
+    helpers: Mutex<HashMap<HelperKey, HelperSlot>>,
+    /// True if a file that cannot be used was logged.
+    has_warned: AtomicBool,
 }
 
 /// Name of a helper, and the server that a credential is needed for.
 type HelperKey = (String, String);
-type HelperResult = Arc<OnceCell<Result<Option<Credential>, String>>>;
+type HelperSlot = Arc<AsyncMutex<Option<HelperAnswer>>>;
+
+/// Answer of a helper.
+struct HelperAnswer {
+    result: Result<Option<Credential>, String>,
+    asked: Instant,
+    /// True if the helper returned a rejected credential again.
+    is_confirmed: bool,
+}
+
+/// Time after which a helper is called again: the credentials of cloud registries expire.
+const HELPER_LIFETIME: Duration = Duration::from_mins(15);
+
+/// Minimum time before a helper that returned a rejected credential again is called once more.
+const MIN_RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Value with its source: variables, a file or a helper.
 struct Sourced<T> {
@@ -60,6 +83,7 @@ impl StandardCredentials {
             runner,
             files: OnceCell::new(),
             helpers: Mutex::default(),
+            has_warned: AtomicBool::default(),
         }
     }
 
@@ -68,16 +92,49 @@ impl StandardCredentials {
         host: &Host,
         path: Option<&RepositoryPath>,
     ) -> Result<Option<Sourced<Credential>>, CredentialError> {
+        self.find_other(host, path, None).await
+    }
+
+    /// Returns the credential for `path` on `host`. Calls helpers again that returned `rejected`.
+    async fn find_other(
+        &self,
+        host: &Host,
+        path: Option<&RepositoryPath>,
+        rejected: Option<&Credential>,
+    ) -> Result<Option<Sourced<Credential>>, CredentialError> {
         if let Some(found) = self.in_own_variables(host)? {
             return Ok(Some(found));
         }
-        if let Some(found) = self.in_gitlab_job(host) {
-            return Ok(Some(found));
+        let job = self.in_gitlab_job(host);
+        if job.is_some() && path.is_some_and(|path| self.is_of_job_project(host, path)) {
+            return Ok(job);
         }
-        Ok(self
-            .in_files(host, path)
-            .await?
-            .or_else(|| self.in_gitea_job(host)))
+        match (self.in_files(host, path, rejected).await, job) {
+            // The job's own credential needs no file, so a file that cannot be used does no harm.
+            (Err(error), Some(job)) => {
+                if !self.has_warned.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "using the credential of the job instead");
+                }
+                Ok(Some(job))
+            }
+            (found, job) => Ok(found?.or(job).or_else(|| self.in_gitea_job(host))),
+        }
+    }
+
+    /// Returns true if a repository on `host` belongs to the project of the GitLab job
+    /// (`CI_REGISTRY_IMAGE`).
+    fn is_of_job_project(&self, host: &Host, path: &RepositoryPath) -> bool {
+        let project = self.variables.get_filled(env::CI_REGISTRY_IMAGE);
+        project
+            .and_then(|image| image.split_once('/'))
+            .filter(|(registry, project)| {
+                registry
+                    .parse::<Host>()
+                    .is_ok_and(|registry| registry == *host)
+                    && !project.is_empty()
+            })
+            .and_then(|(_, project)| path.as_str().strip_prefix(project.trim_end_matches('/')))
+            .is_some_and(|below| below.is_empty() || below.starts_with('/'))
     }
 
     fn in_own_variables(
@@ -136,7 +193,7 @@ impl StandardCredentials {
         }
     }
 
-    /// Returns the credential of a GitLab job. It is sent only to the registry of the job's server.
+    /// Returns the credential of a GitLab job at the registry of its server. It is sent only to the registry of the job's server.
     fn in_gitlab_job(&self, host: &Host) -> Option<Sourced<Credential>> {
         let get = |name| self.variables.get_filled(name);
         if get(env::GITLAB_CI) != Some("true")
@@ -190,6 +247,7 @@ impl StandardCredentials {
         &self,
         host: &Host,
         path: Option<&RepositoryPath>,
+        rejected: Option<&Credential>,
     ) -> Result<Option<Sourced<Credential>>, CredentialError> {
         for Sourced {
             source,
@@ -200,7 +258,7 @@ impl StandardCredentials {
             let file = file.as_ref().map_err(invalid)?;
             if let Some(name) = file.helper(host, path) {
                 if let Some(value) = self
-                    .in_helper(name, host)
+                    .in_helper(name, host, rejected)
                     .await
                     .map_err(|what| invalid(&what))?
                 {
@@ -219,7 +277,7 @@ impl StandardCredentials {
             }
             if let Some(name) = file.store()
                 && let Some(value) = self
-                    .in_helper(name, host)
+                    .in_helper(name, host, rejected)
                     .await
                     .map_err(|what| invalid(&what))?
             {
@@ -232,23 +290,48 @@ impl StandardCredentials {
         Ok(None)
     }
 
-    async fn in_helper(&self, name: &str, host: &Host) -> Result<Option<Credential>, String> {
+    /// Returns the credential of the helper `name` for `host`; calls it if there is no recent answer,
+    /// or if the answer was `rejected`.
+    async fn in_helper(
+        &self,
+        name: &str,
+        host: &Host,
+        rejected: Option<&Credential>,
+    ) -> Result<Option<Credential>, String> {
         let server = if host.is_docker_hub() {
             DOCKER_HUB_SERVER
         } else {
             host.as_str()
         };
-        let answer = {
+        let slot = {
             let mut helpers = lock(&self.helpers);
             helpers
                 .entry((name.to_owned(), server.to_owned()))
                 .or_default()
                 .clone()
         };
-        answer
-            .get_or_init(|| helper::credential(&*self.runner, &self.variables, name, server))
-            .await
-            .clone()
+        let mut slot = slot.lock().await;
+        let is_rejected = |answer: &HelperAnswer| {
+            rejected.is_some_and(|rejected| {
+                answer.result.as_ref().ok() == Some(&Some(rejected.clone()))
+            })
+        };
+        if let Some(answer) = &*slot {
+            let is_renewable =
+                !answer.is_confirmed || answer.asked.elapsed() >= MIN_RENEWAL_INTERVAL;
+            if answer.asked.elapsed() < HELPER_LIFETIME && !(is_rejected(answer) && is_renewable) {
+                return answer.result.clone();
+            }
+        }
+        let mut answer = HelperAnswer {
+            result: helper::credential(&*self.runner, &self.variables, name, server).await,
+            asked: Instant::now(),
+            is_confirmed: false,
+        };
+        answer.is_confirmed = is_rejected(&answer);
+        let result = answer.result.clone();
+        *slot = Some(answer);
+        result
     }
 
     async fn read_files(&self) -> Vec<Sourced<Result<AuthFile, String>>> {
@@ -323,6 +406,16 @@ impl Credentials for StandardCredentials {
         path: Option<&RepositoryPath>,
     ) -> Result<Option<String>, CredentialError> {
         Ok(self.find(host, path).await?.map(|found| found.source))
+    }
+
+    async fn renew(
+        &self,
+        host: &Host,
+        path: Option<&RepositoryPath>,
+        rejected: &Credential,
+    ) -> Result<bool, CredentialError> {
+        let found = self.find_other(host, path, Some(rejected)).await?;
+        Ok(found.is_some_and(|found| found.value != *rejected))
     }
 }
 
@@ -416,381 +509,4 @@ fn problem(host: &Host, problem: String, hint: Option<String>) -> CredentialErro
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-    use crate::command::{
-        CapturedOutput, CommandError, ProgramCommand, ProgramOutput, ProgramStatus, RefusingRunner,
-    };
-
-    type HelperOutput = fn(&ProgramCommand) -> (i32, &'static str, &'static str);
-
-    struct FakeHelpers {
-        output: HelperOutput,
-        runs: AtomicUsize,
-    }
-
-    #[async_trait]
-    impl Runner for FakeHelpers {
-        async fn run(&self, command: ProgramCommand) -> Result<ProgramOutput, CommandError> {
-            self.runs.fetch_add(1, Ordering::Relaxed);
-            let (code, stdout, stderr) = (self.output)(&command);
-            let captured = |text: &str| CapturedOutput {
-                bytes: text.as_bytes().to_vec(),
-                omitted: 0,
-            };
-            Ok(ProgramOutput {
-                status: ProgramStatus::Exited(code),
-                stdout: captured(stdout),
-                stderr: captured(stderr),
-            })
-        }
-    }
-
-    fn host(text: &str) -> Host {
-        text.parse().expect("a host")
-    }
-
-    fn variables(pairs: &[(&str, &str)]) -> Variables {
-        pairs.iter().copied().collect()
-    }
-
-    fn credentials(pairs: &[(&str, &str)]) -> StandardCredentials {
-        StandardCredentials::new(variables(pairs), Arc::new(RefusingRunner))
-    }
-
-    async fn find(pairs: &[(&str, &str)], on: &str) -> Result<Credential, String> {
-        credentials(pairs)
-            .credential(&host(on), None)
-            .await
-            .map_err(|error| format!("{error} {error:?}"))
-    }
-
-    async fn found(pairs: &[(&str, &str)], on: &str) -> Credential {
-        find(pairs, on).await.expect("a credential")
-    }
-
-    fn basic(username: &str, password: &str) -> Credential {
-        Credential::Basic {
-            username: username.to_owned(),
-            password: Secret::new(password),
-        }
-    }
-
-    #[tokio::test]
-    async fn own_variables_come_first_and_in_order() {
-        let user = ("IMGLIFE_REGISTRY_5000_USERNAME", "alice");
-        let password = ("IMGLIFE_REGISTRY_5000_PASSWORD", "s3cret");
-        let token = ("IMGLIFE_REGISTRY_5000_TOKEN", "glpat-1");
-        let job = [
-            ("GITLAB_CI", "true"),
-            ("CI_REGISTRY", "registry:5000"),
-            ("CI_JOB_TOKEN", "job"),
-        ];
-        let with_job = |own: &[(&'static str, &'static str)]| [own, &job].concat();
-        assert_eq!(
-            found(&with_job(&[user, password, token]), "registry:5000").await,
-            basic("alice", "s3cret")
-        );
-        let unknown_kind = |username: &str| Credential::RefreshTokenOrPassword {
-            username: username.to_owned(),
-            token: Secret::new("glpat-1"),
-        };
-        assert_eq!(
-            found(&with_job(&[user, token]), "registry:5000").await,
-            unknown_kind("alice")
-        );
-        assert_eq!(
-            found(&with_job(&[token]), "registry:5000").await,
-            unknown_kind("token")
-        );
-        assert_eq!(
-            found(&with_job(&[]), "registry:5000").await,
-            basic("gitlab-ci-token", "job")
-        );
-        assert_eq!(
-            found(&[user, password], "registry").await,
-            Credential::Anonymous
-        );
-    }
-
-    #[tokio::test]
-    async fn incomplete_pair_of_variables_is_an_error() {
-        for pairs in [
-            &[("IMGLIFE_R_EXAMPLE_USERNAME", "alice")][..],
-            &[
-                ("IMGLIFE_R_EXAMPLE_USERNAME", "alice"),
-                ("IMGLIFE_R_EXAMPLE_PASSWORD", ""),
-            ],
-            &[("IMGLIFE_R_EXAMPLE_PASSWORD", "s3cret")],
-            &[
-                ("IMGLIFE_R_EXAMPLE_PASSWORD", "s3cret"),
-                ("IMGLIFE_R_EXAMPLE_TOKEN", "s3cret"),
-            ],
-        ] {
-            let error = find(pairs, "r.example")
-                .await
-                .expect_err("an incomplete pair");
-            assert!(
-                error.contains("IMGLIFE_R_EXAMPLE_") && !error.contains("s3cret"),
-                "{error}"
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn access_token_is_recognised_by_its_claims() {
-        let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
-        let token = |claims: &str| {
-            format!(
-                "{}.{}.{}",
-                encode(r#"{"alg":"RS256"}"#),
-                encode(claims),
-                encode("signature")
-            )
-        };
-        assert!(is_access_token(&token(r#"{"access":[]}"#)));
-        assert!(!is_access_token(&token(
-            r#"{"grant_type":"refresh_token"}"#
-        )));
-        assert!(!is_access_token("a.b.c") && !is_access_token("glpat-x") && !is_access_token(""));
-        let access = token(r#"{"access":[]}"#);
-        assert_eq!(
-            found(&[("IMGLIFE_R_EXAMPLE_TOKEN", &access)], "r.example").await,
-            Credential::Bearer {
-                token: Secret::new(access)
-            }
-        );
-    }
-
-    #[tokio::test]
-    async fn gitlab_job_credential_is_sent_only_to_its_registry() {
-        let ci = [
-            ("GITLAB_CI", "true"),
-            ("CI_REGISTRY", "registry.example"),
-            ("CI_REGISTRY_USER", "robot"),
-            ("CI_REGISTRY_PASSWORD", "s3cret"),
-            ("CI_JOB_TOKEN", "job"),
-        ];
-        assert_eq!(
-            found(&ci, "registry.example").await,
-            basic("robot", "s3cret")
-        );
-        assert_eq!(found(&ci, "evil.example").await, Credential::Anonymous);
-        assert_eq!(
-            found(&ci[1..], "registry.example").await,
-            Credential::Anonymous,
-            "outside of GitLab CI"
-        );
-    }
-
-    #[tokio::test]
-    async fn gitea_job_token_is_sent_only_to_its_server() {
-        let ci = [
-            ("CI", "true"),
-            ("GITEA_ACTIONS", "true"),
-            ("GITHUB_SERVER_URL", "https://gitea.example:3000"),
-            ("GITEA_TOKEN", "pat"),
-        ];
-        assert_eq!(
-            found(&ci, "gitea.example:3000").await,
-            basic("token", "pat")
-        );
-        for other in ["gitea.example", "evil.example", "docker.io"] {
-            assert_eq!(found(&ci, other).await, Credential::Anonymous, "{other}");
-        }
-        let file = r#"{"auths":{"gitea.example:3000":{"username":"robot","password":"p"}}}"#;
-        assert_eq!(
-            found(
-                &[&ci[..], &[("DOCKER_AUTH_CONFIG", file)]].concat(),
-                "gitea.example:3000"
-            )
-            .await,
-            basic("robot", "p")
-        );
-        assert_eq!(
-            found(&[ci[0], ci[2], ci[3]], "gitea.example:3000").await,
-            Credential::Anonymous,
-            "another CI"
-        );
-    }
-
-    #[tokio::test]
-    async fn files_are_read_in_order() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let entry = |user: &str| {
-            format!(
-                r#"{{"auths":{{"{user}.example":{{"username":"{user}","password":"p"}},"all.example":{{"username":"{user}","password":"p"}}}}}}"#
-            )
-        };
-        let write = |name: &str, text: &str| {
-            let path = directory.path().join(name);
-            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
-            std::fs::write(path, text).expect("a file");
-        };
-        write(".docker/config.json", &entry("home"));
-        write("docker/config.json", &entry("docker"));
-        write(".config/containers/auth.json", &entry("podman"));
-        write("run/containers/auth.json", &entry("run"));
-        write("named.json", &entry("named"));
-        let path = |name: &str| {
-            directory
-                .path()
-                .join(name)
-                .to_str()
-                .expect("UTF-8")
-                .to_owned()
-        };
-        let (home, docker, run, named) =
-            (path(""), path("docker"), path("run"), path("named.json"));
-        let mut pairs = vec![("HOME", home.as_str())];
-        assert_eq!(found(&pairs, "all.example").await, basic("home", "p"));
-        assert_eq!(found(&pairs, "podman.example").await, basic("podman", "p"));
-        pairs.push(("XDG_RUNTIME_DIR", &run));
-        assert_eq!(found(&pairs, "run.example").await, basic("run", "p"));
-        pairs.push(("REGISTRY_AUTH_FILE", &named));
-        assert_eq!(found(&pairs, "named.example").await, basic("named", "p"));
-        assert_eq!(found(&pairs, "podman.example").await, Credential::Anonymous);
-        pairs.push(("DOCKER_CONFIG", &docker));
-        assert_eq!(found(&pairs, "all.example").await, basic("docker", "p"));
-        let inline = entry("inline");
-        pairs.push(("DOCKER_AUTH_CONFIG", &inline));
-        assert_eq!(found(&pairs, "all.example").await, basic("inline", "p"));
-    }
-
-    #[tokio::test]
-    async fn invalid_file_is_named_and_not_quoted() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("config.json");
-        std::fs::write(&file, r#"{"auths": {"r.example": hunter2"#).expect("a file");
-        let error = find(
-            &[("DOCKER_CONFIG", directory.path().to_str().expect("UTF-8"))],
-            "r.example",
-        )
-        .await
-        .expect_err("an invalid file");
-        assert!(
-            error.contains("config.json") && !error.contains("hunter2"),
-            "{error}"
-        );
-        let error = find(&[("DOCKER_AUTH_CONFIG", "hunter2")], "r.example")
-            .await
-            .expect_err("an invalid file");
-        assert!(
-            error.contains("$DOCKER_AUTH_CONFIG") && !error.contains("hunter2"),
-            "{error}"
-        );
-    }
-
-    async fn from_helper(
-        config: &str,
-        on: &str,
-        output: HelperOutput,
-    ) -> (Result<Credential, String>, usize) {
-        let helpers = Arc::new(FakeHelpers {
-            output,
-            runs: AtomicUsize::new(0),
-        });
-        let pairs = [("DOCKER_AUTH_CONFIG", config), ("MY_TOKEN", "hunter2")];
-        let credentials =
-            StandardCredentials::new(variables(&pairs), Arc::clone(&helpers) as Arc<dyn Runner>);
-        let first = credentials
-            .credential(&host(on), None)
-            .await
-            .map_err(|error| format!("{error} {error:?}"));
-        let second = credentials
-            .credential(&host(on), None)
-            .await
-            .map_err(|error| format!("{error} {error:?}"));
-        assert_eq!(first, second);
-        (first, helpers.runs.load(Ordering::Relaxed))
-    }
-
-    #[tokio::test]
-    async fn helper_is_called_once_by_dockers_protocol() {
-        let (found, runs) = from_helper(r#"{"credsStore":"desk-top"}"#, "docker.io", |command| {
-            assert_eq!(
-                (command.program.as_str(), command.arguments.as_slice()),
-                ("docker-credential-desk-top", &["get".to_owned()][..])
-            );
-            assert_eq!(
-                command.stdin,
-                Some(Secret::new("https://index.docker.io/v1/"))
-            );
-            (
-                0,
-                r#"{"ServerURL":"x","Username":"alice","Secret":"s3cret"}"#,
-                "",
-            )
-        })
-        .await;
-        assert_eq!((found, runs), (Ok(basic("alice", "s3cret")), 1));
-        let (found, _) = from_helper(r#"{"credHelpers":{"r.example":"x"}}"#, "r.example", |_| {
-            (0, r#"{"Username":"<token>","Secret":"id"}"#, "")
-        })
-        .await;
-        assert_eq!(
-            found,
-            Ok(Credential::RefreshToken {
-                token: Secret::new("id")
-            })
-        );
-        let (found, runs) = from_helper(
-            r#"{"credHelpers":{"r.example":"x"}}"#,
-            "other.example",
-            |_| (1, "", ""),
-        )
-        .await;
-        assert_eq!((found, runs), (Ok(Credential::Anonymous), 0));
-    }
-
-    #[tokio::test]
-    async fn helper_without_credential_is_anonymous_and_its_failures_are_errors() {
-        let config = r#"{"credsStore":"x"}"#;
-        let (found, _) = from_helper(config, "r.example", |_| {
-            (1, "credentials not found in native keychain\n", "")
-        })
-        .await;
-        assert_eq!(found, Ok(Credential::Anonymous));
-        let (error, _) = from_helper(config, "r.example", |_| {
-            (1, "s3cret", "locked\u{1b}[0m hunter2")
-        })
-        .await;
-        let error = error.expect_err("it failed");
-        assert!(
-            error.contains(r"`docker-credential-x` failed with exit code 1: locked\u{1b}[0m ***"),
-            "{error}"
-        );
-        assert!(
-            !error.contains("s3cret") && !error.contains("hunter2"),
-            "{error}"
-        );
-        let (error, _) = from_helper(config, "r.example", |_| (0, "s3cret", "")).await;
-        assert!(!error.expect_err("no answer").contains("s3cret"));
-        let (error, runs) = from_helper(r#"{"credsStore":"../../bin/sh"}"#, "r.example", |_| {
-            (0, "", "")
-        })
-        .await;
-        assert!(error.is_err() && runs == 0);
-    }
-
-    #[test]
-    fn hosts_with_the_same_variables_are_an_error_only_when_one_is_set() {
-        let hosts = [host("a-b.example"), host("a.b.example"), host("c.example")];
-        assert!(check_collisions(&hosts, &variables(&[("IMGLIFE_C_EXAMPLE_TOKEN", "t")])).is_ok());
-        let error = check_collisions(&hosts, &variables(&[("IMGLIFE_A_B_EXAMPLE_TOKEN", "t")]))
-            .expect_err("the same variable");
-        assert_eq!(
-            error.to_string(),
-            "credentials for a.b.example: IMGLIFE_A_B_EXAMPLE_TOKEN also applies to a-b.example"
-        );
-        assert!(
-            check_collisions(
-                [&hosts[0], &hosts[0]],
-                &variables(&[("IMGLIFE_A_B_EXAMPLE_TOKEN", "t")])
-            )
-            .is_ok()
-        );
-    }
-}
+mod tests;

@@ -65,6 +65,17 @@ pub trait Credentials: Send + Sync {
         host: &Host,
         path: Option<&RepositoryPath>,
     ) -> Result<Option<String>, CredentialError>;
+
+    /// Looks for a credential that replaces `rejected`, which the host did not accept. Returns true
+    /// if [`credential`](Credentials::credential) returns another one from now on.
+    async fn renew(
+        &self,
+        _host: &Host,
+        _path: Option<&RepositoryPath>,
+        _rejected: &Credential,
+    ) -> Result<bool, CredentialError> {
+        Ok(false)
+    }
 }
 
 /// Credentials without an entry for any host.

@@ -6,11 +6,12 @@ use std::time::Instant;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 
-use super::auth::{AuthScheme, Authorization, Realm, TokenSlot, basic};
-use super::client::{Client, OutgoingRequest, malformed};
-use super::error::{Error, is_transient_status};
+use super::attempt::AuthTries;
+use super::auth::{AuthScheme, Authorization, Realm, TokenKey, TokenSlot, basic};
+use super::client::{Client, OutgoingRequest, RedirectRule, malformed};
+use super::error::{CredentialUse, Error, is_transient_status};
 use super::host::HostState;
-use super::request::{Body, RequestAccess, RequestKind};
+use super::request::{Body, RequestAccess, RequestKind, RequestTarget};
 use super::token::{Token, bearer, sensitive};
 use crate::credentials::Credential;
 use crate::model::Secret;
@@ -36,7 +37,7 @@ impl Client {
         host: &HostState,
         access: &RequestAccess,
     ) -> Result<Authorization, Error> {
-        let scheme = host.auth.scheme();
+        let scheme = host.auth.scheme(access);
         if matches!(scheme, AuthScheme::Unknown | AuthScheme::None) {
             return Ok(Authorization::None);
         }
@@ -48,20 +49,23 @@ impl Client {
         };
         match (scheme, &credential) {
             (_, Credential::Bearer { token }) => sendable(bearer(token.expose())),
-            (AuthScheme::Bearer(realm), _) => self
-                .token(host, &realm, &credential, access)
-                .await
-                .map(Authorization::Token),
-            (
-                _,
-                Credential::Basic { username, password }
-                | Credential::RefreshTokenOrPassword {
-                    username,
-                    token: password,
-                },
-            ) => basic(username, password)
-                .ok_or_else(|| unsendable(host))
-                .map(Authorization::Password),
+            (AuthScheme::Bearer(realm), _) => {
+                match self.token(host, &realm, &credential, access).await {
+                    Ok(token) => Ok(Authorization::Token(token, realm)),
+                    // The token server was named for another access. The host's own challenge
+                    // decides.
+                    Err(error) if is_rejection(&error) && !host.auth.has_learned(access) => {
+                        tracing::debug!(host = %host.origin.name, %error, "asking the host for another token server");
+                        Ok(Authorization::None)
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            (_, Credential::Basic { .. } | Credential::RefreshTokenOrPassword { .. }) => {
+                password_header(&credential)
+                    .ok_or_else(|| unsendable(host))
+                    .map(Authorization::Password)
+            }
             (
                 _,
                 Credential::Anonymous | Credential::RefreshToken { .. } | Credential::Header { .. },
@@ -76,18 +80,7 @@ impl Client {
         host: &HostState,
         access: &RequestAccess,
     ) -> Result<Authorization, Error> {
-        let credential = self.credential(host, access).await?;
-        let header = match &credential {
-            Credential::Basic { username, password }
-            | Credential::RefreshTokenOrPassword {
-                username,
-                token: password,
-            } => basic(username, password),
-            Credential::Bearer { .. }
-            | Credential::RefreshToken { .. }
-            | Credential::Header { .. }
-            | Credential::Anonymous => None,
-        };
+        let header = password_header(&self.credential(host, access).await?);
         let checks = &host.auth.credential_checks;
         match header
             .as_ref()
@@ -114,7 +107,7 @@ impl Client {
         }
     }
 
-    async fn credential(
+    pub(super) async fn credential(
         &self,
         host: &HostState,
         access: &RequestAccess,
@@ -134,11 +127,11 @@ impl Client {
         access: &RequestAccess,
     ) -> Result<Token, Error> {
         let began = Instant::now();
-        let slot = host.auth.slot(&access.scopes);
+        let slot = host.auth.slot(&TokenKey::new(realm, access));
         let mut slot = slot.lock().await;
         match &*slot {
             TokenSlot::Token(token) if token.is_usable() => return Ok(token.clone()),
-            TokenSlot::Rejected(detail) => {
+            TokenSlot::Rejected(detail, rejected) if rejected == credential => {
                 let credential_source = self.credential_source(host, credential, access).await;
                 return Err(Error::Unauthorized {
                     host: host.origin.credential_host.clone(),
@@ -149,12 +142,24 @@ impl Client {
             TokenSlot::Failed(error, at) if began <= *at => {
                 return Err(Error::TokenServer(Arc::clone(error)));
             }
-            TokenSlot::Empty | TokenSlot::Token(_) | TokenSlot::Failed(..) => {}
+            TokenSlot::Empty
+            | TokenSlot::Token(_)
+            | TokenSlot::Rejected(..)
+            | TokenSlot::Failed(..) => {}
         }
-        let fetched = self.fetch_token(host, realm, credential, access).await;
+        let mut fetched = self.fetch_token(host, realm, credential, access).await;
+        let mut used = credential.clone();
+        if matches!(&fetched, Err(Error::Unauthorized { .. }))
+            && self.renew_credential(host, access, credential).await
+        {
+            used = self.credential(host, access).await?;
+            fetched = self.fetch_token(host, realm, &used, access).await;
+        }
         match &fetched {
             Ok(token) => *slot = TokenSlot::Token(token.clone()),
-            Err(Error::Unauthorized { detail, .. }) => *slot = TokenSlot::Rejected(detail.clone()),
+            Err(Error::Unauthorized { detail, .. }) => {
+                *slot = TokenSlot::Rejected(detail.clone(), used);
+            }
             Err(Error::TokenServer(error)) => {
                 *slot = TokenSlot::Failed(Arc::clone(error), Instant::now());
             }
@@ -163,7 +168,118 @@ impl Client {
         fetched
     }
 
+    /// Returns true if there is another credential than `rejected` now: credentials of helpers
+    /// expire, and helpers then return a new one.
+    pub(super) async fn renew_credential(
+        &self,
+        host: &HostState,
+        access: &RequestAccess,
+        rejected: &Credential,
+    ) -> bool {
+        let renewed = self
+            .credentials
+            .renew(&host.origin.credential_host, access.path.as_ref(), rejected)
+            .await;
+        renewed.unwrap_or_else(|error| {
+            tracing::debug!(host = %host.origin.name, %error, "the credential was not renewed");
+            false
+        })
+    }
+
+    /// Like [`renew_credential`](Client::renew_credential) after the host rejected user name and
+    /// password, at most once for a request.
+    pub(super) async fn renew_once(
+        &self,
+        host: &HostState,
+        access: &RequestAccess,
+        sent: &Authorization,
+        tries: &mut AuthTries,
+    ) -> Result<bool, Error> {
+        let Authorization::Password(sent) = sent else {
+            return Ok(false);
+        };
+        if std::mem::replace(&mut tries.has_renewed, true) {
+            return Ok(false);
+        }
+        let current = self.credential(host, access).await?;
+        // Another request may have renewed it already.
+        Ok(password_header(&current).as_ref() != Some(sent)
+            || self.renew_credential(host, access, &current).await)
+    }
+
+    /// Requests the challenge of a host that denied an anonymous request without one, once in a
+    /// run. Afterwards the scheme is known if the host has one.
+    pub(super) async fn ask_for_challenge(&self, host: &HostState, access: &RequestAccess) {
+        let Some(path) = access.challenge_path else {
+            return;
+        };
+        let ask = async || {
+            let url = host.url(&RequestTarget::Path(path.to_owned()))?;
+            let response = self.get(host, url).await?;
+            if response.status() == StatusCode::UNAUTHORIZED && host.origin.contains(response.url())
+            {
+                let none = RequestAccess::default();
+                host.auth
+                    .learn(response.headers(), &host.origin, &none, None)?;
+            }
+            Ok::<(), Error>(())
+        };
+        let challenge = host.auth.challenge_request.get_or_init(|| async {
+            if let Err(error) = ask().await {
+                tracing::debug!(host = %host.origin.name, %error, "the host has no usable challenge");
+            }
+        });
+        challenge.await;
+    }
+
+    /// Returns the error of a denied request with the use of the credential.
+    pub(super) async fn with_credential_use(
+        &self,
+        host: &HostState,
+        access: &RequestAccess,
+        sent: &Authorization,
+        error: Error,
+    ) -> Result<Error, Error> {
+        let Error::Refused(mut response) = error else {
+            return Ok(error);
+        };
+        if response.status == StatusCode::FORBIDDEN {
+            let credential = self.credential(host, access).await?;
+            response.credential = match self.credential_source(host, &credential, access).await {
+                None => CredentialUse::NotConfigured(host.origin.credential_host.clone()),
+                Some(source) if sent.header().is_some() => CredentialUse::Sent(source),
+                Some(source) => CredentialUse::NotSent(source),
+            };
+        }
+        Ok(Error::Refused(response))
+    }
+
+    /// Fetches a token for the first of the realm's lists of scopes that the token server accepts.
     async fn fetch_token(
+        &self,
+        host: &HostState,
+        realm: &Realm,
+        credential: &Credential,
+        access: &RequestAccess,
+    ) -> Result<Token, Error> {
+        let lists = realm.scopes(access);
+        let last = lists.len().saturating_sub(1);
+        for (index, scopes) in lists.into_iter().enumerate() {
+            let asked = RequestAccess {
+                scopes,
+                ..access.clone()
+            };
+            match self.fetch_token_for(host, realm, credential, &asked).await {
+                Err(error) if index < last && is_rejection(&error) => {
+                    tracing::debug!(host = %host.origin.name, %error, "requesting a token for the scopes of the challenge only");
+                }
+                fetched => return fetched,
+            }
+        }
+        Err(malformed(&realm.url, "no scope to request"))
+    }
+
+    async fn fetch_token_for(
         &self,
         host: &HostState,
         realm: &Realm,
@@ -312,6 +428,8 @@ impl Client {
                 headers: &headers,
                 body: body.take(),
                 authorization: authorization.as_ref().map(|value| (AUTHORIZATION, value)),
+                // The body may hold a token.
+                redirects: RedirectRule::BodyToSameOrigin,
             };
             let result = match self.follow(host, outgoing).await {
                 Ok(response) if response.status().is_success() => {
@@ -382,6 +500,33 @@ impl Client {
                 .ok()
                 .flatten(),
         }
+    }
+}
+
+/// Returns the header with user name and password; `None` if the credential is of another form, or
+/// has characters that a header cannot have.
+fn password_header(credential: &Credential) -> Option<HeaderValue> {
+    match credential {
+        Credential::Basic { username, password }
+        | Credential::RefreshTokenOrPassword {
+            username,
+            token: password,
+        } => basic(username, password),
+        Credential::Bearer { .. }
+        | Credential::RefreshToken { .. }
+        | Credential::Header { .. }
+        | Credential::Anonymous => None,
+    }
+}
+
+/// Returns true if a token server rejected the scopes or the credential of a request.
+fn is_rejection(error: &Error) -> bool {
+    match error {
+        Error::Unauthorized { .. } => true,
+        Error::TokenServer(error) => error
+            .status()
+            .is_some_and(|status| status.is_client_error() && !is_transient_status(status)),
+        _ => false,
     }
 }
 

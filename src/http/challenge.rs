@@ -1,8 +1,9 @@
 //! `WWW-Authenticate`: the authentication that a host asks for.
 
-use http_auth::ChallengeRef;
-use http_auth::parser::ChallengeParser;
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+
+/// Maximum number of scopes of a challenge that are used.
+const MAX_SCOPES: usize = 8;
 
 /// Supported way to authenticate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub(super) enum Challenge {
     Bearer {
         realm: String,
         service: Option<String>,
+        /// Scopes that the token needs, such as `repository:team/app:pull`.
+        scopes: Vec<String>,
     },
 }
 
@@ -21,15 +24,19 @@ pub(super) enum Challenge {
 pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let mut basic = false;
     for value in headers.get_all(WWW_AUTHENTICATE) {
-        let Ok(text) = value.to_str() else { continue };
-        // Challenges before a syntax error still count.
-        for challenge in ChallengeParser::new(text).map_while(Result::ok) {
+        for challenge in parse(value.as_bytes()) {
             if challenge.scheme.eq_ignore_ascii_case("bearer")
-                && let Some(realm) = parameter(&challenge, "realm")
+                && let Some(realm) = challenge.parameter("realm")
             {
+                let scopes = challenge.parameter("scope").unwrap_or_default();
                 return Some(Challenge::Bearer {
                     realm,
-                    service: parameter(&challenge, "service"),
+                    service: challenge.parameter("service"),
+                    scopes: scopes
+                        .split_ascii_whitespace()
+                        .take(MAX_SCOPES)
+                        .map(str::to_owned)
+                        .collect(),
                 });
             }
             basic |= challenge.scheme.eq_ignore_ascii_case("basic");
@@ -38,12 +45,121 @@ pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     basic.then_some(Challenge::Basic)
 }
 
-fn parameter(challenge: &ChallengeRef<'_>, name: &str) -> Option<String> {
-    challenge
-        .params
-        .iter()
-        .find(|(key, _)| key.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.to_unescaped())
+/// One challenge of a header.
+struct ParsedChallenge {
+    scheme: String,
+    /// Names and values of the parameters.
+    parameters: Vec<(String, String)>,
+}
+
+impl ParsedChallenge {
+    fn parameter(&self, name: &str) -> Option<String> {
+        self.parameters
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.clone())
+    }
+}
+
+/// Returns the challenges of a header value (RFC 9110, section 11.6.1).
+///
+/// Reads every valid spelling: several challenges in one value, empty list elements, spaces around
+/// `=`, `token68`, quoted pairs and bytes above ASCII. Also reads values that should be quoted and
+/// are not, such as URLs. Parts that are no challenge are skipped.
+fn parse(value: &[u8]) -> Vec<ParsedChallenge> {
+    let mut input = Input { rest: value };
+    let mut challenges: Vec<ParsedChallenge> = Vec::new();
+    loop {
+        input.take_while(|byte| is_space(byte) || byte == b',');
+        if input.rest.is_empty() {
+            return challenges;
+        }
+        let token = input.take_while(is_token).to_vec();
+        if token.is_empty() {
+            input.take_while(|byte| byte != b',');
+            continue;
+        }
+        let name = text(&token);
+        input.take_while(is_space);
+        match challenges.last_mut() {
+            Some(challenge) if input.rest.first() == Some(&b'=') => {
+                input.rest = &input.rest[1..];
+                input.take_while(is_space);
+                if let Some(value) = input.parameter_value() {
+                    challenge.parameters.push((name, value));
+                }
+            }
+            _ => {
+                input.skip_token68();
+                challenges.push(ParsedChallenge {
+                    scheme: name,
+                    parameters: Vec::new(),
+                });
+            }
+        }
+    }
+}
+
+/// Rest of a header value.
+struct Input<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Input<'a> {
+    /// Removes and returns the leading bytes that match.
+    fn take_while(&mut self, matches: impl Fn(u8) -> bool) -> &'a [u8] {
+        let end = self.rest.iter().position(|byte| !matches(*byte));
+        let (taken, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
+        self.rest = rest;
+        taken
+    }
+
+    /// Removes the value of a parameter, and returns it. `None` when the quotation has no end.
+    fn parameter_value(&mut self) -> Option<String> {
+        let Some(quoted) = self.rest.strip_prefix(b"\"") else {
+            return Some(text(
+                self.take_while(|byte| !is_space(byte) && byte != b','),
+            ));
+        };
+        self.rest = &[];
+        let mut value = Vec::new();
+        let mut bytes = quoted.iter().enumerate();
+        while let Some((index, byte)) = bytes.next() {
+            match byte {
+                b'"' => {
+                    self.rest = &quoted[index + 1..];
+                    return Some(text(&value));
+                }
+                b'\\' => value.push(*bytes.next()?.1),
+                byte => value.push(*byte),
+            }
+        }
+        None
+    }
+
+    /// Removes a `token68`, which some schemes have instead of parameters.
+    fn skip_token68(&mut self) {
+        let mut after = Input { rest: self.rest };
+        after.take_while(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte));
+        after.take_while(|byte| byte == b'=');
+        after.take_while(is_space);
+        if matches!(after.rest.first(), None | Some(b',')) {
+            self.rest = after.rest;
+        }
+    }
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// Returns true for the bytes of a token (RFC 9110, section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -64,6 +180,19 @@ mod tests {
         Some(Challenge::Bearer {
             realm: realm.to_owned(),
             service: service.map(str::to_owned),
+            scopes: Vec::new(),
+        })
+    }
+
+    /// Returns the challenge without its scopes.
+    fn server(values: &[&str]) -> Option<Challenge> {
+        of(values).map(|challenge| match challenge {
+            Challenge::Bearer { realm, service, .. } => Challenge::Bearer {
+                realm,
+                service,
+                scopes: Vec::new(),
+            },
+            Challenge::Basic => Challenge::Basic,
         })
     }
 
@@ -71,24 +200,83 @@ mod tests {
     fn bearer_is_preferred_in_any_order_and_number_of_headers() {
         let token =
             r#"Bearer realm="https://a.example/token",service="s",scope="repository:x:pull""#;
-        assert_eq!(of(&[token]), bearer("https://a.example/token", Some("s")));
         assert_eq!(
-            of(&[r#"Basic realm="x""#, token]),
+            server(&[token]),
             bearer("https://a.example/token", Some("s"))
         );
         assert_eq!(
-            of(&[token, r#"Basic realm="x""#]),
+            server(&[r#"Basic realm="x""#, token]),
             bearer("https://a.example/token", Some("s"))
         );
         assert_eq!(
-            of(&[&format!(r#"Basic realm="x", {token}"#)]),
+            server(&[token, r#"Basic realm="x""#]),
             bearer("https://a.example/token", Some("s"))
         );
         assert_eq!(
-            of(&[r#"bearer REALM="https://a.example""#]),
+            server(&[&format!(r#"Basic realm="x", {token}"#)]),
+            bearer("https://a.example/token", Some("s"))
+        );
+        assert_eq!(
+            server(&[r#"bearer REALM="https://a.example""#]),
             bearer("https://a.example", None)
         );
-        assert_eq!(of(&[r#"BASIC realm="a \"b\"""#]), Some(Challenge::Basic));
+        assert_eq!(
+            server(&[r#"BASIC realm="a \"b\"""#]),
+            Some(Challenge::Basic)
+        );
+    }
+
+    #[test]
+    fn scopes_of_a_challenge_are_separated_by_spaces() {
+        for (scope, expected) in [
+            ("", &[][..]),
+            ("repository:a:pull", &["repository:a:pull"]),
+            (
+                "repository:a:pull,push  registry:catalog:*",
+                &["repository:a:pull,push", "registry:catalog:*"],
+            ),
+        ] {
+            let header = format!(r#"Bearer realm="https://a.example",scope="{scope}""#);
+            let Some(Challenge::Bearer { scopes, .. }) = of(&[&header]) else {
+                panic!("{header}");
+            };
+            assert_eq!(scopes, expected);
+        }
+    }
+
+    #[test]
+    fn every_spelling_of_rfc_9110_is_read() {
+        let expected = bearer("https://a.example/t", Some("s"));
+        for spelling in [
+            r#"Bearer realm="https://a.example/t",service="s""#,
+            r#"Bearer realm="https://a.example/t", service=s"#,
+            r#"Bearer realm = "https://a.example/t" , service = "s""#,
+            "Bearer\trealm=\t\"https://a.example/t\",\tservice=\"s\"",
+            r#"Bearer   realm="https://a.example/t",service="s""#,
+            r#"BEARER REALM="https://a.example/t",Service="s""#,
+            r#", ,Bearer realm="https://a.example/t",,service="s",, "#,
+            r#"Bearer service="s",realm="https://a.example/t""#,
+            r#"Bearer realm="https:\/\/a.example/t",service="\s""#,
+            r#"Bearer realm=https://a.example/t,service="s""#,
+            r#"Negotiate, Bearer realm="https://a.example/t",service="s""#,
+            r#"Negotiate YIIabc/+==, Bearer realm="https://a.example/t",service="s""#,
+            r#"NTLM TlRMTVNTUAAC, Basic realm="x", Bearer realm="https://a.example/t",service="s""#,
+            r#"Basic, Bearer realm="https://a.example/t",service="s""#,
+            r#"Basic realm="a, Bearer realm=\"no\"", charset="UTF-8", Bearer realm="https://a.example/t",service="s""#,
+            r#"Digest realm="x", qop="auth, auth-int", Bearer realm="https://a.example/t",service="s""#,
+            r#"Bearer realm="https://a.example/t",service="s",error="insufficient_scope",error_description="\"no\"""#,
+            r#"Bearer error=, realm="https://a.example/t",service="s""#,
+            r#"Bearer realm="https://a.example/t" service="s""#,
+        ] {
+            assert_eq!(of(&[spelling]), expected, "{spelling}");
+        }
+        let mut headers = HeaderMap::new();
+        let latin = b"Basic realm=\"Zugang f\xfcr alle\", Bearer realm=\"https://a.example/t\",service=\"s\"";
+        headers.insert(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_bytes(latin).expect("a header"),
+        );
+        assert_eq!(challenge(&headers), expected);
     }
 
     #[test]

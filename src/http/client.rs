@@ -9,19 +9,20 @@ use bytes::{Bytes, BytesMut};
 use chrono::TimeDelta;
 use futures_util::StreamExt;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, Url};
 
 use tokio_util::task::TaskTracker;
 
-use super::auth::Authorization;
-use super::connections::ConnectionPools;
-use super::error::{Error, ErrorResponse, PLAIN_HTTP, SafeUrl, is_transient_status, read_reasons};
+use super::connections::{ConnectionPools, ca_file};
+use super::error::{
+    CredentialUse, Error, ErrorResponse, PLAIN_HTTP, SafeUrl, is_transient_status, read_reasons,
+};
 use super::fault::Fault;
 use super::host::HostState;
 use super::permits::{ConnectionPermit, ConnectionUse};
 use super::redaction::SentSecrets;
 use super::request::{
-    AuthMode, Body, Download, DownloadPermit, Request, RequestKind, Response, SignedRequest, join,
+    Body, Download, DownloadPermit, Request, RequestKind, Response, SignedRequest, join,
 };
 use super::retry::{Retries, retry_after};
 use super::settings::{Settings, host_of};
@@ -36,6 +37,12 @@ const MAX_REDIRECTS: usize = 5;
 
 /// Maximum size of an error response's body, in bytes.
 const MAX_ERROR_BODY: usize = 64 * 1024;
+
+/// Time allowed for each byte of a body that is read whole: a rate of 1000 bytes a second.
+const TIME_PER_BYTE: Duration = Duration::from_millis(1);
+
+/// Factor of the stall timeout after which the rate of a body is checked.
+const SLOW_BODY_FACTOR: f64 = 1.25;
 
 /// Factor of the stall timeout between the last byte of an upload and the response: the registry
 /// stores the content in that time.
@@ -55,7 +62,7 @@ pub struct Client {
 
 /// Connection permit of a request.
 #[derive(Clone, Copy)]
-enum PermitSource<'a> {
+pub(super) enum PermitSource<'a> {
     /// A new permit for this use.
     Acquire(ConnectionUse),
     /// The permit that the caller has, and keeps if the request fails.
@@ -69,6 +76,17 @@ pub(super) struct OutgoingRequest<'a> {
     pub(super) headers: &'a HeaderMap,
     pub(super) body: Body,
     pub(super) authorization: Option<(HeaderName, &'a HeaderValue)>,
+    pub(super) redirects: RedirectRule,
+}
+
+/// Redirects of requests that are neither GET nor HEAD. Only those that keep method and body are
+/// followed (RFC 9110, sections 15.4.8 and 15.4.9), and deletions only within an origin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum RedirectRule {
+    /// Followed to other origins too, without the credential.
+    Body,
+    /// Followed within the origin: the body may have a secret, or the API has no such redirects.
+    BodyToSameOrigin,
 }
 
 impl Client {
@@ -238,113 +256,11 @@ impl Client {
             .await
     }
 
-    /// Sends a request, and again with a credential if the host answers with a challenge. Returns
-    /// only successful responses.
-    async fn attempt(
-        &self,
-        host: &HostState,
-        request: &mut Request,
-        permit_source: PermitSource<'_>,
-    ) -> Result<(reqwest::Response, ConnectionPermit), Error> {
-        let url = host.url(&request.target)?;
-        self.check_scheme(host, &url)?;
-        let own = host.origin.contains(&url);
-        let on_challenge = own && request.auth_mode == AuthMode::OnChallenge;
-        let began = Instant::now();
-        loop {
-            let first_request = if on_challenge {
-                host.auth.first_request().await
-            } else {
-                None
-            };
-            let authorization = match request.auth_mode {
-                AuthMode::OnChallenge if own => self.authorization(host, &request.access).await?,
-                AuthMode::Basic if own => self.basic(host, &request.access).await?,
-                AuthMode::Header if own => self.named(host, &request.access).await?,
-                _ => Authorization::None,
-            };
-            if request.uses_quota {
-                host.wait_for_quota().await;
-            }
-            let permit = match permit_source {
-                PermitSource::Acquire(connection_use) => {
-                    host.acquire(request.kind, connection_use).await
-                }
-                PermitSource::Reuse(permit) => {
-                    host.wait_to_send(request.kind).await;
-                    permit.clone()
-                }
-            };
-            let check = match &authorization {
-                Authorization::Password(value) if on_challenge => {
-                    match host.auth.credential_checks.start(value.as_bytes()).await {
-                        Ok(check) => Some(check),
-                        Err(reasons) => {
-                            return Err(self.unauthorized(host, &request.access, &reasons).await?);
-                        }
-                    }
-                }
-                _ => None,
-            };
-            let is_stream = matches!(request.body, Body::Stream { .. });
-            let outgoing = OutgoingRequest {
-                method: &request.method,
-                url: url.clone(),
-                headers: &request.headers,
-                body: request.body.take(),
-                authorization: authorization.header(),
-            };
-            let result = self.follow(host, outgoing).await;
-            let is_challenge = |response: &reqwest::Response| {
-                on_challenge
-                    && response.status() == StatusCode::UNAUTHORIZED
-                    && host.origin.contains(response.url())
-            };
-            if on_challenge && !result.as_ref().is_ok_and(is_challenge) {
-                // Failures count too: the requests that wait would otherwise wait for each other.
-                host.auth.answered();
-            }
-            let response = result?;
-            if own && host.origin.contains(response.url()) {
-                host.update_quota(response.headers());
-            }
-            if !is_challenge(&response) {
-                if let Some(check) = check
-                    && (response.status().is_success()
-                        || response.status() == StatusCode::NOT_FOUND)
-                {
-                    check.accepted();
-                }
-                return if response.status().is_success() {
-                    Ok((response, permit))
-                } else {
-                    Err(self.read_error(&request.method, response).await)
-                };
-            }
-            host.auth.learn(response.headers(), &host.origin)?;
-            drop(first_request);
-            let reasons = self.read_error(&request.method, response).await.reasons();
-            drop(permit);
-            if let Some(check) = check {
-                check.rejected(&reasons);
-            }
-            if authorization.is_final(began) {
-                return Err(self.unauthorized(host, &request.access, &reasons).await?);
-            }
-            if let Authorization::Token(token) = &authorization {
-                host.auth.forget(&request.access.scopes, token).await;
-            }
-            if is_stream {
-                let rejection = self.unauthorized(host, &request.access, &reasons).await?;
-                return Err(Error::StaleToken {
-                    rejection: Box::new(rejection),
-                });
-            }
-        }
-    }
-
     /// Sends a request and follows redirects, without the credential after a redirect to another
     /// origin.
+    ///
+    /// Requests other than GET and HEAD are redirected as [`RedirectRule`] allows. Fails with
+    /// [`Error::Moved`] if that needs a stream, which only the caller can open again.
     pub(super) async fn follow(
         &self,
         host: &HostState,
@@ -356,7 +272,10 @@ impl Client {
             headers,
             mut body,
             mut authorization,
+            redirects,
         } = request;
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        let is_stream = matches!(body, Body::Stream { .. });
         for _ in 0..=MAX_REDIRECTS {
             let response = self
                 .transmit(
@@ -368,8 +287,12 @@ impl Client {
                     authorization.as_ref(),
                 )
                 .await?;
-            let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-            if !is_redirect || !matches!(*method, Method::GET | Method::HEAD) {
+            let is_redirect = match response.status().as_u16() {
+                307 | 308 => true,
+                301..=303 => is_read,
+                _ => false,
+            };
+            if !is_redirect {
                 return Ok(response);
             }
             let location = response
@@ -380,8 +303,18 @@ impl Client {
                 return Err(malformed(&url, "the redirect has no valid `Location`"));
             };
             if next.origin() != url.origin() {
+                let stays = redirects == RedirectRule::BodyToSameOrigin || method == Method::DELETE;
+                if !is_read && stays {
+                    return Ok(response);
+                }
                 self.check_redirect(host, &url, &next)?;
                 authorization = None;
+            }
+            if is_stream {
+                return Err(Error::Moved {
+                    url: SafeUrl::from(&url),
+                    to: Box::new(next),
+                });
             }
             // Read completely, so that the connection can be reused.
             drop(self.read_body(method, response, MAX_ERROR_BODY).await);
@@ -439,7 +372,15 @@ impl Client {
                     }
                     return Ok(response);
                 }
-                Ok(Err(error)) => return Err(broken(method, url, error)),
+                Ok(Err(error)) => {
+                    let trusted = ca_file(&self.settings, host, url);
+                    return Err(Error::Connection {
+                        method: method.clone(),
+                        url: url.into(),
+                        tries: 1,
+                        source: Fault::new(error).with_ca_file(trusted),
+                    });
+                }
                 // The upload makes progress.
                 Err(_) if sent_chunks.load(Ordering::Relaxed) != before => {}
                 Err(_) => {
@@ -496,6 +437,8 @@ impl Client {
             excerpt,
             retry_after,
             beyond_deadline: false,
+            exceeds_limit: false,
+            credential: CredentialUse::Unknown,
             tries: 1,
         }))
     }
@@ -521,14 +464,32 @@ impl Client {
         })
     }
 
+    /// Reads a body completely. Fails when it is longer than `limit`, or arrives so slowly that a
+    /// server could hold the run for hours without a stall.
     async fn read_body(
         &self,
         method: &Method,
         mut response: reqwest::Response,
         limit: usize,
     ) -> Result<Bytes, Error> {
+        let (began, stall) = (Instant::now(), self.settings.stall);
         let mut body = BytesMut::new();
-        while let Some(chunk) = next_chunk(method, &mut response, self.settings.stall).await? {
+        loop {
+            let allowed = slow_limit(stall, body.len()).min(self.settings.metadata);
+            let left = allowed.saturating_sub(began.elapsed());
+            let chunk = match next_chunk(method, &mut response, stall.min(left)).await {
+                Err(Error::Stalled { .. }) if left < stall => {
+                    return Err(Error::TooSlow {
+                        url: response.url().into(),
+                        limit: allowed,
+                        received: body.len(),
+                    });
+                }
+                chunk => chunk?,
+            };
+            let Some(chunk) = chunk else {
+                return Ok(body.freeze());
+            };
             if body.len() + chunk.len() > limit {
                 return Err(Error::TooLarge {
                     url: response.url().into(),
@@ -537,7 +498,6 @@ impl Client {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(body.freeze())
     }
 
     fn download(
@@ -580,7 +540,7 @@ impl Client {
     }
 
     /// Checks that a URL is https, or of a host for which plain HTTP is allowed.
-    fn check_scheme(&self, host: &HostState, url: &Url) -> Result<(), Error> {
+    pub(super) fn check_scheme(&self, host: &HostState, url: &Url) -> Result<(), Error> {
         let is_allowed = match url.scheme() {
             "https" => true,
             "http" => {
@@ -601,6 +561,13 @@ impl Client {
             Err(host.origin.misled(url, PLAIN_HTTP))
         }
     }
+}
+
+/// Returns the time by which a body that is read whole must be complete or have more than
+/// `received` bytes: somewhat longer than a stall, and longer the more has arrived.
+fn slow_limit(stall: Duration, received: usize) -> Duration {
+    let received = TIME_PER_BYTE.saturating_mul(u32::try_from(received).unwrap_or(u32::MAX));
+    stall.mul_f64(SLOW_BODY_FACTOR).saturating_add(received)
 }
 
 async fn next_chunk(

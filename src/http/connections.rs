@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
-use reqwest::{Certificate, Identity, Url};
+use reqwest::{Identity, Url};
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
 
+use super::certificates::{parse_certificates, parse_key, tls_config};
 use super::error::Error;
 use super::host::HostState;
 use super::settings::{Settings, Tls, host_of};
@@ -53,6 +56,14 @@ impl ConnectionPools {
     }
 }
 
+/// Returns the file with the certificates that are trusted for `url` in addition to the system's.
+pub(super) fn ca_file(settings: &Settings, host: &HostState, url: &Url) -> Option<PathBuf> {
+    match setup(settings, host, url) {
+        ConnectionSetup::Tls(tls) => tls.ca_file,
+        ConnectionSetup::PlainHttp => None,
+    }
+}
+
 /// Returns the setup for `url`. The TLS settings of `host` apply to all of its ports, where token
 /// servers often are. Another host that it leads to has its own settings.
 fn setup(settings: &Settings, host: &HostState, url: &Url) -> ConnectionSetup {
@@ -84,15 +95,7 @@ fn build(setup: &ConnectionSetup, host: &Host) -> Result<reqwest::Client, Error>
         // The system's certificates are not loaded: they may be missing where only plain HTTP is
         // used.
         ConnectionSetup::PlainHttp => builder = builder.tls_certs_only([]),
-        ConnectionSetup::Tls(tls) => {
-            if let Some(file) = &tls.ca_file {
-                let certificates = Certificate::from_pem_bundle(&read_pem(host, file)?)
-                    .map_err(|error| invalid_file(host, file, error))?;
-                if certificates.is_empty() {
-                    return Err(invalid_file(host, file, "the file has no certificate"));
-                }
-                builder = builder.tls_certs_merge(certificates);
-            }
+        ConnectionSetup::Tls(tls) if tls.insecure_skip_verify => {
             if let Some(pair) = &tls.client_certificate {
                 let mut pem = read_pem(host, &pair.certificate)?;
                 pem.push(b'\n');
@@ -102,23 +105,54 @@ fn build(setup: &ConnectionSetup, host: &Host) -> Result<reqwest::Client, Error>
                         .map_err(|error| invalid_file(host, &pair.certificate, error))?,
                 );
             }
-            builder = builder.tls_danger_accept_invalid_certs(tls.insecure_skip_verify);
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        ConnectionSetup::Tls(tls) => {
+            builder = builder.tls_backend_preconfigured(verified_tls(tls, host)?);
         }
     }
-    builder.build().map_err(|source| match setup {
-        ConnectionSetup::Tls(Tls {
-            ca_file: Some(file),
-            ..
-        }) => invalid_file(host, file, source),
-        ConnectionSetup::Tls(Tls {
-            client_certificate: Some(pair),
-            ..
-        }) => invalid_file(host, &pair.certificate, source),
-        _ => Error::Setup {
+    builder.build().map_err(|source| Error::Setup {
+        host: host.clone(),
+        source: source.into(),
+    })
+}
+
+/// Returns a TLS setup that verifies certificates.
+fn verified_tls(tls: &Tls, host: &Host) -> Result<ClientConfig, Error> {
+    let trusted = match &tls.ca_file {
+        Some(file) => certificates_in(file, host)?,
+        None => Vec::new(),
+    };
+    let identity = match &tls.client_certificate {
+        Some(pair) => {
+            let certificates = certificates_in(&pair.certificate, host)?;
+            let key = parse_key(&read_pem(host, &pair.key)?)
+                .map_err(|error| invalid_file(host, &pair.key, error))?;
+            Some((certificates, key))
+        }
+        None => None,
+    };
+    let file = tls.ca_file.as_ref().or(tls
+        .client_certificate
+        .as_ref()
+        .map(|pair| &pair.certificate));
+    tls_config(trusted, identity).map_err(|source| match file {
+        Some(file) => invalid_file(host, file, source),
+        None => Error::Setup {
             host: host.clone(),
             source,
         },
     })
+}
+
+/// Returns the certificates in `file`, at least one.
+fn certificates_in(file: &Path, host: &Host) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let certificates = parse_certificates(&read_pem(host, file)?)
+        .map_err(|error| invalid_file(host, file, error))?;
+    if certificates.is_empty() {
+        return Err(invalid_file(host, file, "the file has no certificate"));
+    }
+    Ok(certificates)
 }
 
 fn read_pem(host: &Host, file: &Path) -> Result<Vec<u8>, Error> {

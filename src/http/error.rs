@@ -43,6 +43,9 @@ pub enum Error {
         /// Source of the credential (variables, file, helper); `None` if there is none.
         credential_source: Option<String>,
     },
+    /// The host redirects a request whose body is a stream. The caller can send the content to `to`.
+    #[error("{url}: the upload was redirected more often than is followed")]
+    Moved { url: SafeUrl, to: Box<Url> },
     /// The host rejected a token during an upload. The caller can send the content again, with a
     /// new token. If that is rejected too, `rejection` ([`Error::Unauthorized`]) is the failure.
     #[error("{rejection}")]
@@ -61,12 +64,23 @@ pub enum Error {
     },
     #[error("{url}: the response has more than {limit} bytes")]
     TooLarge { url: SafeUrl, limit: usize },
+    /// The response arrives too slowly. Another try would take as long, so the failure is
+    /// permanent.
+    #[error("{url}: the response was not complete after {} seconds ({received} bytes arrived)", limit.as_secs())]
+    TooSlow {
+        url: SafeUrl,
+        limit: Duration,
+        received: usize,
+    },
     #[error("{url}: {problem}")]
     Malformed { url: SafeUrl, problem: String },
     #[error("the configured address of {host} is not an http or https URL")]
     Address { host: Host },
     #[error("cannot set up TLS for {host}")]
-    Setup { host: Host, source: reqwest::Error },
+    Setup {
+        host: Host,
+        source: Box<dyn StdError + Send + Sync>,
+    },
     #[error("cannot read the certificates in {} (configured for {host})", .file.display())]
     Certificate {
         host: Host,
@@ -128,17 +142,24 @@ impl Error {
                 Some(format!("check the credentials for {host} from {source}: they may be wrong, expired, or lack permission"))
             }
             Error::Unauthorized { host, credential_source: None, .. } => {
-                let prefix = variable_prefix(host);
-                Some(format!(
-                    "set {prefix}_USERNAME and {prefix}_PASSWORD (or {prefix}_TOKEN), or run `docker login {host}`"
-                ))
+                Some(set_credential(host))
             }
             Error::StaleToken { rejection } => rejection.hint(),
             Error::Credential(error) => error.hint.clone(),
             Error::TokenServer(error) => error.hint(),
             Error::Connection { url, source, .. } => Some(source.hint(&url.authority())),
-            Error::Stalled { url, .. } => Some(unreachable(&url.authority())),
+            Error::Stalled { url, .. } | Error::TooSlow { url, .. } => {
+                Some(unreachable(&url.authority()))
+            }
+            Error::Refused(response) if response.exceeds_limit => Some(format!(
+                "run the command again after {} seconds: longer waits than {} seconds are not made",
+                response.retry_after.unwrap_or_default().as_secs(),
+                MAX_RETRY_AFTER.as_secs(),
+            )),
             Error::Certificate { host, .. } => Some(format!("check `hosts.\"{host}\"`: the file must exist and hold certificates, or a key, in PEM format")),
+            Error::Refused(response) if response.status == StatusCode::FORBIDDEN && response.credential != CredentialUse::Unknown => {
+                response.credential.hint(&response.url.authority())
+            }
             Error::Refused(response) if response.excerpt.contains(TO_TLS_PORT) => Some(format!(
                 "{0} uses TLS: remove it from `registry.insecure_registries`, or write `https:` in its URL",
                 response.url.authority()
@@ -157,6 +178,34 @@ impl Error {
             Error::Refused(response) => response.tries = count,
             Error::Connection { tries, .. } | Error::Stalled { tries, .. } => *tries = count,
             _ => {}
+        }
+    }
+}
+
+/// Returns the hint to configure a credential for `host`.
+fn set_credential(host: &Host) -> String {
+    let prefix = variable_prefix(host);
+    format!(
+        "set {prefix}_USERNAME and {prefix}_PASSWORD (or {prefix}_TOKEN), or run `docker login {host}`"
+    )
+}
+
+impl CredentialUse {
+    /// Returns a hint for a request to `server` that the host answered with 403.
+    fn hint(&self, server: &str) -> Option<String> {
+        match self {
+            // The kind of the error has the hint.
+            CredentialUse::Unknown => None,
+            CredentialUse::Sent(source) => Some(format!(
+                "the credentials for {server} from {source} are known but not allowed to do this: check their scopes and roles"
+            )),
+            CredentialUse::NotSent(source) => Some(format!(
+                "the credentials from {source} were not sent, because {server} asks for none: check the address and the path of the repository, and whether {server} allows access from this network"
+            )),
+            CredentialUse::NotConfigured(host) => Some(format!(
+                "no credentials are configured for {host}: {}",
+                set_credential(host)
+            )),
         }
     }
 }
@@ -186,7 +235,24 @@ pub struct ErrorResponse {
     pub retry_after: Option<Duration>,
     /// True if `retry_after` ends after the run's time limit, so that no try followed.
     pub beyond_deadline: bool,
+    /// True if `retry_after` is longer than the longest wait, so that no try followed.
+    pub exceeds_limit: bool,
+    pub credential: CredentialUse,
     pub tries: u32,
+}
+
+/// Use of a credential for a request that the host answered with an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CredentialUse {
+    /// Unknown, or not relevant for the error.
+    Unknown,
+    /// The credential of this source was sent, or a token for it.
+    Sent(String),
+    /// A credential of this source is configured. It was not sent, because the host did not ask for
+    /// it.
+    NotSent(String),
+    /// None is configured for this host.
+    NotConfigured(Host),
 }
 
 /// Error that a host reported, with secrets masked. The texts are untrusted: escape them for
@@ -201,7 +267,22 @@ pub struct ReportedError {
 /// Reported errors that a message shows.
 const MAX_REASONS: usize = 3;
 
+/// Longest requested wait that is honoured. A longer one fails the request.
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+
 impl ErrorResponse {
+    /// Returns the limit that `retry_after` exceeds, as the end of a sentence; empty if there is
+    /// none.
+    pub(super) fn excess(&self) -> &'static str {
+        if self.beyond_deadline {
+            ", which exceeds the time limit of the run"
+        } else if self.exceeds_limit {
+            ", which exceeds the longest wait of one hour"
+        } else {
+            ""
+        }
+    }
+
     /// Returns the host's reasons, escaped for display; empty when there are none.
     pub fn reasons(&self) -> String {
         if self.errors.is_empty() {
@@ -229,11 +310,7 @@ impl fmt::Display for ErrorResponse {
             write!(formatter, ": {reasons}")?;
         }
         if let Some(wait) = self.retry_after {
-            let beyond = if self.beyond_deadline {
-                ", which exceeds the time limit of the run"
-            } else {
-                ""
-            };
+            let beyond = self.excess();
             write!(formatter, " (retry after {} s{beyond})", wait.as_secs())?;
         }
         formatter.write_str(&after(self.tries))

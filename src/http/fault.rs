@@ -2,6 +2,9 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::certificates::AUTHORITY_AS_SERVER;
 
 /// Fault of a connection that could not be made or broke.
 ///
@@ -9,7 +12,11 @@ use std::fmt;
 /// error types of TLS and the resolver are not reachable through the chain; their texts are matched
 /// instead.
 #[derive(Debug)]
-pub struct Fault(reqwest::Error);
+pub struct Fault {
+    error: reqwest::Error,
+    /// File with the certificates that are trusted in addition to the system's.
+    ca_file: Option<PathBuf>,
+}
 
 /// Kind of a connection fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,11 +37,19 @@ pub(super) enum FaultKind {
 impl Fault {
     pub(super) fn new(error: reqwest::Error) -> Fault {
         // Strip the URL; the caller prints a redacted one.
-        Fault(error.without_url())
+        Fault {
+            error: error.without_url(),
+            ca_file: None,
+        }
+    }
+
+    /// Returns the fault of a connection for which the certificates in `ca_file` are trusted.
+    pub(super) fn with_ca_file(self, ca_file: Option<PathBuf>) -> Fault {
+        Fault { ca_file, ..self }
     }
 
     pub(super) fn kind(&self) -> FaultKind {
-        if self.0.is_builder() {
+        if self.error.is_builder() {
             FaultKind::Request
         } else {
             kind_of(&self.causes())
@@ -43,7 +58,7 @@ impl Fault {
 
     fn causes(&self) -> Vec<String> {
         let mut causes = Vec::new();
-        let mut next = self.0.source();
+        let mut next = self.error.source();
         while let Some(cause) = next {
             causes.push(cause.to_string());
             next = cause.source();
@@ -60,7 +75,9 @@ impl Fault {
             FaultKind::NoTls => {
                 format!("if {host} uses plain HTTP, add it to `registry.insecure_registries`")
             }
-            FaultKind::Certificate => certificate_hint(host, &self.causes()),
+            FaultKind::Certificate => {
+                certificate_hint(host, &self.causes(), self.ca_file.as_deref())
+            }
             FaultKind::NoNames | FaultKind::Request | FaultKind::Other => unreachable(host),
         }
     }
@@ -93,22 +110,41 @@ fn kind_of(causes: &[String]) -> FaultKind {
 
 const CERTIFICATE: &str = "invalid peer certificate";
 
-fn certificate_hint(host: &str, causes: &[String]) -> String {
+/// Returns a hint for a certificate that is not trusted. `ca_file` has the certificates that are
+/// trusted for the host in addition to the system's.
+fn certificate_hint(host: &str, causes: &[String], ca_file: Option<&Path>) -> String {
     let has = |text: &str| causes.iter().any(|cause| cause.contains(text));
-    if has("not valid for name") {
+    let setting = format!("`hosts.\"{host}\".ca_file`");
+    if has("not valid for name") || has("NotValidForName") {
         format!("use a host name in the certificate instead of {host}")
     } else if has("expired") || has("not valid yet") {
         format!("renew the certificate of {host}, or correct this machine's clock")
-    } else {
+    } else if has("CertVersion") {
         format!(
-            "if a private authority signed the certificate, set `hosts.\"{host}\".ca_file` or SSL_CERT_FILE"
+            "replace the certificate of {host} with one of version 3 (`openssl req -x509 -addext subjectAltName=DNS:...`)"
         )
+    } else if has(AUTHORITY_AS_SERVER) {
+        let file = match ca_file {
+            Some(file) => format!("{} ({setting})", file.display()),
+            None => format!("a file that {setting} or SSL_CERT_FILE names"),
+        };
+        format!(
+            "the server presents the certificate of an authority, which is accepted only if it is trusted itself: add exactly this certificate to {file}, or \
+             make a server certificate (`-addext basicConstraints=CA:FALSE`)"
+        )
+    } else if let Some(file) = ca_file {
+        format!(
+            "{} ({setting}) has no authority that signed the certificate of {host}: add that authority, and check that the server sends its intermediate certificates",
+            file.display()
+        )
+    } else {
+        format!("if a private authority signed the certificate, set {setting} or SSL_CERT_FILE")
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&describe(&self.causes()).unwrap_or_else(|| self.0.to_string()))
+        formatter.write_str(&describe(&self.causes()).unwrap_or_else(|| self.error.to_string()))
     }
 }
 
@@ -122,6 +158,10 @@ fn describe(causes: &[String]) -> Option<String> {
         FaultKind::NoSuchName => format!("no such host ({reason})"),
         FaultKind::NoNames => format!("name resolution failed ({reason})"),
         FaultKind::NoTls => format!("the server does not speak TLS ({last})"),
+        FaultKind::Certificate if reason.contains(AUTHORITY_AS_SERVER) => {
+            "the certificate is not trusted (it is that of an authority, not of a server)"
+                .to_owned()
+        }
         FaultKind::Certificate => format!("the certificate is not trusted ({reason})"),
         FaultKind::Request | FaultKind::Other => last.clone(),
     })
@@ -183,12 +223,40 @@ mod tests {
 
     #[test]
     fn certificate_hint_depends_on_the_problem() {
-        let of = |what: &str| certificate_hint("r.example", &[format!("{CERTIFICATE}: {what}")]);
-        assert!(of("UnknownIssuer").contains("ca_file"));
-        assert!(of("certificate expired: verification time 2 (UNIX), but certificate is not valid after 1").contains("renew"));
-        assert!(
-            of("certificate not valid for name \"r.example\"")
-                .contains("in the certificate instead of r.example")
-        );
+        let hint = |what: &str, ca_file: Option<&str>| {
+            certificate_hint(
+                "r.example",
+                &[format!("{CERTIFICATE}: {what}")],
+                ca_file.map(Path::new),
+            )
+        };
+        let authority = "Other(OtherError(CaUsedAsEndEntity))";
+        for (what, ca_file, expected) in [
+            ("UnknownIssuer", None, "set `hosts.\"r.example\".ca_file`"),
+            (
+                "UnknownIssuer",
+                Some("ca.crt"),
+                "ca.crt (`hosts.\"r.example\".ca_file`) has no authority",
+            ),
+            (
+                "certificate expired: verification time 2 (UNIX), but certificate is not valid after 1",
+                Some("ca.crt"),
+                "renew",
+            ),
+            (
+                "certificate not valid for name \"r.example\"",
+                Some("ca.crt"),
+                "in the certificate instead of r.example",
+            ),
+            (
+                authority,
+                Some("ca.crt"),
+                "add exactly this certificate to ca.crt",
+            ),
+            (authority, None, "SSL_CERT_FILE names"),
+        ] {
+            let hint = hint(what, ca_file);
+            assert!(hint.contains(expected), "{what}: {hint}");
+        }
     }
 }

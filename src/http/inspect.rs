@@ -11,7 +11,7 @@ use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
 use super::auth::AuthScheme;
-use super::client::{Client, OutgoingRequest};
+use super::client::{Client, OutgoingRequest, RedirectRule};
 use super::error::Error;
 use super::fault::FaultKind;
 use super::host::{HostState, clock_offset};
@@ -83,7 +83,7 @@ impl Client {
         })
     }
 
-    async fn get(&self, host: &HostState, url: Url) -> Result<reqwest::Response, Error> {
+    pub(super) async fn get(&self, host: &HostState, url: Url) -> Result<reqwest::Response, Error> {
         let headers = HeaderMap::new();
         self.follow(
             host,
@@ -93,6 +93,7 @@ impl Client {
                 headers: &headers,
                 body: Body::Empty,
                 authorization: None,
+                redirects: RedirectRule::BodyToSameOrigin,
             },
         )
         .await
@@ -102,7 +103,7 @@ impl Client {
     /// Requires an earlier request to `host`: its response shows if the host uses tokens.
     pub async fn grants(&self, host: &Host, access: &RequestAccess) -> Result<TokenGrants, Error> {
         let state = self.host(host)?;
-        match state.auth.scheme() {
+        match state.auth.scheme(access) {
             AuthScheme::Unknown | AuthScheme::None => return Ok(TokenGrants::NoChallenge),
             AuthScheme::Basic => return Ok(TokenGrants::Unknown),
             AuthScheme::Bearer(_) => {}

@@ -37,6 +37,7 @@ impl Error {
                 500.. => ItemErrorKind::ServerError,
                 _ => ItemErrorKind::Refused,
             },
+            Error::Moved { .. } => ItemErrorKind::Refused,
             Error::TokenServer(error) => match error.kind() {
                 // The status is about the token, so the object itself may exist.
                 ItemErrorKind::Absent | ItemErrorKind::Unsupported => ItemErrorKind::Refused,
@@ -50,6 +51,7 @@ impl Error {
             }
             Error::Connection { .. }
             | Error::Stalled { .. }
+            | Error::TooSlow { .. }
             | Error::Address { .. }
             | Error::Setup { .. }
             | Error::Certificate { .. } => ItemErrorKind::Unreachable,
@@ -69,13 +71,11 @@ impl Error {
                     cause = format!("{cause}: {reasons}");
                 }
                 match response.retry_after {
-                    Some(wait) if response.beyond_deadline => format!(
-                        "{cause}; retry after {} s, which exceeds the time limit of the run",
-                        wait.as_secs()
+                    Some(wait) => format!(
+                        "{cause}; retry after {} s{}",
+                        wait.as_secs(),
+                        response.excess()
                     ),
-                    Some(wait) => {
-                        format!("{cause}; retry after {} s", wait.as_secs())
-                    }
                     None => cause,
                 }
             }
@@ -98,10 +98,25 @@ impl Error {
                     shown(url, host)
                 )
             }
+            Error::Moved { .. } => {
+                "the upload was redirected more often than is followed".to_owned()
+            }
             Error::TooLarge { url, limit } => {
                 let from =
                     other(url, host).map_or_else(String::new, |other| format!(" from {other}"));
                 format!("the response{from} has more than {limit} bytes")
+            }
+            Error::TooSlow {
+                url,
+                limit,
+                received,
+            } => {
+                let from =
+                    other(url, host).map_or_else(String::new, |other| format!(" from {other}"));
+                format!(
+                    "the response{from} was not complete after {} seconds ({received} bytes arrived)",
+                    limit.as_secs()
+                )
             }
             Error::Malformed { url, problem } => match other(url, host) {
                 Some(other) => format!("{other}: {problem}"),
@@ -110,7 +125,7 @@ impl Error {
             Error::Address { .. } => {
                 "the configured address is not an http or https URL".to_owned()
             }
-            Error::Setup { source, .. } => format!("cannot set up TLS: {}", chain(source)),
+            Error::Setup { source, .. } => format!("cannot set up TLS: {}", chain(&**source)),
             Error::Certificate { file, source, .. } => {
                 format!(
                     "cannot read the certificates in {}: {}",
@@ -131,7 +146,10 @@ impl Error {
             | Error::Stalled {
                 method, url, tries, ..
             } => (Some(method), url, *tries),
-            Error::TooLarge { url, .. } | Error::Malformed { url, .. } => (None, url, 1),
+            Error::TooLarge { url, .. }
+            | Error::TooSlow { url, .. }
+            | Error::Moved { url, .. }
+            | Error::Malformed { url, .. } => (None, url, 1),
             Error::TokenServer(error) => return error.request(),
             _ => return String::new(),
         };
@@ -193,7 +211,7 @@ mod tests {
 
     use reqwest::{Method, StatusCode, Url};
 
-    use super::super::error::{PLAIN_HTTP, read_reasons};
+    use super::super::error::{CredentialUse, PLAIN_HTTP, read_reasons};
     use super::super::fault::Fault;
     use super::*;
     use crate::http::ErrorResponse;
@@ -226,6 +244,8 @@ mod tests {
             excerpt,
             retry_after: None,
             beyond_deadline: false,
+            exceeds_limit: false,
+            credential: CredentialUse::Unknown,
             tries: 1,
         }
     }

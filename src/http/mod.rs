@@ -6,7 +6,7 @@
 //!
 //! Order of files, lower first. A file imports only files of earlier lines:
 //!
-//! 1. `fault`
+//! 1. `certificates`, `fault`
 //! 2. `error`, and `item_error`, which converts it to the errors of items
 //! 3. `challenge`, `credential_checks`, `outage`, `permits`, `rate_limit`, `redaction`, `settings`,
 //!    `token`
@@ -15,14 +15,16 @@
 //! 6. `host`
 //! 7. `connections`, `retry`
 //! 8. `client`
-//! 9. `authorize` and `inspect`, which add methods to the client
+//! 9. `attempt`, `authorize` and `inspect`, which add methods to the client
 //!
 //! Lock order within a host: first request, connection permit, token, token-server permit,
 //! credential check. No request waits for an earlier one of these while it holds a later one, and
 //! rate limits and pauses end by themselves, so requests cannot deadlock.
 
+mod attempt;
 mod auth;
 mod authorize;
+mod certificates;
 mod challenge;
 mod client;
 mod connections;
@@ -50,7 +52,7 @@ mod token;
 
 pub use crate::credentials::variable_prefix;
 pub use client::Client;
-pub use error::{Error, ErrorResponse, ReportedError, SafeUrl};
+pub use error::{CredentialUse, Error, ErrorResponse, ReportedError, SafeUrl};
 pub use fault::Fault;
 pub use inspect::TokenGrants;
 pub use quota::QuotaStatus;

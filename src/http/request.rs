@@ -118,13 +118,17 @@ impl fmt::Debug for Body {
 }
 
 /// Permission that a request needs from a host with a token server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RequestAccess {
     /// Repository whose credential is used, where credentials differ by path.
     pub path: Option<RepositoryPath>,
     /// Scopes such as `repository:team/app:pull`, the most important first: some token servers read
     /// only one.
     pub scopes: Vec<String>,
+    /// Path of the host that answers with a challenge. It is requested if a credential is
+    /// configured and the host denies an anonymous request without a challenge. `None` for hosts
+    /// without such a path.
+    pub challenge_path: Option<&'static str>,
 }
 
 /// Authentication of a request.

@@ -13,7 +13,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 
-use super::error::Error;
+use super::error::{Error, MAX_RETRY_AFTER};
 use super::fault::FaultKind;
 use super::host::HostState;
 use super::outage::Outage;
@@ -28,9 +28,6 @@ const MAX_RESOLUTION_TRIES: u32 = 3;
 
 /// Maximum delay between tries, without the wait that the host asks for.
 const MAX_DELAY: Duration = Duration::from_secs(30);
-
-/// Maximum requested wait that is honoured. A longer one is a permanent failure.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Returns the wait that a response asks for: in `Retry-After`, or at Docker Hub the time in
 /// `X-Retry-After`. `None` when there is neither.
@@ -157,6 +154,7 @@ impl Retries {
                 response.beyond_deadline = end
                     .zip(self.deadline)
                     .is_some_and(|(end, deadline)| end > deadline);
+                response.exceeds_limit = retry_after.is_some_and(|wait| wait > MAX_RETRY_AFTER);
             }
             return Err(error);
         };

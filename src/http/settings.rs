@@ -11,6 +11,9 @@ use crate::model::Host;
 /// Default number of connections to a host. Registries limit the parallel requests of a client.
 const DEFAULT_CONNECTIONS: usize = 8;
 
+/// Time limit for a response that is read whole.
+const METADATA_TIMEOUT: Duration = Duration::from_mins(5);
+
 /// Settings of the client.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -25,6 +28,8 @@ pub struct Settings {
     pub retry_delay: Duration,
     /// Time without any data after which a connection counts as broken.
     pub stall: Duration,
+    /// Time limit for a response that is read whole, such as a manifest, a listing or a token.
+    pub metadata: Duration,
 }
 
 impl Default for Settings {
@@ -36,6 +41,7 @@ impl Default for Settings {
             deadline: None,
             retry_delay: Duration::from_secs(1),
             stall: Duration::from_secs(60),
+            metadata: METADATA_TIMEOUT,
         }
     }
 }

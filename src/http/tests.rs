@@ -12,6 +12,7 @@ use super::{Client, Error, Request, RequestAccess, RequestKind, RequestTarget, R
 use crate::model::Host;
 
 mod authentication;
+mod challenges;
 mod limits;
 mod redirects;
 mod retries;
@@ -25,6 +26,7 @@ fn get(host: &Host, path: &str) -> Request {
     let access = RequestAccess {
         path: None,
         scopes: vec!["repository:a:pull".to_owned()],
+        challenge_path: None,
     };
     Request::new(
         Method::GET,

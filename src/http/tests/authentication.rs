@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use super::{challenge, fail, get, registry_with_tokens, send, unauthorized};
 use crate::credentials::Credential;
-use crate::http::auth::TokenSlot;
+use crate::http::auth::{AuthScheme, TokenKey, TokenSlot};
 use crate::http::testing::{Fake, SECRET, basic, client, shown};
 use crate::http::{AuthMode, Request, RequestTarget};
 use crate::model::Secret;
@@ -69,11 +69,12 @@ async fn token_is_replaced_before_it_expires() {
     let fake = registry_with_tokens(100).await;
     let (host, client) = (fake.host(), client([&fake.host()], basic()));
     send(&client, &host, "/a").await.expect("a response");
-    let slot = client
-        .host(&host)
-        .expect("a host")
-        .auth
-        .slot(&["repository:a:pull".to_owned()]);
+    let auth = &client.host(&host).expect("a host").auth;
+    let access = get(&host, "/a").access;
+    let AuthScheme::Bearer(realm) = auth.scheme(&access) else {
+        panic!("there is no token server");
+    };
+    let slot = auth.slot(&TokenKey::new(&realm, &access));
     match &mut *slot.lock().await {
         TokenSlot::Token(token) => token.obtained -= Duration::from_secs(76),
         _ => panic!("there is no token"),

@@ -119,6 +119,8 @@ async fn past_or_endless_retry_after_is_not_waited_for() {
     send(&client, &host, "/a").await.expect("a response");
     assert!(began.elapsed() < Duration::from_secs(1));
     for wait in [
+        "3601",
+        "31536000",
         "18446744073709551615",
         "9223372036854775807",
         "99999999999",
@@ -130,7 +132,13 @@ async fn past_or_endless_retry_after_is_not_waited_for() {
             fake.host(),
             crate::http::testing::client([&fake.host()], Credential::Anonymous),
         );
-        assert!(shown(&fail(&client, &host, "/a").await).contains("429"));
+        let error = fail(&client, &host, "/a").await;
+        assert!(
+            shown(&error).contains("429")
+                && shown(&error).contains("s, which exceeds the longest wait of one hour)"),
+            "{}",
+            shown(&error)
+        );
         assert_eq!(fake.seen().len(), 1, "{wait}");
     }
 }

@@ -56,8 +56,19 @@ struct Authority {
 
 impl Authority {
     fn new() -> Authority {
+        Authority::named(&[])
+    }
+
+    /// Returns an authority whose certificate has these names.
+    fn named(names: &[&str]) -> Authority {
+        Authority::with(names, |_| {})
+    }
+
+    fn with(names: &[&str], change: impl Fn(&mut CertificateParams)) -> Authority {
         let key = KeyPair::generate().expect("a key");
-        let mut parameters = CertificateParams::new([]).expect("parameters");
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut parameters = CertificateParams::new(names).expect("parameters");
+        change(&mut parameters);
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = parameters.self_signed(&key).expect("a certificate");
         let directory = tempfile::tempdir().expect("a directory");
@@ -98,6 +109,19 @@ impl Authority {
         pair
     }
 
+    /// Starts a server that presents the authority's own certificate, as `openssl req -x509` makes
+    /// it for a registry.
+    async fn serve_itself(&self) -> Fake {
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![self.certificate.clone()],
+                PrivateKeyDer::try_from(self.issuer.key().serialize_der()).expect("a key"),
+            )
+            .expect("a configuration");
+        serve(config).await
+    }
+
     /// Starts a server whose certificate is for `name`. With `clients` it requires a client
     /// certificate of the authority.
     async fn serve(&self, name: &str, clients: bool) -> Fake {
@@ -116,23 +140,27 @@ impl Authority {
         let config = builder
             .with_single_cert(vec![certificate.der().clone()], key)
             .expect("a configuration");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let listener = TlsListener {
-            listener,
-            acceptor: TlsAcceptor::from(Arc::new(config)),
-        };
-        Fake::serve(listener, address, Duration::ZERO, |seen| {
-            match seen.path.as_str() {
-                "/redirect" => (
-                    StatusCode::FOUND,
-                    [("location", format!("http://{}/a", seen.server()))],
-                )
-                    .into_response(),
-                _ => "ok".into_response(),
-            }
-        })
+        serve(config).await
     }
+}
+
+async fn serve(config: ServerConfig) -> Fake {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let listener = TlsListener {
+        listener,
+        acceptor: TlsAcceptor::from(Arc::new(config)),
+    };
+    Fake::serve(listener, address, Duration::ZERO, |seen| {
+        match seen.path.as_str() {
+            "/redirect" => (
+                StatusCode::FOUND,
+                [("location", format!("http://{}/a", seen.server()))],
+            )
+                .into_response(),
+            _ => "ok".into_response(),
+        }
+    })
 }
 
 async fn get(host: &Host, rules: HostRules) -> Result<Response, Error> {
@@ -346,4 +374,79 @@ async fn redirect_to_plain_http_on_the_same_host_keeps_tls() {
         "ok"
     );
     assert_eq!(fake.lines(), ["GET /redirect", "GET /a"]);
+}
+
+#[tokio::test]
+async fn self_signed_certificate_is_accepted_if_exactly_it_is_trusted() {
+    let trusting = |authority: &Authority| {
+        with(Tls {
+            ca_file: Some(authority.file("ca.crt")),
+            ..Tls::default()
+        })
+    };
+    let own = Authority::named(&["127.0.0.1"]);
+    let fake = own.serve_itself().await;
+    let answer = get(&fake.host(), trusting(&own)).await;
+    assert_eq!(answer.expect("a response").body, "ok");
+    // Nothing else changes: not trusted, another certificate, another name, expired.
+    let hint = |error: &Error| error.hint().expect("a hint");
+    let error = get(&fake.host(), HostRules::default())
+        .await
+        .expect_err("not trusted");
+    assert!(hint(&error).contains("SSL_CERT_FILE"), "{}", shown(&error));
+    let other = Authority::named(&["127.0.0.1"]);
+    let error = get(&fake.host(), trusting(&other))
+        .await
+        .expect_err("another certificate");
+    assert!(
+        shown(&error).contains("it is that of an authority, not of a server")
+            && hint(&error).contains("add exactly this certificate to"),
+        "{}: {}",
+        shown(&error),
+        hint(&error)
+    );
+    let misnamed = Authority::named(&["other.example"]);
+    let fake = misnamed.serve_itself().await;
+    let error = get(&fake.host(), trusting(&misnamed))
+        .await
+        .expect_err("another name");
+    assert!(
+        hint(&error).contains("use a host name in the certificate"),
+        "{}: {}",
+        shown(&error),
+        hint(&error)
+    );
+    let expired = Authority::with(&["127.0.0.1"], |parameters| {
+        parameters.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    });
+    let fake = expired.serve_itself().await;
+    let error = get(&fake.host(), trusting(&expired))
+        .await
+        .expect_err("expired");
+    assert!(
+        hint(&error).contains("renew the certificate"),
+        "{}: {}",
+        shown(&error),
+        hint(&error)
+    );
+    assert_eq!(fake.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn hint_names_the_file_that_lacks_the_authority() {
+    let fake = Authority::new().serve("127.0.0.1", false).await;
+    let other = Authority::new();
+    let tls = Tls {
+        ca_file: Some(other.file("ca.crt")),
+        ..Tls::default()
+    };
+    let error = get(&fake.host(), with(tls))
+        .await
+        .expect_err("another authority");
+    let hint = error.hint().expect("a hint");
+    assert!(
+        hint.contains("ca.crt (`hosts.") && hint.contains("has no authority that signed"),
+        "{hint}"
+    );
 }

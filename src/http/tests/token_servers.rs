@@ -14,7 +14,7 @@ use crate::credentials::Credential;
 use crate::http::testing::{
     Fake, ReceivedRequest, SECRET, basic, client, client_with, limited, quick, shown,
 };
-use crate::http::{AuthMode, Client, Error, Settings};
+use crate::http::{AuthMode, Client, Error, RequestAccess, Settings};
 use crate::model::{Host, Secret};
 
 async fn with_scope(client: &Client, host: &Host, scope: usize) -> Result<(), Error> {
@@ -216,7 +216,12 @@ async fn plain_http_token_server_is_for_plain_http_registries_only() {
     };
     let learn = |host: &Host, realm: &str| {
         let state = client.host(host).expect("a host");
-        state.auth.learn(&headers(realm), &state.origin)
+        state.auth.learn(
+            &headers(realm),
+            &state.origin,
+            &RequestAccess::default(),
+            None,
+        )
     };
     assert!(learn(&plain, "http://auth.example/token").is_ok());
     assert!(learn(&secure, "http://auth.example/token").is_err());

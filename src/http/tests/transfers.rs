@@ -6,11 +6,14 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use futures_util::StreamExt;
 use reqwest::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::{KIND, get};
 use crate::credentials::Credential;
-use crate::http::testing::{Fake, basic, client, client_with, limited};
-use crate::http::{Body, Download, Error, SignedRequest};
+use crate::http::testing::{Fake, basic, client, client_with, limited, quick, shown};
+use crate::http::{Body, Download, Error, Settings, SignedRequest};
+use crate::model::Host;
 
 #[tokio::test]
 async fn signed_request_is_sent_unchanged_and_retried() {
@@ -76,6 +79,57 @@ async fn response_beyond_the_limit_is_an_error() {
         request.limit = 1000;
         assert_eq!(client.send(request).await.is_ok(), fits);
     }
+}
+
+/// Starts a server that sends headers at once, and a byte of the body each `pause`.
+async fn dripping(pause: Duration) -> Host {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.expect("a connection");
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                drop(socket.read(&mut buffer).await);
+                let mut part: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n";
+                while socket.write_all(part).await.is_ok() {
+                    tokio::time::sleep(pause).await;
+                    part = b" ";
+                }
+            });
+        }
+    });
+    address.to_string().parse().expect("a host")
+}
+
+#[tokio::test]
+async fn body_that_drips_is_given_up_and_not_requested_again() {
+    let host = dripping(Duration::from_millis(20)).await;
+    let settings = Settings {
+        stall: Duration::from_millis(200),
+        ..quick()
+    };
+    let client = client_with(settings, [&host], Credential::Anonymous);
+    let error = tokio::time::timeout(Duration::from_secs(10), client.send(get(&host, "/a")))
+        .await
+        .expect("an end")
+        .expect_err("it is too slow");
+    assert!(
+        shown(&error).contains("the response was not complete after 0 seconds"),
+        "{}",
+        shown(&error)
+    );
+    assert_eq!(client.requests(), 1);
+    // A fast body may take as long as metadata may take at most.
+    let settings = Settings {
+        metadata: Duration::from_millis(100),
+        ..quick()
+    };
+    let client = client_with(settings, [&host], Credential::Anonymous);
+    client
+        .send(get(&host, "/a"))
+        .await
+        .expect_err("it is too slow");
 }
 
 #[tokio::test]

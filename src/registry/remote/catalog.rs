@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use super::repository::RemoteRepository;
+use super::repository::{API_ROOT, RemoteRepository};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::{self, Method, Request, RequestAccess, RequestKind, RequestTarget, link};
 use crate::model::Repository;
@@ -44,6 +44,7 @@ impl RemoteRepository<'_> {
         let access = || RequestAccess {
             path: Some(self.path.clone()),
             scopes: vec!["registry:catalog:*".to_owned()],
+            challenge_path: Some(API_ROOT),
         };
         let mut limits = PageLimits::new();
         let mut found = Vec::new();

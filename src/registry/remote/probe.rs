@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 
 use super::classify::is_unknown_repository;
 use super::registries::RemoteRegistries;
-use super::repository::RemoteRepository;
+use super::repository::{API_ROOT, RemoteRepository};
 use super::tags::TagsPage;
 use crate::error::chain;
 use crate::http::{
@@ -22,9 +22,6 @@ use crate::probe::{ProbeFinding, ProbeReport, RequiredAccess};
 use crate::registry::store::Referrers;
 
 const PROBE: RequestKind = RequestKind("look");
-
-/// Path of the distribution API that shows if a registry requires authentication.
-const API_ROOT: &str = "/v2/";
 
 /// Number of repositories that are checked concurrently.
 const CONCURRENT_REPOSITORIES: usize = 4;
@@ -180,6 +177,7 @@ impl RemoteRegistries {
             RequestAccess {
                 path,
                 scopes: Vec::new(),
+                challenge_path: None,
             },
         );
         match self.http.send_once(request).await {

@@ -9,6 +9,9 @@ use crate::model::{Digest, Host, Reference, RepositoryPath};
 /// Header with the digest of the content that a registry sends or stored.
 pub(super) const CONTENT_DIGEST: &str = "docker-content-digest";
 
+/// Path that answers with the challenge of a registry (OCI distribution specification, end-1).
+pub(super) const API_ROOT: &str = "/v2/";
+
 /// One repository on a registry.
 #[derive(Clone, Copy)]
 pub(super) struct RemoteRepository<'a> {
@@ -35,6 +38,7 @@ impl RemoteRepository<'_> {
         RequestAccess {
             path: Some(self.path.clone()),
             scopes: vec![scope(self.path, actions)],
+            challenge_path: Some(API_ROOT),
         }
     }
 

@@ -34,6 +34,8 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct UploadSession {
     /// URL of the next request. Every response may change it.
     url: Url,
+    /// URL that the next request with content is sent to instead.
+    redirected: Option<Url>,
     /// Minimum size of a part in bytes, except the last.
     pub(super) min_part: u64,
     /// True if the content was sent in parts.
@@ -76,6 +78,7 @@ impl UploadSession {
             .unwrap_or(0);
         Some(UploadSession {
             url: response.location()?,
+            redirected: None,
             min_part,
             has_parts: false,
             canceller: Some(canceller),
@@ -91,8 +94,9 @@ impl UploadSession {
         content: BoxStream<'static, Result<Bytes, io::Error>>,
     ) -> Result<(), http::Error> {
         self.has_parts = true;
-        let mut request = request(repository, Method::PATCH, self.url.clone(), UPLOAD)
-            .header(CONTENT_TYPE, BYTES);
+        let url = self.redirected.take().unwrap_or_else(|| self.url.clone());
+        let mut request =
+            request(repository, Method::PATCH, url, UPLOAD).header(CONTENT_TYPE, BYTES);
         // Unlike in HTTP, the range has no unit (OCI distribution specification 1.1).
         let range = HeaderValue::try_from(format!("{offset}-{}", offset + length - 1)).ok();
         request
@@ -108,14 +112,16 @@ impl UploadSession {
 
     /// Commits the content that was sent, followed by `body`, under `digest`.
     pub(super) async fn finish(
-        &self,
+        &mut self,
         repository: &RemoteRepository<'_>,
         digest: &Digest,
         body: Body,
     ) -> Result<http::Response, http::Error> {
         // The query of the URL belongs to the registry and stays unchanged.
-        let mut url = self.url.clone();
-        url.query_pairs_mut().append_pair("digest", digest.as_str());
+        let mut url = self.redirected.take().unwrap_or_else(|| self.url.clone());
+        if !url.query_pairs().any(|(name, _)| name == "digest") {
+            url.query_pairs_mut().append_pair("digest", digest.as_str());
+        }
         let mut request = request(repository, Method::PUT, url, UPLOAD).header(CONTENT_TYPE, BYTES);
         request.body = body;
         repository.http.send_once(request).await
@@ -141,6 +147,11 @@ impl UploadSession {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Sends the next content to `url`, which the registry redirected the last request to.
+    pub(super) fn redirect(&mut self, url: Url) {
+        self.redirected = Some(url);
     }
 
     /// Drops a session that no longer exists at the registry, without cancelling it.

@@ -30,6 +30,9 @@ pub(super) const PART_SIZE: u64 = 16 * 1024 * 1024;
 /// Maximum number of failed mounts of a host. After that, the run does not try mounts any more.
 const MAX_FAILED_MOUNTS: u32 = 2;
 
+/// Maximum number of redirects of the content of a blob.
+const MAX_REDIRECTS: u32 = 5;
+
 /// Number of failed mounts of each host. Rejected mounts do not count, because other blobs may be
 /// accepted.
 #[derive(Default)]
@@ -226,12 +229,21 @@ impl BlobUpload<'_> {
         let mut retries =
             retries.map_err(|error| self.repository.http_error(self.operation, error))?;
         let mut has_new_token = false;
+        let mut redirects = 0;
         let error = loop {
             match self.attempt().await {
                 Ok(()) => return Ok(()),
                 // No content was read yet, and the session still exists.
                 Err(UploadFailure::Request(http::Error::StaleToken { .. })) if !has_new_token => {
                     has_new_token = true;
+                }
+                Err(UploadFailure::Request(http::Error::Moved { to, .. }))
+                    if redirects < MAX_REDIRECTS =>
+                {
+                    redirects += 1;
+                    if let Some(session) = &mut self.session {
+                        session.redirect(*to);
+                    }
                 }
                 Err(UploadFailure::Request(error)) => match self.prepare_retry(error).await {
                     Ok(error) => {

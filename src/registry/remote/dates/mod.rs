@@ -12,7 +12,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::classify::is_missing_interface;
 use super::repository::RemoteRepository;
 use crate::error::{ItemError, ItemErrorKind};
-use crate::http::{self, Method, Request, RequestKind, RequestTarget, StatusCode};
+use crate::http::{self, Method, Request, RequestAccess, RequestKind, RequestTarget, StatusCode};
 use crate::model::Host;
 use crate::model::lock::lock;
 use crate::registry::listing::{MAX_PAGE_BYTES, TagListing};
@@ -140,7 +140,10 @@ impl RemoteRepository<'_> {
                 self.host,
                 RequestTarget::Path(path),
                 DATES,
-                self.access("pull"),
+                RequestAccess {
+                    challenge_path: None,
+                    ..self.access("pull")
+                },
             );
             request.limit = MAX_PAGE_BYTES;
             request.auth_mode = auth_mode;

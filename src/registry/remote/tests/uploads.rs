@@ -374,3 +374,71 @@ async fn concurrent_copies_within_one_host_do_not_deadlock() {
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
 }
+
+#[tokio::test]
+async fn content_follows_redirects_of_the_upload() {
+    let storage = Fake::start(|seen| match (seen.method.as_str(), seen.path.as_str()) {
+        ("PUT", path) if path.starts_with("/stored/") => StatusCode::CREATED,
+        _ => StatusCode::NOT_FOUND,
+    })
+    .await;
+    let address = storage.address;
+    let fake = Fake::start(move |seen| {
+        let to = |to: String| (StatusCode::TEMPORARY_REDIRECT, [("location", to)]).into_response();
+        let elsewhere = seen.path.replace("/v2/a/", "/v2/real/a/");
+        match seen.method.as_str() {
+            "POST" if seen.path.starts_with("/v2/a/") => to(elsewhere),
+            "POST" => {
+                let session = [("location", "/v2/a/blobs/uploads/1?_state=x")];
+                (StatusCode::ACCEPTED, session).into_response()
+            }
+            "PUT" if seen.path.starts_with("/v2/a/") => to(elsewhere),
+            _ => to(format!("http://{address}/stored{}", seen.path)),
+        }
+    })
+    .await;
+    let client = client([&fake.host(), &storage.host()], basic());
+    let registry = RemoteRegistries::new(Arc::new(client));
+    let blob = descriptor(CONTENT);
+    let stored = registry
+        .put_blob(&repository(&fake.host(), "a"), &blob, &content(), None)
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.line()));
+    assert_eq!(stored, BlobPut::Uploaded);
+    let seen = storage.seen();
+    assert_eq!(seen.len(), 1, "{:?}", storage.lines());
+    assert_eq!(seen[0].body, CONTENT);
+    assert!(seen[0].authorization().is_none());
+    assert_eq!(
+        seen[0].path.matches("digest=").count(),
+        1,
+        "{}",
+        seen[0].path
+    );
+}
+
+#[tokio::test]
+async fn endless_redirects_of_content_are_an_error() {
+    let fake = Fake::start(|seen| match seen.method.as_str() {
+        "POST" => {
+            let session = [("location", "/v2/a/blobs/uploads/1")];
+            (StatusCode::ACCEPTED, session).into_response()
+        }
+        _ => (
+            StatusCode::TEMPORARY_REDIRECT,
+            [("location", seen.path.clone())],
+        )
+            .into_response(),
+    })
+    .await;
+    let error = put(&fake, &content(), &descriptor(CONTENT), None)
+        .await
+        .expect_err("a loop");
+    assert!(
+        error
+            .line()
+            .contains("redirected more often than is followed"),
+        "{}",
+        error.line()
+    );
+}
