@@ -72,7 +72,7 @@ pub(in crate::config) static HOST: SectionSpec = SectionSpec {
         key(
             "ca_file",
             Shape::Path,
-            "PEM file with certificate authorities to trust in addition to those of the system.",
+            "PEM file with certificates to trust in addition to those of the system: of authorities, or the self-signed one of the server.",
         ),
         key(
             "client_cert",
