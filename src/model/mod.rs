@@ -25,8 +25,8 @@ pub mod platform;
 pub mod record;
 pub mod reference;
 pub mod secret;
+pub mod tag;
 pub mod tag_history;
-pub mod tag_version;
 pub mod text;
 pub mod variables;
 
@@ -41,6 +41,6 @@ pub use platform::Platform;
 pub use record::BuildRecord;
 pub use reference::{Host, ImageReference, Reference, Repository, RepositoryPath, Tag};
 pub use secret::Secret;
+pub use tag::{TagList, TagVersion};
 pub use tag_history::{RetiredTag, TagHistory, TagHold, TagSighting};
-pub use tag_version::TagVersion;
 pub use variables::Variables;

@@ -103,7 +103,7 @@ fn closest<'a>(known: &'a KnownBase, version: &TagVersion) -> Option<&'a Tag> {
     let of_flavour: Vec<&KnownTag> = current
         .iter()
         .copied()
-        .filter(|tag| tag.version().flavour() == version.flavour())
+        .filter(|tag| is_same_family(&tag.version(), version))
         .collect();
     let candidates = if of_flavour.is_empty() {
         current
@@ -116,12 +116,17 @@ fn closest<'a>(known: &'a KnownBase, version: &TagVersion) -> Option<&'a Tag> {
     best.map(|tag| &tag.tag)
 }
 
+/// Returns true if the variants have the same words, whatever the versions of these.
+fn is_same_family(one: &TagVersion, other: &TagVersion) -> bool {
+    one.variant().is_same_family(other.variant())
+}
+
 /// Returns the newest tag of the same line and flavour; a pre-release only if `version` is one.
 fn newest_of_line<'a>(known: &'a KnownBase, version: &TagVersion) -> Option<&'a Tag> {
     let fits = |tag: &&KnownTag| {
         let other = tag.version();
         other.is_on_same_line_as(version)
-            && other.flavour() == version.flavour()
+            && is_same_family(&other, version)
             && (version.is_pre_release() || !other.is_pre_release())
     };
     known
@@ -143,7 +148,7 @@ pub fn newest<'a>(known: &'a KnownBase, line: Option<&str>) -> Option<&'a Tag> {
                 && version.is_version()
                 && !version.is_pre_release()
                 && !tag.tag.is_former_image())
-            && line.is_none_or(|line| version.is_on_line(line))
+            && line.is_none_or(|line| version.is_on_line(&TagVersion::of(line)))
     };
     known
         .tags

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::attachments::{AttachmentIndex, is_attached};
+use super::former_order::FormerVersion;
 use super::reasons::{DeleteReason, KeepReason, PendingDeletion, PendingRetirement, TagVerdict};
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole};
 use crate::config::GraceMode;
@@ -159,7 +160,10 @@ fn sighting(
         Some(known) => known
             .sighting(&tag.tag, digest)
             .map_or(Some(now), |sighting| sighting.first_seen),
-        None => Some(now).filter(|_| !TagVersion::of(tag.tag.as_str()).is_version()),
+        None => Some(now).filter(|_| {
+            !TagVersion::of(tag.tag.as_str()).is_version()
+                || !FormerVersion::of(tag.tag.as_str()).is_version()
+        }),
     }
 }
 

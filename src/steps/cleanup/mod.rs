@@ -35,6 +35,7 @@ mod dependency_reader;
 mod desired_tags;
 mod execute;
 mod final_check;
+mod former_order;
 mod grace;
 mod histories;
 mod journal;

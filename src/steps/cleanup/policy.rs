@@ -12,6 +12,7 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use super::attachments::{
     AttachmentIndex, is_attached, is_attached_by_name, is_unchecked_list, lost_its_subject,
 };
+use super::former_order::FormerVersion;
 use super::grace::{first_seen, is_waiting, retired_verdict, waiting_tags};
 use super::protections::{RecordProtections, by_record, protection};
 use super::reasons::{DeleteReason, KeepReason, TagVerdict};
@@ -307,6 +308,15 @@ impl TagRank {
         in_variant: usize::MAX,
     };
 
+    /// Returns the higher rank of both in each group.
+    fn higher(self, other: TagRank) -> TagRank {
+        TagRank {
+            in_repository: self.in_repository.min(other.in_repository),
+            in_line: self.in_line.min(other.in_line),
+            in_variant: self.in_variant.min(other.in_variant),
+        }
+    }
+
     /// Returns true if the tag is among the newest `keep_last` of the group that `rules` count in.
     pub(super) fn is_among_last(self, rules: &RetentionConfig) -> bool {
         let rank = match rules.per {
@@ -421,10 +431,13 @@ fn by_replacement(
 
 /// Returns the ranks of each tag among the newest.
 ///
+/// A tag that the former order of tags ranks higher keeps that rank, so that an update of imglife
+/// deletes no tag only because the order has changed.
+///
 /// Tags without a version are one group. Aliases, `latest`, attachments, earlier images of tags and
 /// tags without a manifest have no rank.
 pub(super) fn ranks(repository: &ObservedRepository) -> HashMap<&Tag, TagRank> {
-    let mut images: Vec<(TagVersion, &ObservedTag)> = repository
+    let images: Vec<&ObservedTag> = repository
         .tags()
         .filter(|tag| !tag.is_absent() && !is_attached(repository, tag))
         .filter(|tag| {
@@ -433,31 +446,53 @@ pub(super) fn ranks(repository: &ObservedRepository) -> HashMap<&Tag, TagRank> {
                 && tag.tag != Tag::latest()
                 && !repository.desired.aliases.contains(&tag.tag)
         })
-        .map(|tag| (TagVersion::of(tag.tag.as_str()), tag))
         .collect();
-    // Tags without a version compare equal as versions, so their dates decide.
-    let key = |(version, tag): &(TagVersion, &ObservedTag)| {
-        (
-            version.is_version().then(|| version.clone()),
-            repository.date(tag),
-            version.clone(),
-        )
-    };
-    images.sort_by_cached_key(|image| Reverse(key(image)));
-    let (mut lines, mut variants) = (HashMap::new(), HashMap::new());
-    images
-        .iter()
-        .enumerate()
-        .map(|(in_repository, (version, tag))| {
-            let variant = version.is_version().then(|| version.flavour());
+    let mut ranks: HashMap<&Tag, TagRank> = HashMap::new();
+    for ordered in [
+        newest_first(repository, &images),
+        former_order(repository, &images),
+    ] {
+        let (mut lines, mut variants) = (HashMap::new(), HashMap::new());
+        for (in_repository, tag) in ordered.into_iter().enumerate() {
+            let version = TagVersion::of(tag.as_str());
+            let variant = version.is_version().then(|| version.variant().family());
             let rank = TagRank {
                 in_repository,
                 in_line: next_rank(&mut lines, version.release_line()),
                 in_variant: next_rank(&mut variants, variant),
             };
-            (&tag.tag, rank)
-        })
-        .collect()
+            ranks
+                .entry(tag)
+                .and_modify(|best| *best = best.higher(rank))
+                .or_insert(rank);
+        }
+    }
+    ranks
+}
+
+/// Returns tags in the order of `model::tag`, newest first.
+fn newest_first<'a>(repository: &ObservedRepository, images: &[&'a ObservedTag]) -> Vec<&'a Tag> {
+    let mut images: Vec<(TagVersion, &ObservedTag)> = images
+        .iter()
+        .map(|tag| (TagVersion::of(tag.tag.as_str()), *tag))
+        .collect();
+    images.sort_by(|(one, tag), (other, other_tag)| {
+        let (dates, other_dates) = (repository.date(tag), repository.date(other_tag));
+        other.compare_pushed(other_dates, one, dates).0
+    });
+    images.into_iter().map(|(_, tag)| &tag.tag).collect()
+}
+
+/// Returns tags in the former order, newest first.
+fn former_order<'a>(repository: &ObservedRepository, images: &[&'a ObservedTag]) -> Vec<&'a Tag> {
+    let mut images = images.to_vec();
+    // Tags without a version compare equal as versions, so their dates decide.
+    images.sort_by_cached_key(|tag| {
+        let version = FormerVersion::of(tag.tag.as_str());
+        let numbers = version.is_version().then(|| version.clone());
+        Reverse((numbers, repository.date(tag), version))
+    });
+    images.into_iter().map(|tag| &tag.tag).collect()
 }
 
 /// Returns the number of earlier calls for `group`.

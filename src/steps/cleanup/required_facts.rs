@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 
 use super::attachments::is_attached;
+use super::former_order::FormerVersion;
 use super::policy::{
     DeletionShare, FIRST_DAY, TagFacts, TagRank, ranks, retention_verdict, verdicts,
 };
@@ -38,7 +39,10 @@ pub(super) fn undecided_tags<'a>(
                 RepositoryRole::Base | RepositoryRole::Archive { .. } => tag.created.is_some(),
             }
     };
-    let has_version = |tag: &ObservedTag| TagVersion::of(tag.tag.as_str()).is_version();
+    let has_version = |tag: &ObservedTag| {
+        TagVersion::of(tag.tag.as_str()).is_version()
+            && FormerVersion::of(tag.tag.as_str()).is_version()
+    };
     let may_be_deleted = |tag: &&ObservedTag| {
         // A rule that deletes a tag also deletes an older one of lower rank, so the worst case
         // decides.

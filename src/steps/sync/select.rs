@@ -1,5 +1,6 @@
 //! Selection of the upstream tags of an entry, with the number of tags that each rule leaves out.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
@@ -183,28 +184,24 @@ pub(super) fn ranks_by_date(pattern: &PatternSelection, listing: &[ListedTag]) -
 
 /// Sorts the newest tag first.
 ///
-/// By version, tags with a version come first; the others follow by push date, then by name.
-fn sort_newest_first(tags: &mut [&ListedTag], by: SortBy) {
-    tags.sort_by_cached_key(|listed| {
-        let version = TagVersion::of(listed.tag.as_str());
-        // Dates rank all tags with `sort: date`, otherwise only tags without a version.
-        let date = if by == SortBy::Date || !version.is_version() {
-            listed.pushed_at
-        } else {
-            None
+/// By version, tags with a version come first; the others follow by date, then by name.
+fn sort_newest_first(tags: &mut Vec<&ListedTag>, by: SortBy) {
+    let mut versions: Vec<(TagVersion, &ListedTag)> = tags
+        .iter()
+        .map(|listed| (TagVersion::of(listed.tag.as_str()), *listed))
+        .collect();
+    versions.sort_by(|(one, listed), (other, other_listed)| {
+        let by_date = match by {
+            SortBy::Version => Ordering::Equal,
+            SortBy::Date => other_listed.pushed_at.cmp(&listed.pushed_at),
         };
-        let key = match by {
-            SortBy::Version => (
-                version.is_version(),
-                None,
-                version.is_version().then(|| version.clone()),
-                date,
-                version,
-            ),
-            SortBy::Date => (true, date, None, None, version),
-        };
-        std::cmp::Reverse(key)
+        by_date.then_with(|| {
+            other
+                .compare_pushed(other_listed.pushed_at, one, listed.pushed_at)
+                .0
+        })
     });
+    *tags = versions.into_iter().map(|(_, listed)| listed).collect();
 }
 
 /// Returns the error of a selection that needs the push date of `example`, which has none.
@@ -364,8 +361,11 @@ mod tests {
             keep_last: Some(2),
             ..pattern(".*")
         };
-        assert_eq!(selected(&newest_two, "latest 1.0 edge"), "1.0 latest");
-        assert_eq!(selected(&newest_two, "latest~9 edge~3 1.0~100"), "1.0 edge");
+        assert_eq!(selected(&newest_two, "latest 1.0 current"), "1.0 latest");
+        assert_eq!(
+            selected(&newest_two, "latest~9 current~3 1.0~100"),
+            "1.0 current"
+        );
     }
 
     #[test]

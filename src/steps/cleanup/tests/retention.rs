@@ -589,8 +589,9 @@ async fn keep_last_counts_per_release_line_or_variant() {
         .tag("nightly", &sample.old("nightly").await, 10)
         .await;
     for (rules, kept) in [
-        ("keep_last: 1", &["20240501"][..]),
-        ("keep_last: 1, per: repository", &["20240501"]),
+        // `20240501` was the newest in the former order, which keeps it.
+        ("keep_last: 1", &["2024.06.1", "20240501"][..]),
+        ("keep_last: 1, per: repository", &["2024.06.1", "20240501"]),
         (
             "keep_last: 1, per: minor",
             &[
@@ -608,11 +609,13 @@ async fn keep_last_counts_per_release_line_or_variant() {
             "keep_last: 2, per: minor",
             &[
                 "3.20.2",
+                "3.20.1",
                 "3.20.1-alpine3.20",
                 "3.19.4",
                 "v3.19.5",
                 "1.2.4-slim-bookworm",
                 "1.2.3-slim-bookworm",
+                "v1.2.3",
                 "2024.05.1",
                 "2024.5.2",
                 "2024.06.1",
@@ -627,6 +630,7 @@ async fn keep_last_counts_per_release_line_or_variant() {
             "keep_last: 1, per: variant",
             &[
                 "20240501",
+                "2024.06.1",
                 "3.20.1-alpine3.20",
                 "1.2.4-slim-bookworm",
                 "12-core1.1.0",
@@ -638,6 +642,7 @@ async fn keep_last_counts_per_release_line_or_variant() {
             &[
                 "20240501",
                 "2024.06.1",
+                "2024.5.2",
                 "3.20.1-alpine3.19",
                 "3.20.1-alpine3.20",
                 "1.2.3-slim-bookworm",
@@ -651,7 +656,7 @@ async fn keep_last_counts_per_release_line_or_variant() {
         // The smallest number that remains counts in the whole repository.
         (
             "keep_last: 0, min_keep: 3, per: minor",
-            &["20240501", "2024.06.1", "2024.5.2"],
+            &["20240501", "2024.06.1", "2024.5.2", "2024.05.1"],
         ),
     ] {
         let plan = sample
@@ -668,14 +673,15 @@ async fn keep_last_counts_per_release_line_or_variant() {
 #[tokio::test]
 async fn each_rule_counts_in_its_own_groups() {
     let sample =
-        SampleRepository::mirror(&["1.0", "1.1-slim", "1.1", "2.0-slim", "2.0", "2.1"]).await;
+        SampleRepository::mirror(&["1.0", "1.1.1-slim", "1.1.0", "2.0.1-slim", "2.0.0", "2.1"])
+            .await;
     let config = two_rules("keep_last: 1, per: minor", "keep_last: 1, per: variant");
     for (name, expected) in [
         ("2.1", Some(KeepReason::MinKeep)),
-        ("2.0-slim", Some(KeepReason::KeepLast)),
-        ("2.0", None),
-        ("1.1", None),
-        ("1.1-slim", Some(KeepReason::KeepLast)),
+        ("2.0.1-slim", Some(KeepReason::KeepLast)),
+        ("2.0.0", None),
+        ("1.1.0", None),
+        ("1.1.1-slim", Some(KeepReason::KeepLast)),
         ("1.0", Some(KeepReason::KeepLast)),
     ] {
         assert_eq!(sample.reason(&config, name).await, expected, "{name}");

@@ -198,7 +198,7 @@ async fn selected(
 
 #[tokio::test]
 async fn push_dates_are_requested_only_if_they_decide() {
-    let store = upstream("1.0=a~9 1.1=b~1 edge=c~2 latest=d~5 nightly=e~3").await;
+    let store = upstream("1.0=a~9 1.1=b~1 current=c~2 latest=d~5 weekly=e~3").await;
     let newest = |count| PatternSelection {
         keep_last: Some(count),
         ..pattern(".*")
@@ -213,12 +213,12 @@ async fn push_dates_are_requested_only_if_they_decide() {
         ..pattern(".*")
     };
     for (pattern, expected, plain, dated) in [
-        (pattern(".*"), "1.1 1.0 nightly latest edge", 1, 0),
+        (pattern(".*"), "1.1 1.0 weekly latest current", 1, 0),
         (newest(2), "1.1 1.0", 1, 0),
-        (newest(5), "1.1 1.0 nightly latest edge", 1, 0),
-        (newest(4), "1.1 1.0 edge nightly", 1, 1),
+        (newest(5), "1.1 1.0 weekly latest current", 1, 0),
+        (newest(4), "1.1 1.0 current weekly", 1, 1),
         (week, "1.0 latest", 0, 1),
-        (by_date, "1.1 edge", 0, 1),
+        (by_date, "1.1 current", 0, 1),
     ] {
         assert_eq!(
             selected(&store, [by_pattern(pattern)]).await,
@@ -229,14 +229,14 @@ async fn push_dates_are_requested_only_if_they_decide() {
 
 #[tokio::test]
 async fn without_push_dates_tags_rank_by_name_and_sort_by_date_fails() {
-    let store = upstream("1.0=a edge=c latest=d nightly=e").await;
+    let store = upstream("1.0=a current=c latest=d weekly=e").await;
     let newest = by_pattern(PatternSelection {
         keep_last: Some(2),
         ..pattern(".*")
     });
     assert_eq!(
         selected(&store, [newest]).await,
-        (vec!["1.0 nightly".to_owned()], 1, 1)
+        (vec!["1.0 weekly".to_owned()], 1, 1)
     );
     let (selected, plain, dated) = selected(
         &store,
@@ -255,7 +255,7 @@ async fn without_push_dates_tags_rank_by_name_and_sort_by_date_fails() {
 
 #[tokio::test]
 async fn entries_of_one_source_share_listings_but_not_failures() {
-    let store = upstream("1.0=a~9 edge=c~2 latest=d~5").await;
+    let store = upstream("1.0=a~9 current=c~2 latest=d~5").await;
     let entries = || {
         let by_date = PatternSelection {
             sort: SortBy::Date,
@@ -268,7 +268,7 @@ async fn entries_of_one_source_share_listings_but_not_failures() {
         };
         [by_date.clone(), by_date, ranked, pattern("1.*")].map(by_pattern)
     };
-    let expected = ["edge", "edge", "1.0 edge", "1.0"]
+    let expected = ["current", "current", "1.0 current", "1.0"]
         .map(str::to_owned)
         .to_vec();
     assert_eq!(selected(&store, entries()).await, (expected, 1, 1));
@@ -346,9 +346,9 @@ async fn a_variant_is_stored_under_the_most_specific_version_with_its_digest() {
         planned(&store, [variants.clone()]).await,
         [
             "trixie -> trixie: copy by tag (no upstream version tag that ends in `-trixie` has the same digest, so the tag keeps its name)",
-            "latest -> latest: copy by tag",
-            "bookworm-slim -> 1.22.3-bookworm-slim: copy by digest",
             "bookworm -> bookworm: copy by tag (no upstream version tag that ends in `-bookworm` has the same digest, so the tag keeps its name)",
+            "bookworm-slim -> 1.22.3-bookworm-slim: copy by digest",
+            "latest -> latest: copy by tag",
             "alpine3.21 -> 1.22.3-alpine3.21: copy by digest",
         ]
     );
@@ -461,8 +461,8 @@ async fn source_tags_with_one_target_tag_are_one_item_if_they_are_one_image() {
     let store = upstream("alpine=new alpine3.21=new 1.22.3-alpine3.21=new 1.22.3-alpine=new").await;
     let all = || normalized(by_pattern(pattern(".*")));
     let expected = [
-        "1.22.3-alpine3.21 -> 1.22.3-alpine3.21: copy by tag",
         "1.22.3-alpine -> 1.22.3-alpine: copy by tag",
+        "1.22.3-alpine3.21 -> 1.22.3-alpine3.21: copy by tag",
     ];
     assert_eq!(planned(&store, [all()]).await, expected);
 
@@ -478,8 +478,8 @@ async fn source_tags_with_one_target_tag_are_one_item_if_they_are_one_image() {
     let fails = "fails: 1.22.3-alpine and alpine would all be stored as registry.example.com/mirrors/golang:1.22.3-alpine, \
                  but are different images";
     let expected = [
-        "1.22.3-alpine3.21 -> 1.22.3-alpine3.21: copy by tag".to_owned(),
         format!("1.22.3-alpine -> 1.22.3-alpine: {fails}"),
+        "1.22.3-alpine3.21 -> 1.22.3-alpine3.21: copy by tag".to_owned(),
         format!("alpine -> 1.22.3-alpine: {fails}"),
     ];
     assert_eq!(described(&plan(&sync, &world)), expected);
