@@ -92,6 +92,8 @@ pub enum CommandError {
     Wait { program: String, source: io::Error },
     #[error("`{program}` is not run in a dry mode")]
     Refused { program: String },
+    #[error("`{program}` is not run in an untrusted job without `--allow-commands`")]
+    Untrusted { program: String },
 }
 
 /// Callback for the lines of a program's output, without their line breaks.
@@ -143,6 +145,18 @@ pub struct RefusingRunner;
 impl Runner for RefusingRunner {
     async fn run(&self, command: ProgramCommand) -> Result<ProgramOutput, CommandError> {
         Err(CommandError::Refused {
+            program: command.program,
+        })
+    }
+}
+
+/// Runner of untrusted jobs, which refuses every program.
+pub struct UntrustedRunner;
+
+#[async_trait]
+impl Runner for UntrustedRunner {
+    async fn run(&self, command: ProgramCommand) -> Result<ProgramOutput, CommandError> {
+        Err(CommandError::Untrusted {
             program: command.program,
         })
     }

@@ -1,8 +1,10 @@
 //! Atomic writing of files: a file appears under its name complete and synced to disk, or not at
-//! all.
+//! all. Also the containment of paths in a checkout.
 //!
 //! A file has no name while it is written, so a process that is killed leaves nothing behind. The
 //! caller chooses the names and the permissions.
+
+mod containment;
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -12,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 use tempfile::NamedTempFile;
+
+pub use containment::{checkout_root, leads_out, link_out_of};
 
 /// Prefix of the temporary names that complete files have for a moment before they are renamed.
 pub const TEMPORARY_PREFIX: &str = ".incoming-";
@@ -97,6 +101,28 @@ impl Write for AtomicFile {
     fn flush(&mut self) -> io::Result<()> {
         self.file().flush()
     }
+}
+
+/// Fails if `path`, relative to `directory`, leads through a symbolic link out of the checkout that
+/// `directory` or the path itself is in. Whoever wrote the files of the checkout may have chosen the
+/// target of the link.
+pub fn refuse_link_out(directory: &Path, path: &Path) -> io::Result<()> {
+    let path = directory.join(path);
+    let is_checkout = |directory: &&Path| directory.join(".git").symlink_metadata().is_ok();
+    let checkout = path.ancestors().find(is_checkout).map(Path::to_owned);
+    let link = [Some(checkout_root(directory)), checkout]
+        .iter()
+        .flatten()
+        .find_map(|root| link_out_of(root, &path));
+    link.map_or(Ok(()), |link| {
+        Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!(
+                "{} is a symbolic link that leads out of the checkout",
+                link.display()
+            ),
+        ))
+    })
 }
 
 /// Writes a file atomically, replacing an existing one. `mode` is reduced by the umask.

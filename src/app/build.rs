@@ -20,6 +20,7 @@ use crate::ci;
 use crate::config::{BuildConfig, Config};
 use crate::engines::BuildxBuilder;
 use crate::error::Failure;
+use crate::files::refuse_link_out;
 use crate::model::Variables;
 use crate::model::env;
 use crate::model::eol::Calendar;
@@ -99,6 +100,7 @@ pub(super) fn run(
         let tags = child_tags(&process.variables)?;
         let child = build::ChildPipeline {
             scope: &scope,
+            permissions: process.variables.permissions(),
             configuration: config.file.as_deref(),
             directory: &process.directory,
             tags: &tags,
@@ -194,6 +196,10 @@ async fn run_step(
     let eol_dates = eol_dates(config, build, &world, context).await?;
     let plan = build::plan(build, &world, options.force);
     if let BuildForm::Contexts(directory) = &options.form {
+        refuse_link_out(&process.directory, directory).map_err(|error| {
+            Failure::usage(format!("cannot write to {}: {error}", directory.display()))
+                .hint("choose another `--output-dir`")
+        })?;
         let contexts = build::ContextOptions {
             directory: process.directory.join(directory),
             run_metadata,

@@ -10,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::error::{Failure, ItemError};
+use crate::files::refuse_link_out;
 use crate::model::lock::lock;
 use crate::model::{JournalBatch, Tag};
 use crate::packages::{Documents, StoredDocument};
@@ -64,16 +65,14 @@ impl FileJournal {
     /// be written.
     pub(super) fn open(report: &Path, directory: &Path) -> Result<FileJournal, Failure> {
         let path = journal_path(report);
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(|error| {
-                Failure::usage(format!(
-                    "cannot write the journal {}: {error}",
-                    path.display()
-                ))
-            })?;
+        let opened = refuse_link_out(directory, &path)
+            .and_then(|()| OpenOptions::new().create(true).append(true).open(&path));
+        let file = opened.map_err(|error| {
+            Failure::usage(format!(
+                "cannot write the journal {}: {error}",
+                path.display()
+            ))
+        })?;
         Ok(FileJournal {
             path,
             directory: directory.to_owned(),

@@ -161,9 +161,12 @@ async fn commit_push(
 }
 
 /// Returns the CA file that the configuration sets for the server. Ignores a configuration that
-/// cannot be read, since the command does not need one.
+/// cannot be read, since the command does not need one, and that of an untrusted job.
 fn configured_ca_file(server: &str, global: &GlobalOptions, process: &Process) -> Option<String> {
     let host = Url::parse(server).ok().as_ref().and_then(host_of)?;
+    if process.variables.permissions().is_untrusted() {
+        return None;
+    }
     let config = load_configuration(global, process).ok()?;
     let file = config.hosts.get(&host)?.ca_file.as_ref()?;
     Some(process.directory.join(file).to_string_lossy().into_owned())
@@ -287,9 +290,13 @@ fn login(
     address: &str,
     variables: &Variables,
 ) -> (Option<GitCredential>, RemoteAccess) {
+    // The token of a job is sent over the scheme of its server only.
+    let scheme = Url::parse(&job.url).map_or_else(|_| String::new(), |url| url.scheme().to_owned());
+    let is_limited = variables.permissions().is_untrusted();
     let host = Url::parse(address)
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https"))
+        .filter(|url| !is_limited || url.scheme() == scheme)
         .and_then(|url| host_of(&url));
     let Some(host) = host else {
         return (None, RemoteAccess::Own);
@@ -344,7 +351,10 @@ fn login(
 
 /// Returns the credentials for the server of a job. On Gitea, the token of the job is used if no
 /// other token is set.
-fn forge_credentials(job: Option<&JobRepository>, variables: &Variables) -> ForgeCredentials {
+pub(super) fn forge_credentials(
+    job: Option<&JobRepository>,
+    variables: &Variables,
+) -> ForgeCredentials {
     let mut variables = variables.clone();
     let own = variables.get_filled(env::GITHUB_TOKEN).map(str::to_owned);
     match (job.map(|job| job.server), own) {

@@ -86,7 +86,7 @@ pub(super) async fn read(
     request.auth_mode = AuthMode::Never;
     request.limit = MAX_DOCUMENT;
     let client = Client::new(
-        settings(&[&url], config)?,
+        settings(&[&url], config, &process.variables)?,
         Arc::new(NoCredentials),
         process.clock.clone(),
     );

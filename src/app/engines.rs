@@ -3,13 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use super::CommandContext;
+use super::job_credentials::standard_credentials;
 use crate::cache::Cache;
 use crate::command::{Runner, SystemRunner};
 use crate::config::{BuildConfig, Config, HostSettings};
-use crate::credentials::{Credential, Credentials, StandardCredentials, check_collisions};
+use crate::credentials::{Credential, Credentials, check_collisions};
 use crate::engines::native::Native;
-use crate::engines::{BuildxBuilder, Engine, HostCredential, Programs};
+use crate::engines::{
+    BuildOutcome, BuildRequest, BuildxBuilder, Engine, EngineError, EngineName, HostCredential,
+    Programs,
+};
 use crate::error::Failure;
 use crate::model::{Host, Repository, RepositoryPath};
 use crate::registry::ImageStores;
@@ -27,7 +33,10 @@ pub(super) async fn engines(
     let variables = &context.process.variables;
     let native: Arc<dyn Engine> =
         Arc::new(Native::new(stores.clone(), Cache::user(variables, true)));
-    let credentials = StandardCredentials::new(variables.clone(), Arc::new(SystemRunner));
+    if !variables.permissions().may_run_commands() {
+        return Ok(std::iter::once(native).chain(forbidden()).collect());
+    }
+    let credentials = standard_credentials(config, &context.process);
     let repositories = build
         .images
         .iter()
@@ -43,7 +52,8 @@ pub(super) async fn engines(
         let hint = error.hint.clone();
         hint.into_iter().fold(Failure::usage(error), Failure::hint)
     })?;
-    let logins = logins(&credentials, repositories).await?;
+    let is_limited = variables.permissions().is_untrusted();
+    let logins = logins(&credentials, repositories, is_limited).await?;
     let runner: Arc<dyn Runner> = Arc::new(SystemRunner);
     let insecure = config.insecure_registries.iter().cloned().collect();
     let own_builder = own_builder.map(|builder| {
@@ -57,7 +67,7 @@ pub(super) async fn engines(
     });
     let programs = Programs {
         runner,
-        variables: variables.clone(),
+        variables: variables.for_commands(),
         credentials: logins,
         insecure,
         builder: build.builder.clone(),
@@ -70,10 +80,12 @@ pub(super) async fn engines(
 /// repository with different credentials.
 ///
 /// Programs contact the hosts themselves and ignore `endpoint`, so the credentials of an endpoint
-/// are not passed to them.
+/// are not passed to them. If `is_limited`, a credential that may not be used is left out, so that
+/// the images that do not need it are built.
 async fn logins(
     credentials: &dyn Credentials,
     repositories: impl Iterator<Item = &Repository>,
+    is_limited: bool,
 ) -> Result<Vec<HostCredential>, Failure> {
     let mut paths: BTreeMap<&Host, BTreeSet<&RepositoryPath>> = BTreeMap::new();
     for repository in repositories {
@@ -83,12 +95,17 @@ async fn logins(
     }
     let mut logins = Vec::new();
     for (host, paths) in paths {
-        let find = async |path: Option<&RepositoryPath>| {
-            credentials.credential(host, path).await.map_err(|error| {
-                let hint = error.hint.clone();
-                hint.into_iter().fold(Failure::failed(error), Failure::hint)
-            })
-        };
+        let find =
+            async |path: Option<&RepositoryPath>| match credentials.credential(host, path).await {
+                Err(error) if is_limited => {
+                    tracing::warn!("{error}");
+                    Ok(Credential::Anonymous)
+                }
+                found => found.map_err(|error| {
+                    let hint = error.hint.clone();
+                    hint.into_iter().fold(Failure::failed(error), Failure::hint)
+                }),
+            };
         let of_host = find(None).await?;
         for path in paths {
             let credential = find(Some(path)).await?;
@@ -111,10 +128,46 @@ async fn logins(
     Ok(logins)
 }
 
+/// A build program that an untrusted job does not run.
+struct ForbiddenEngine(EngineName);
+
+/// Returns all build programs, none of which can be used.
+fn forbidden() -> impl Iterator<Item = Arc<dyn Engine>> {
+    EngineName::PROGRAMS
+        .into_iter()
+        .map(|name| Arc::new(ForbiddenEngine(name)) as Arc<dyn Engine>)
+}
+
+impl ForbiddenEngine {
+    fn error(&self) -> EngineError {
+        EngineError::new(
+            self.0,
+            "build programs are not run in an untrusted job",
+        )
+        .hint("pass `--allow-commands` to run them, without secrets in their environment; a template without RUN is built by the engine `native`")
+    }
+}
+
+#[async_trait]
+impl Engine for ForbiddenEngine {
+    fn name(&self) -> EngineName {
+        self.0
+    }
+
+    async fn available(&self) -> Result<String, EngineError> {
+        Err(self.error())
+    }
+
+    async fn build(&self, _: &BuildRequest) -> Result<BuildOutcome, EngineError> {
+        Err(self.error())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::command::RefusingRunner;
+    use crate::credentials::StandardCredentials;
     use crate::model::Variables;
 
     /// Returns the registries or repositories of the credentials, each with its user.
@@ -125,7 +178,7 @@ mod tests {
             .iter()
             .map(|text| text.parse().expect("a repository"))
             .collect();
-        let logins = logins(&credentials, repositories.iter())
+        let logins = logins(&credentials, repositories.iter(), false)
             .await
             .expect("logins");
         let user = |credential: &Credential| match credential {

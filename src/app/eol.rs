@@ -17,7 +17,9 @@ use crate::config::{Config, EolProvider, EolTarget};
 use crate::credentials::NoCredentials;
 use crate::eol::{EndOfLifeDate, EolDataFile, EolDataStore, EolTable, Products};
 use crate::error::{Exit, Failure, ItemError};
+use crate::files::{checkout_root, leads_out, refuse_link_out};
 use crate::http::{self, Client};
+use crate::model::env;
 use crate::model::eol::Calendar;
 use crate::model::{BuildRecord, Secret};
 use crate::notify::{Messenger, NotifyError, Webhook, WebhookFormat, address};
@@ -199,7 +201,7 @@ fn messengers(config: &Config, process: &Process) -> Result<Vec<Box<dyn Messenge
         let Some(variable) = variable else { continue };
         let url = webhook(variable, config, process)?;
         let client = Client::new(
-            settings(&[&url], config)?,
+            settings(&[&url], config, &process.variables)?,
             Arc::new(NoCredentials),
             process.clock.clone(),
         );
@@ -220,6 +222,18 @@ pub(super) fn webhook(
     config: &Config,
     process: &Process,
 ) -> Result<http::Url, Failure> {
+    let permissions = process.variables.permissions();
+    if !permissions.may_run_commands()
+        || permissions.is_untrusted() && !process.variables.lists(variable)
+    {
+        return Err(Failure::usage(format!(
+            "{variable}: webhooks are not called in an untrusted job"
+        ))
+        .hint(format!(
+            "pass `--allow-commands`, and add {variable} to {} in the settings of the CI server",
+            env::IMGLIFE_VARIABLES
+        )));
+    }
     let text = process.variables.get_filled(variable).ok_or_else(|| {
         Failure::usage(format!(
             "the variable {variable} of `lifecycle.notify` is not set"
@@ -338,12 +352,32 @@ pub(super) fn data_store(
             .to_string();
         Box::new(EolDataFile { name, path }) as Box<dyn EolDataStore>
     };
-    match (file, config.lifecycle.target) {
-        (Some(path), _) => Ok(local(process.directory.join(path))),
-        (None, EolTarget::Git) => Ok(local(config.lifecycle.data_file.clone())),
-        (None, EolTarget::PackageRegistry) => {
-            Ok(Box::new(DataPackage(records(config, process, mode)?)))
-        }
+    let path = match (file, config.lifecycle.target) {
+        (Some(path), _) => Some(process.directory.join(path)),
+        (None, EolTarget::Git) => Some(config.lifecycle.data_file.clone()),
+        (None, EolTarget::PackageRegistry) => None,
+    };
+    if file.is_none()
+        && !process.variables.permissions().outside
+        && let Some(path) = &path
+        && leads_out(&checkout_root(&config.directory), path)
+    {
+        return Err(Failure::usage(format!(
+            "{} leads out of the repository of the configuration",
+            path.display()
+        ))
+        .hint(
+            "set `lifecycle.eol_data_file` to a file in the repository, or pass `--allow-outside`",
+        ));
+    }
+    if let Some(path) = path.as_ref().filter(|_| mode == Mode::Apply) {
+        refuse_link_out(&process.directory, path)
+            .and_then(|()| refuse_link_out(&config.directory, path))
+            .map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))?;
+    }
+    match path {
+        Some(path) => Ok(local(path)),
+        None => Ok(Box::new(DataPackage(records(config, process, mode)?))),
     }
 }
 

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::host_rules::rules;
+use super::job_credentials::standard_credentials;
+use super::job_limits::{limit, limited};
 use super::{CommandContext, Mode};
-use crate::command::SystemRunner;
-use crate::config::{Config, HostSettings};
-use crate::credentials::{NoCredentials, StandardCredentials, check_collisions};
+use crate::config::Config;
+use crate::credentials::{NoCredentials, check_collisions};
 use crate::error::Failure;
-use crate::http::{Client, ClientCertificate, HostRules, Settings, Tls, Url};
+use crate::http::{Client, HostRules, Settings, Url};
 use crate::model::{Host, Repository};
 use crate::process::Process;
 use crate::registry::layout::Layouts;
@@ -42,7 +44,7 @@ pub(super) fn image_stores<'a>(
         let failure = Failure::usage(error);
         hint.into_iter().fold(failure, Failure::hint)
     })?;
-    let client = client(settings, &context.process);
+    let client = client(settings, config, &context.process);
     let stores = ImageStores::new(
         Arc::new(RemoteRegistries::new(Arc::new(client))),
         Arc::new(Layouts::default()),
@@ -51,14 +53,6 @@ pub(super) fn image_stores<'a>(
         Mode::Apply => stores,
         Mode::List | Mode::DryRun => stores.read_only(),
     })
-}
-
-/// Returns the host whose credentials are used for `host`: that of its endpoint, if one is set.
-pub(super) fn credential_host(config: &Config, host: &Host) -> Host {
-    config.hosts.get(host).map_or_else(
-        || host.clone(),
-        |settings| rules(settings).credential_host(host),
-    )
 }
 
 /// Returns a client for the service at `address` on `host`. An `http://` address in the
@@ -71,6 +65,7 @@ pub(super) fn service_client(
 ) -> Client {
     client(
         service_settings(config, context, host, address),
+        config,
         &context.process,
     )
 }
@@ -102,14 +97,15 @@ fn service_settings(
         origin.set_path("");
         rules.endpoint = Some(origin);
     }
+    limit(&mut settings, &context.process.variables);
     settings
 }
 
 /// Returns a client with the credentials that `process` has.
-pub(super) fn client(settings: Settings, process: &Process) -> Client {
-    // A credential helper only reads, so programs may run in every mode.
-    let credentials = StandardCredentials::new(process.variables.clone(), Arc::new(SystemRunner));
-    Client::new(settings, Arc::new(credentials), process.clock.clone())
+pub(super) fn client(settings: Settings, config: &Config, process: &Process) -> Client {
+    let credentials = Arc::new(standard_credentials(config, process));
+    let credentials = limited(credentials, &settings, &process.variables);
+    Client::new(settings, credentials, process.clock.clone())
 }
 
 /// Returns the settings of the HTTP client.
@@ -120,34 +116,17 @@ pub(super) fn settings(config: &Config, context: &CommandContext) -> Settings {
         .map(|(host, settings)| (host.clone(), rules(settings)))
         .collect();
     let insecure = config.insecure_registries.iter().cloned().collect();
-    Settings {
+    let mut settings = Settings {
         hosts,
         insecure,
         deadline: context.deadline,
         ..Settings::default()
-    }
+    };
+    limit(&mut settings, &context.process.variables);
+    settings
 }
 
 /// Returns the image store of OCI layout directories, which needs no configuration.
 pub fn layouts() -> Arc<dyn ImageStore> {
     Arc::new(Layouts::default())
-}
-
-/// Returns the client rules for the configured settings of a host.
-pub(super) fn rules(settings: &HostSettings) -> HostRules {
-    HostRules {
-        endpoint: settings.endpoint.clone(),
-        tls: Tls {
-            ca_file: settings.ca_file.clone(),
-            client_certificate: settings.client_certificate.as_ref().map(|pair| {
-                ClientCertificate {
-                    certificate: pair.certificate.clone(),
-                    key: pair.key.clone(),
-                }
-            }),
-            insecure_skip_verify: settings.insecure_skip_verify,
-        },
-        max_connections: settings.max_connections,
-        requests_per_second: settings.requests_per_second,
-    }
 }

@@ -26,6 +26,7 @@ pub use doctor::DoctorOptions;
 pub use eol::{EolListOptions, EolNotifyOptions, EolUpdateOptions};
 pub use image_stores::layouts;
 pub use init::{InitForge, InitOptions};
+pub use permissions::{PermissionOptions, permissions};
 pub use records::records;
 pub use register::RegisterOptions;
 pub use run::options::{PushMode, RunOptions, StepOptions, UnknownVariable};
@@ -50,11 +51,15 @@ mod engines;
 mod eol;
 mod forge;
 mod hooks;
+mod host_rules;
 mod image_stores;
 mod init;
+mod job_credentials;
+mod job_limits;
 mod keep_lists;
 mod merge_requests;
 mod only;
+mod permissions;
 mod records;
 mod register;
 mod report_files;
@@ -63,6 +68,7 @@ mod run;
 mod runtime;
 mod status;
 mod sync;
+mod target_branch;
 
 /// Command line: a command and the options that every command has.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use super::Mode;
 use super::configuration::missing_setting;
-use super::image_stores::rules;
+use super::host_rules::rules;
+use super::job_limits::{check_bucket_server, check_scheme, limit, limited};
 use crate::cache::Cache;
 use crate::config::{Config, DEFAULT_NAME, RegistryConfig, RegistryProvider};
 use crate::credentials::{Credentials, ForgeCredentials, ForgeKind};
 use crate::error::{Failure, ItemError};
 use crate::http::{Client, Settings, Url, host_of};
-use crate::model::Host;
 use crate::model::env;
+use crate::model::{Host, Variables};
 use crate::packages::directory::DirectoryFiles;
 use crate::packages::gitea::{GiteaLocation, GiteaPackages};
 use crate::packages::gitlab::GitlabPackages;
@@ -151,8 +152,9 @@ pub(super) fn forge_client(
     process: &Process,
 ) -> Result<Arc<Client>, Failure> {
     let credentials = ForgeCredentials::new(forge, process.variables.clone());
-    let settings = settings(urls, config)?;
+    let settings = settings(urls, config, &process.variables)?;
     for url in urls {
+        check_scheme(url, &process.variables)?;
         let host = host(url)?;
         let credential_host = settings
             .hosts
@@ -167,12 +169,17 @@ pub(super) fn forge_client(
 }
 
 fn client(settings: Settings, credentials: Arc<dyn Credentials>, process: &Process) -> Arc<Client> {
+    let credentials = limited(credentials, &settings, &process.variables);
     Arc::new(Client::new(settings, credentials, process.clock.clone()))
 }
 
 /// Returns the settings of the HTTP client. The scheme of `urls` decides whether their hosts use
 /// plain HTTP.
-pub(super) fn settings(urls: &[&Url], config: &Config) -> Result<Settings, Failure> {
+pub(super) fn settings(
+    urls: &[&Url],
+    config: &Config,
+    variables: &Variables,
+) -> Result<Settings, Failure> {
     let mut settings = Settings {
         hosts: config
             .hosts
@@ -191,6 +198,7 @@ pub(super) fn settings(urls: &[&Url], config: &Config) -> Result<Settings, Failu
             settings.insecure.remove(&host);
         }
     }
+    limit(&mut settings, variables);
     Ok(settings)
 }
 
@@ -212,7 +220,7 @@ fn s3(
     use crate::packages::s3::{S3Bucket, S3Files, S3Keys};
 
     let urls: Vec<&Url> = endpoint.into_iter().collect();
-    let settings = settings(&urls, config)?;
+    let mut settings = settings(&urls, config, &process.variables)?;
     let endpoint = match endpoint {
         Some(url) => settings
             .hosts
@@ -221,6 +229,13 @@ fn s3(
             .or_else(|| Some(url.clone())),
         None => None,
     };
+    if let Some(server) = &endpoint {
+        check_bucket_server(server, &process.variables)?;
+    }
+    if process.variables.permissions().is_untrusted() {
+        // The file decides neither about the server nor about its certificate.
+        settings.hosts.clear();
+    }
     let get = |name| process.variables.get_filled(name);
     let keys = get(env::AWS_ACCESS_KEY_ID)
         .zip(get(env::AWS_SECRET_ACCESS_KEY))
@@ -264,7 +279,7 @@ fn usage_failure(error: ItemError) -> Failure {
 mod tests {
     use super::*;
     use crate::error::{Exit, chain};
-    use crate::model::{Clock, Variables};
+    use crate::model::Clock;
     use crate::process::Stream;
 
     /// Returns the name of the record store, or the text of the failure.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::error::Failure;
-use crate::files::AtomicFile;
+use crate::files::{AtomicFile, refuse_link_out};
 
 /// Report file that will be written at the end of a command.
 pub(super) struct ReportFile {
@@ -41,7 +41,9 @@ impl ReportFile {
     /// be written.
     pub(super) fn prepare(path: &Path, directory: &Path) -> Result<ReportFile, Failure> {
         let path = directory.join(path);
-        match ReportDestination::at(&path) {
+        let destination =
+            refuse_link_out(directory, &path).and_then(|()| ReportDestination::at(&path));
+        match destination {
             Ok(destination) => Ok(ReportFile { path, destination }),
             Err(source) => Err(Failure::usage(ReportFileError { path, source })),
         }
@@ -180,6 +182,29 @@ mod tests {
             fs::read_to_string(directory.path().join("kept.xml")).expect("text"),
             "the report"
         );
+    }
+
+    #[test]
+    fn a_link_out_of_the_checkout_is_not_followed() {
+        let world = tempfile::tempdir().expect("a directory");
+        let checkout = world.path().join("checkout");
+        fs::create_dir(&checkout).expect("a directory");
+        fs::write(world.path().join("profile"), "kept").expect("a file");
+        symlink("../profile", checkout.join("README.md")).expect("a link");
+        symlink("..", checkout.join("reports")).expect("a link");
+        for path in ["README.md", "reports/new.xml"] {
+            let error = write(path, &checkout).expect_err("a link");
+            assert!(
+                error.ends_with("is a symbolic link that leads out of the checkout"),
+                "{error}"
+            );
+        }
+        assert_eq!(
+            fs::read_to_string(world.path().join("profile")).expect("text"),
+            "kept"
+        );
+        assert!(!world.path().join("new.xml").exists());
+        write("../named.xml", &checkout).expect("a path on the command line leads anywhere");
     }
 
     #[test]

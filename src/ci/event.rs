@@ -100,7 +100,7 @@ impl RefStatus {
 }
 
 /// Returns the default branch in the payload of an event.
-fn default_branch(payload: &str) -> Option<String> {
+pub fn default_branch(payload: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Payload {
         repository: Repository,

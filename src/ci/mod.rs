@@ -12,6 +12,7 @@ pub mod annotations;
 pub mod event;
 pub mod repository;
 pub mod sections;
+pub mod trust;
 
 pub use event::{PipelineEvent, RefStatus};
 pub use sections::{Sections, is_actions};

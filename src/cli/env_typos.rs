@@ -6,8 +6,14 @@ use crate::model::env;
 use crate::model::text::closest;
 
 /// Suffixes of the variables that hold the credentials of a host, as in
-/// `IMGLIFE_QUAY_IO_PASSWORD`.
-const CREDENTIAL_SUFFIXES: [&str; 3] = ["_USERNAME", "_PASSWORD", "_TOKEN"];
+/// `IMGLIFE_QUAY_IO_PASSWORD`, or that name the host.
+const CREDENTIAL_SUFFIXES: [&str; 5] = [
+    "_USERNAME",
+    "_PASSWORD",
+    "_PASSWORD_FILE",
+    "_TOKEN",
+    "_HOST",
+];
 
 /// Steps with options.
 pub(super) const STEPS: [&str; 8] = [

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
+use crate::app::PermissionOptions;
 use crate::error::Failure;
 use crate::model::Variables;
 use crate::model::duration::parse_duration;
@@ -30,6 +31,19 @@ pub(super) struct GlobalArguments {
     /// remaining time of the CI job]
     #[arg(long, value_name = "DURATION", value_parser = time_limit, global = true, help_heading = HEADING)]
     pub(super) time_limit: Option<Duration>,
+
+    /// Treat the job as untrusted, as those of merge requests are: limit credentials, variables and
+    /// commands
+    #[arg(long, global = true, help_heading = HEADING)]
+    pub(super) untrusted: bool,
+
+    /// In an untrusted job, run hooks and build programs, without secrets in their environment
+    #[arg(long, global = true, help_heading = HEADING)]
+    pub(super) allow_commands: bool,
+
+    /// Accept paths in the configuration that lead out of its repository
+    #[arg(long, global = true, help_heading = HEADING)]
+    pub(super) allow_outside: bool,
 
     /// Print only errors and the report, no other logs and no progress
     #[arg(short, long, global = true, help_heading = HEADING)]
@@ -70,6 +84,15 @@ pub(super) struct LogSettings {
 }
 
 impl GlobalArguments {
+    /// Returns the options about the permissions of the run.
+    pub(super) fn permissions(&self) -> PermissionOptions {
+        PermissionOptions {
+            untrusted: self.untrusted,
+            allow_commands: self.allow_commands,
+            allow_outside: self.allow_outside,
+        }
+    }
+
     /// Returns the settings of the log: a flag takes precedence over the environment variable, and
     /// that over the default. `--quiet` leaves errors only.
     pub(super) fn log_settings(&self, variables: &Variables) -> Result<LogSettings, Failure> {

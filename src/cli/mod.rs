@@ -112,6 +112,11 @@ fn print_clap_message(error: &clap::Error, arguments: &[OsString], process: &Pro
 }
 
 fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure> {
+    let permissions = app::permissions(cli.global.permissions(), process);
+    let process = &Process {
+        variables: process.variables.clone().with_permissions(permissions),
+        ..process.clone()
+    };
     let presentation: Arc<dyn Presentation> =
         Arc::new(StepPresentation::new(&cli.global, messages, process));
     let context = CommandContext {

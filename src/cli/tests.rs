@@ -109,6 +109,16 @@ fn help_describes_the_program() {
               Stop after this time, such as `45m` or `1h30m`, and report what was done [default: the
               remaining time of the CI job]
 
+          --untrusted
+              Treat the job as untrusted, as those of merge requests are: limit credentials, variables
+              and commands
+
+          --allow-commands
+              In an untrusted job, run hooks and build programs, without secrets in their environment
+
+          --allow-outside
+              Accept paths in the configuration that lead out of its repository
+
       -q, --quiet
               Print only errors and the report, no other logs and no progress
 

@@ -5,8 +5,9 @@
 
 use thiserror::Error;
 
-use crate::model::Variables;
-use crate::model::text::{excerpt, names_a_secret};
+use crate::model::env;
+use crate::model::text::excerpt;
+use crate::model::{ExpansionRefusal, Variables};
 
 /// Maximum length of an expanded value, in bytes.
 const MAX_VALUE_BYTES: usize = 64 * 1024;
@@ -18,6 +19,10 @@ pub(super) enum ReferenceError {
     Unset(String),
     #[error("the environment variable `{0}` is named like a secret")]
     Secret(String),
+    #[error("the value of the environment variable `{0}` is a secret")]
+    SecretValue(String),
+    #[error("the environment variable `{0}` is not expanded in an untrusted job")]
+    NotListed(String),
     #[error("`${{` without a closing `}}`")]
     Unterminated,
     #[error("`${{{}}}` is not a valid reference to an environment variable", excerpt(.0, 40))]
@@ -35,10 +40,14 @@ impl ReferenceError {
             ReferenceError::Unset(name) => Some(format!(
                 "set it, add a default with `${{{name}:-default}}`, or write `$$` for a dollar sign"
             )),
-            ReferenceError::Secret(_) => Some(
+            ReferenceError::Secret(_) | ReferenceError::SecretValue(_) => Some(
                 "remove the reference: imglife reads credentials from the environment itself"
                     .to_owned(),
             ),
+            ReferenceError::NotListed(name) => Some(format!(
+                "if it holds no secret, add `{name}` to {} in the settings of the CI server",
+                env::IMGLIFE_VARIABLES
+            )),
             ReferenceError::Unterminated | ReferenceError::NoName(_) => {
                 Some("write `${NAME}` or `${NAME:-default}`, or `$$` for a dollar sign".to_owned())
             }
@@ -104,13 +113,13 @@ fn braced<'a>(inside: &'a str, variables: &'a Variables) -> Result<&'a str, Refe
     }
 }
 
-/// Returns the value of a variable. Fails if the variable is named like a secret.
+/// Returns the value of a variable. Fails if the variable may not be expanded.
 fn value<'a>(name: &str, variables: &'a Variables) -> Result<Option<&'a str>, ReferenceError> {
-    if names_a_secret(name) {
-        Err(ReferenceError::Secret(name.to_owned()))
-    } else {
-        Ok(variables.get(name))
-    }
+    variables.expandable(name).map_err(|refusal| match refusal {
+        ExpansionRefusal::SecretName => ReferenceError::Secret(name.to_owned()),
+        ExpansionRefusal::SecretValue => ReferenceError::SecretValue(name.to_owned()),
+        ExpansionRefusal::NotListed => ReferenceError::NotListed(name.to_owned()),
+    })
 }
 
 /// Returns the length of the variable name at the start of `text`, in bytes.

@@ -1,7 +1,8 @@
 //! The configuration file `imglife.yaml`: reading, expanding, checking and describing it.
 //!
 //! Owns the file format and the checked [`Config`], in which defaults are filled in and invalid
-//! combinations cannot occur. Reads only the file that the caller names. Imports nothing of
+//! combinations cannot occur. Reads only the file that the caller names; of other
+//! paths it follows symbolic links, to check that they stay in the repository. Imports nothing of
 //! credentials or of the commands that use the configuration.
 //!
 //! - `source` finds and reads the file.

@@ -46,6 +46,17 @@ impl CiHost {
         })
     }
 
+    /// Returns the host of a URL, with its port.
+    fn at(url: &str) -> Option<CiHost> {
+        let url = Url::parse(url).ok()?;
+        let name = url.host_str()?;
+        url.port()
+            .map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"))
+            .parse()
+            .ok()
+            .map(CiHost::Host)
+    }
+
     fn is(&self, host: &Host) -> bool {
         match self {
             CiHost::Host(own) => own == host,
@@ -157,7 +168,13 @@ impl ForgeCredentials {
             })
         };
         if let Some(named) = self.get(env::IMGLIFE_TOKEN_HOST) {
-            return match CiHost::of(named) {
+            let named = CiHost::of(named).map(|own| match own {
+                CiHost::Name(own) if self.variables.permissions().is_untrusted() => {
+                    CiHost::Host(own)
+                }
+                own => own,
+            });
+            return match named {
                 Some(own) if own.is(host) => None,
                 Some(own) => refused(format!(
                     "{variable} is not sent to this host: IMGLIFE_TOKEN_HOST allows only {own}"
@@ -167,7 +184,7 @@ impl ForgeCredentials {
                 )),
             };
         }
-        if !self.is_in_ci() {
+        if !self.is_in_ci() && !self.variables.permissions().is_untrusted() {
             return None;
         }
         match self.server() {
@@ -224,6 +241,12 @@ impl ForgeCredentials {
 
     /// Returns the server of the job.
     fn server(&self) -> Option<CiHost> {
+        // The URL has the port also where it is the default one.
+        if self.variables.permissions().is_untrusted()
+            && let Some(url) = self.get(env::CI_SERVER_URL)
+        {
+            return CiHost::at(url);
+        }
         if let Some(name) = self.get(env::CI_SERVER_HOST) {
             return match self.get(env::CI_SERVER_PORT) {
                 // URLs omit these default ports.
@@ -236,18 +259,15 @@ impl ForgeCredentials {
                 _ => CiHost::of(name),
             };
         }
-        let url = Url::parse(self.get(env::GITHUB_SERVER_URL)?).ok()?;
-        let name = url.host_str()?;
-        url.port()
-            .map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"))
-            .parse()
-            .ok()
-            .map(CiHost::Host)
+        CiHost::at(self.get(env::GITHUB_SERVER_URL)?)
     }
 
     /// Returns the hosts that a GitLab job's own token may be sent to.
     fn job_hosts(&self) -> Vec<CiHost> {
-        let server = self.get(env::CI_SERVER_HOST).and_then(|_| self.server());
+        let server = [env::CI_SERVER_HOST, env::CI_SERVER_URL]
+            .iter()
+            .find_map(|name| self.get(name))
+            .and_then(|_| self.server());
         let registry = self
             .get(env::CI_REGISTRY)
             .and_then(|registry| registry.parse().ok())

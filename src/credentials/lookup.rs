@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::auth_file::AuthFile;
 use super::forge::{ForgeCredentials, ForgeKind};
-use super::{Credential, CredentialError, Credentials, helper};
+use super::named::ReviewedHosts;
+use super::own_variables::OwnVariables;
+use super::{Credential, CredentialError, Credentials, Sourced, helper};
 use crate::command::Runner;
 use crate::model::env;
 use crate::model::lock::lock;
@@ -48,6 +48,7 @@ pub struct StandardCredentials {
     helpers: Mutex<HashMap<HelperKey, HelperSlot>>,
     /// True if a file that cannot be used was logged.
     has_warned: AtomicBool,
+    reviewed: Option<Arc<dyn ReviewedHosts>>,
 }
 
 /// Name of a helper, and the server that a credential is needed for.
@@ -68,12 +69,6 @@ const HELPER_LIFETIME: Duration = Duration::from_mins(15);
 /// Minimum time before a helper that returned a rejected credential again is called once more.
 const MIN_RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Value with its source: variables, a file or a helper.
-struct Sourced<T> {
-    source: String,
-    value: T,
-}
-
 impl StandardCredentials {
     /// Returns the credentials that `variables` lead to. `runner` calls the helpers. That only
     /// reads, so dry modes need a real runner too.
@@ -84,6 +79,17 @@ impl StandardCredentials {
             files: OnceCell::new(),
             helpers: Mutex::default(),
             has_warned: AtomicBool::default(),
+            reviewed: None,
+        }
+    }
+
+    /// Returns the same credentials for a run with a reviewed configuration, whose hosts an
+    /// untrusted job may send credentials to.
+    #[must_use]
+    pub fn with_reviewed(self, reviewed: Arc<dyn ReviewedHosts>) -> StandardCredentials {
+        StandardCredentials {
+            reviewed: Some(reviewed),
+            ..self
         }
     }
 
@@ -102,7 +108,11 @@ impl StandardCredentials {
         path: Option<&RepositoryPath>,
         rejected: Option<&Credential>,
     ) -> Result<Option<Sourced<Credential>>, CredentialError> {
-        if let Some(found) = self.in_own_variables(host)? {
+        let own = OwnVariables {
+            variables: &self.variables,
+            reviewed: self.reviewed.as_deref(),
+        };
+        if let Some(found) = own.find(host, path).await? {
             return Ok(Some(found));
         }
         let job = self.in_gitlab_job(host);
@@ -135,62 +145,6 @@ impl StandardCredentials {
             })
             .and_then(|(_, project)| path.as_str().strip_prefix(project.trim_end_matches('/')))
             .is_some_and(|below| below.is_empty() || below.starts_with('/'))
-    }
-
-    fn in_own_variables(
-        &self,
-        host: &Host,
-    ) -> Result<Option<Sourced<Credential>>, CredentialError> {
-        let prefix = variable_prefix(host);
-        let pair = |second: &str| format!("{prefix}_USERNAME and {prefix}_{second}");
-        let get = |name: &str| self.variables.get_filled(&format!("{prefix}_{name}"));
-        match (get("USERNAME"), get("PASSWORD"), get("TOKEN")) {
-            (Some(username), Some(password), _) => {
-                let value = Credential::Basic {
-                    username: username.to_owned(),
-                    password: Secret::new(password),
-                };
-                Ok(Some(Sourced {
-                    source: pair("PASSWORD"),
-                    value,
-                }))
-            }
-            (None, Some(_), _) => Err(problem(
-                host,
-                format!("{prefix}_PASSWORD is set, {prefix}_USERNAME is not"),
-                None,
-            )),
-            (_, None, Some(token)) if is_access_token(token) => Ok(Some(Sourced {
-                source: format!("{prefix}_TOKEN"),
-                value: Credential::Bearer {
-                    token: Secret::new(token),
-                },
-            })),
-            (username, None, Some(token)) => {
-                let source = if username.is_some() {
-                    pair("TOKEN")
-                } else {
-                    format!("{prefix}_TOKEN")
-                };
-                let username = username.unwrap_or("token").to_owned();
-                Ok(Some(Sourced {
-                    source,
-                    value: Credential::RefreshTokenOrPassword {
-                        username,
-                        token: Secret::new(token),
-                    },
-                }))
-            }
-            (Some(_), None, None) => Err(problem(
-                host,
-                format!("{prefix}_USERNAME is set, {prefix}_PASSWORD is not"),
-                Some(
-                    "a protected or masked CI variable is empty in jobs without access to it"
-                        .to_owned(),
-                ),
-            )),
-            (None, None, None) => Ok(None),
-        }
     }
 
     /// Returns the credential of a GitLab job at the registry of its server. It is sent only to the registry of the job's server.
@@ -254,7 +208,8 @@ impl StandardCredentials {
             value: file,
         } in self.files.get_or_init(|| self.read_files()).await
         {
-            let invalid = |what: &String| problem(host, format!("{source}: {what}"), None);
+            let invalid =
+                |what: &String| CredentialError::new(host, format!("{source}: {what}"), None);
             let file = file.as_ref().map_err(invalid)?;
             if let Some(name) = file.helper(host, path) {
                 if let Some(value) = self
@@ -424,65 +379,6 @@ fn helper_source(name: &str, file: &str) -> String {
     format!("docker-credential-{name} (set in {file})")
 }
 
-/// Returns the prefix of the variables that hold a host's credential: `IMGLIFE_REGISTRY_5000` for
-/// `registry:5000`.
-pub fn variable_prefix(host: &Host) -> String {
-    let name: String = host
-        .as_str()
-        .chars()
-        .map(|character| {
-            if character.is_ascii_alphanumeric() {
-                character.to_ascii_uppercase()
-            } else {
-                '_'
-            }
-        })
-        .collect();
-    format!("{}{name}", env::PREFIX)
-}
-
-/// Checks that no variable that is set applies to two of `hosts`: its secret would be sent to a
-/// host that it was not meant for.
-pub fn check_collisions<'a>(
-    hosts: impl IntoIterator<Item = &'a Host>,
-    variables: &Variables,
-) -> Result<(), CredentialError> {
-    let mut prefixes: HashMap<String, &Host> = HashMap::new();
-    for host in hosts {
-        let prefix = variable_prefix(host);
-        let other = *prefixes.entry(prefix.clone()).or_insert(host);
-        if other == host {
-            continue;
-        }
-        let set = ["USERNAME", "PASSWORD", "TOKEN"].map(|name| format!("{prefix}_{name}"));
-        if let Some(variable) = set.iter().find(|name| variables.get_filled(name).is_some()) {
-            return Err(problem(
-                host,
-                format!("{variable} also applies to {other}"),
-                Some("use docker's configuration file for hosts whose names differ only in punctuation".to_owned()),
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Returns true if `token` is an access token of a registry's token server: a JSON Web Token with
-/// the claim `access` (token authentication specification of CNCF distribution). Refresh tokens can
-/// be JSON Web Tokens too (Azure's are), without that claim.
-fn is_access_token(token: &str) -> bool {
-    let mut parts = token.split('.');
-    let (Some(header), Some(claims), Some(_), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return false;
-    };
-    let object = |part: &str| {
-        let bytes = URL_SAFE_NO_PAD.decode(part).ok()?;
-        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes).ok()
-    };
-    object(header).is_some() && object(claims).is_some_and(|claims| claims.contains_key("access"))
-}
-
 async fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     tokio::fs::File::open(path)
@@ -497,15 +393,6 @@ async fn read(path: &Path) -> io::Result<Vec<u8>> {
         ));
     }
     Ok(bytes)
-}
-
-fn problem(host: &Host, problem: String, hint: Option<String>) -> CredentialError {
-    CredentialError {
-        host: host.clone(),
-        problem,
-        hint,
-        source: None,
-    }
 }
 
 #[cfg(test)]

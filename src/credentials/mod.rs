@@ -10,9 +10,13 @@ mod auth_file;
 mod forge;
 mod helper;
 mod lookup;
+mod named;
+mod own_variables;
 
 pub use forge::{ForgeCredentials, ForgeKind};
-pub use lookup::{StandardCredentials, check_collisions, variable_prefix};
+pub use lookup::StandardCredentials;
+pub use named::{ReviewedHosts, plain_hosts, variable_prefix};
+pub use own_variables::check_collisions;
 
 use crate::model::{Host, RepositoryPath, Secret};
 
@@ -110,4 +114,22 @@ pub struct CredentialError {
     pub hint: Option<String>,
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl CredentialError {
+    /// Returns the error for a credential of `host`.
+    pub fn new(host: &Host, problem: impl Into<String>, hint: Option<String>) -> CredentialError {
+        CredentialError {
+            host: host.clone(),
+            problem: problem.into(),
+            hint,
+            source: None,
+        }
+    }
+}
+
+/// Value with its source: variables, a file or a helper.
+struct Sourced<T> {
+    source: String,
+    value: T,
 }

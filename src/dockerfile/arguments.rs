@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::model::Variables;
-use crate::model::text::{excerpt, names_a_secret};
+use crate::model::text::excerpt;
+use crate::model::variable_rules::names_a_secret;
+use crate::model::{ExpansionRefusal, Variables};
 
 /// Maximum length of an expanded value, in bytes. Arguments that refer to each other could
 /// otherwise grow exponentially.
@@ -48,6 +49,10 @@ pub enum ExpandError {
     NoValue(String),
     #[error("`{}` is named like a secret, so the environment variable is not used", excerpt(.0, 60))]
     Secret(String),
+    #[error("the value of `{}` is a secret, so it is not used", excerpt(.0, 60))]
+    SecretValue(String),
+    #[error("the environment variable `{}` is not expanded in an untrusted job", excerpt(.0, 60))]
+    NotListed(String),
     /// `${NAME:?message}` for a variable without a value.
     #[error("`{}`: {}", excerpt(.name, 60), excerpt(.message, 120))]
     Required { name: String, message: String },
@@ -111,12 +116,25 @@ impl<'a> ArgumentScope<'a> {
             .declared
             .get(name)
             .ok_or_else(|| ExpandError::Undeclared(name.to_owned()))?;
-        if let Some(value) = self.values.given.get(name).or(default.as_ref()) {
+        let environment = self.values.environment;
+        if let Some(value) = self.values.given.get(name) {
+            // A job can pass a secret as a build argument. The reference goes to any server.
+            return if names_a_secret(name) || environment.holds_a_secret(value) {
+                Err(ExpandError::SecretValue(name.to_owned()))
+            } else {
+                Ok(Some(value))
+            };
+        }
+        if let Some(value) = default {
             return Ok(Some(value));
         }
-        match self.values.environment.get(name) {
-            Some(_) if names_a_secret(name) => Err(ExpandError::Secret(name.to_owned())),
-            value => Ok(value),
+        match environment.expandable(name) {
+            // Without a variable, the name does not matter.
+            Err(ExpansionRefusal::SecretName) if environment.get(name).is_none() => Ok(None),
+            Err(ExpansionRefusal::SecretName) => Err(ExpandError::Secret(name.to_owned())),
+            Err(ExpansionRefusal::SecretValue) => Err(ExpandError::SecretValue(name.to_owned())),
+            Err(ExpansionRefusal::NotListed) => Err(ExpandError::NotListed(name.to_owned())),
+            Ok(value) => Ok(value),
         }
     }
 

@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use super::arguments::ExpandError;
 use super::patterns::PatternError;
+use crate::model::env;
 use crate::model::reference::InvalidName;
 use crate::model::text::excerpt;
 
@@ -59,6 +60,10 @@ impl DockerfileError {
             DockerfileProblem::Argument(ExpandError::NoValue(name)) => {
                 Some(format!("set it with `--build-arg {name}=VALUE`"))
             }
+            DockerfileProblem::Argument(ExpandError::NotListed(name)) => Some(format!(
+                "set it with `--build-arg {name}=VALUE`, or add it to {} in the settings of the CI server",
+                env::IMGLIFE_VARIABLES
+            )),
             _ => None,
         }
     }

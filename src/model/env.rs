@@ -122,6 +122,9 @@ variables! {
         IMGLIFE_BUILDER: User,
         /// Overrides `lifecycle.warn_days`.
         IMGLIFE_ALERT_CRITICAL_DAYS: User,
+        /// Further variables that an untrusted job may expand, separated by commas or spaces. Set it
+        /// only in the settings of the CI server.
+        IMGLIFE_VARIABLES: User,
         /// Creation time of built images, in seconds since 1970. The current time when not set.
         SOURCE_DATE_EPOCH: UserOrImglife,
     }
@@ -134,6 +137,16 @@ variables! {
         /// Host that the tokens for GitLab and Gitea may be sent to although it does not run the
         /// job. Set it only in the settings of the CI server.
         IMGLIFE_TOKEN_HOST: User,
+        /// URL of the S3 service that an untrusted job may send its access key to, if it is not AWS.
+        AWS_ENDPOINT_URL: User,
+        /// Like `AWS_ENDPOINT_URL`, and preferred to it.
+        AWS_ENDPOINT_URL_S3: User,
+        /// Region of the S3 bucket, if `registry.region` is not set.
+        AWS_REGION: User,
+        /// Like `AWS_REGION`, which is preferred to it.
+        AWS_DEFAULT_REGION: User,
+        /// Profile of the AWS configuration. Its region counts if no other is set.
+        AWS_PROFILE: User,
         /// Access key for S3. Without it the AWS SDK searches its other sources of credentials.
         AWS_ACCESS_KEY_ID: User,
         /// Secret of the access key for S3.
@@ -191,8 +204,13 @@ variables! {
         CI_COMMIT_BRANCH: GitlabCi,
         /// Branch or tag of the pipeline, for build records.
         CI_COMMIT_REF_NAME: GitlabCi,
+        /// `true` if the branch or tag of the pipeline is protected. Other CI servers can set it to
+        /// mark jobs that may be trusted.
+        CI_COMMIT_REF_PROTECTED: GitlabCi,
         /// Commit of the pipeline, for labels and build records.
         CI_COMMIT_SHA: GitlabCi,
+        /// Tag of the pipeline.
+        CI_COMMIT_TAG: GitlabCi,
         /// Default branch of the project.
         CI_DEFAULT_BRANCH: GitlabCi,
         /// Start time of the job. With `CI_JOB_TIMEOUT`, ends a run before the job is stopped.
@@ -201,6 +219,12 @@ variables! {
         CI_JOB_TIMEOUT: GitlabCi,
         /// Token of the job. Used for packages and files if `GITLAB_TOKEN` is not set.
         CI_JOB_TOKEN: GitlabCi,
+        /// Number of the merge request that the pipeline runs for.
+        CI_MERGE_REQUEST_IID: GitlabCi,
+        /// ID of the project that the merge request was opened in.
+        CI_MERGE_REQUEST_PROJECT_ID: GitlabCi,
+        /// Target branch of the merge request.
+        CI_MERGE_REQUEST_TARGET_BRANCH_NAME: GitlabCi,
         /// Number of this job among parallel jobs, from 1, for `--shard auto`.
         CI_NODE_INDEX: GitlabCi,
         /// Number of parallel jobs, for `--shard auto`.
@@ -209,6 +233,8 @@ variables! {
         CI_PIPELINE_SOURCE: GitlabCi,
         /// URL of the pipeline, for build records.
         CI_PIPELINE_URL: GitlabCi,
+        /// Directory of the checkout.
+        CI_PROJECT_DIR: GitlabCi,
         /// ID of the project.
         CI_PROJECT_ID: GitlabCi,
         /// Name of the project.
@@ -251,6 +277,8 @@ variables! {
         FORGEJO_ACTIONS: Actions,
         /// User who started the workflow, for commits.
         GITHUB_ACTOR: Actions,
+        /// Target branch of the pull request.
+        GITHUB_BASE_REF: Actions,
         /// Event that started the workflow.
         GITHUB_EVENT_NAME: Actions,
         /// Path of a file that describes the event, with the default branch.
@@ -261,6 +289,8 @@ variables! {
         GITHUB_REF: Actions,
         /// Short name of the ref.
         GITHUB_REF_NAME: Actions,
+        /// `true` if the ref is protected.
+        GITHUB_REF_PROTECTED: Actions,
         /// Type of the ref: `branch` or `tag`.
         GITHUB_REF_TYPE: Actions,
         /// Owner and name of the repository.
@@ -279,6 +309,8 @@ variables! {
         GITHUB_STEP_SUMMARY: Actions,
         /// Token of the job. Used to push commits if `GITEA_TOKEN` is not set.
         GITHUB_TOKEN: Actions,
+        /// Directory of the checkout.
+        GITHUB_WORKSPACE: Actions,
         /// Short name of the ref. Preferred to `GITHUB_REF_NAME`.
         GITEA_REF_NAME: Actions,
         /// Owner and name of the repository. Preferred to `GITHUB_REPOSITORY`.

@@ -60,14 +60,6 @@ pub fn is_unsafe(character: char) -> bool {
             '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
-/// Returns true if the name of an environment variable suggests that its value is a secret.
-pub fn names_a_secret(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    ["TOKEN", "PASSWORD", "SECRET"]
-        .iter()
-        .any(|word| name.contains(word))
-}
-
 /// Replaces known secrets in text with `***`.
 #[derive(Clone, Default)]
 pub struct Masker {

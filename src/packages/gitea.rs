@@ -338,6 +338,9 @@ impl RecordStore for GiteaPackages {
         report
             .findings
             .push(ProbeFinding::ok(probe::READ, "", "allowed"));
+        report
+            .findings
+            .extend(scopes.as_deref().and_then(probe::gitea_excess));
         report.findings.push(match (credential.variable, scopes) {
             (None, _) => ProbeFinding::missing(
                 probe::WRITE,

@@ -241,6 +241,9 @@ impl RecordStore for GitlabPackages {
                         },
                         |found| found.finding(self.api.today()),
                     ));
+                    report
+                        .findings
+                        .extend(found.as_ref().and_then(probe::GitlabToken::excess));
                     token = found;
                 }
                 Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {

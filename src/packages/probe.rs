@@ -13,6 +13,7 @@ use crate::probe::{ProbeFinding, ProbeReport};
 
 pub(super) const REACHABLE: &str = "packages.reachable";
 pub(super) const TOKEN: &str = "packages.token";
+pub(super) const PRIVILEGES: &str = "packages.privileges";
 pub(super) const PROJECT: &str = "packages.project";
 pub(super) const READ: &str = "packages.read";
 pub(super) const WRITE: &str = "packages.write";
@@ -20,6 +21,26 @@ pub(super) const DELETE: &str = "packages.delete";
 
 /// Number of days before its expiry date from which a token is reported as expiring.
 const EXPIRY_WARNING_DAYS: i64 = 14;
+
+/// Scopes of GitLab's tokens that a command of imglife can need.
+const GITLAB_SCOPES: [&str; 7] = [
+    "api",
+    "read_api",
+    "read_repository",
+    "write_repository",
+    "read_registry",
+    "write_registry",
+    "self_rotate",
+];
+
+/// Scopes of Gitea's tokens that a command of imglife can need.
+const GITEA_SCOPES: [&str; 5] = [
+    "read:package",
+    "write:package",
+    "read:repository",
+    "write:repository",
+    "read:user",
+];
 
 /// Details of a personal, group or project access token.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -57,6 +78,15 @@ impl GitlabToken {
 
     fn is_read_only(&self) -> bool {
         !self.may_write()
+    }
+
+    /// Returns the finding that the token may do more than any command needs; `None` if it may not.
+    pub(super) fn excess(&self) -> Option<ProbeFinding> {
+        excess(
+            &self.scopes,
+            &GITLAB_SCOPES,
+            "create a token with the scope `api`, or `read_api` for jobs that only read (docs/security.md)",
+        )
     }
 
     /// Returns the finding about the validity of the token.
@@ -133,6 +163,33 @@ pub(super) fn gitea_scopes(error: &http::Error) -> Option<Vec<String>> {
             .map(|scope| scope.trim().to_owned())
             .filter(|scope| !scope.is_empty())
             .collect(),
+    )
+}
+
+/// Returns the finding that a token has scopes that no command needs; `None` if it has none.
+fn excess(scopes: &[String], needed: &[&str], fix: &str) -> Option<ProbeFinding> {
+    let more: Vec<&str> = scopes
+        .iter()
+        .map(String::as_str)
+        .filter(|scope| !needed.contains(scope))
+        .collect();
+    (!more.is_empty()).then(|| {
+        let detail = format!(
+            "the token may do more than imglife needs: {}",
+            more.join(", ")
+        );
+        ProbeFinding::wrong(PRIVILEGES, "", detail)
+            .fix(fix)
+            .optional()
+    })
+}
+
+/// Returns the finding that a token for Gitea may do more than any command needs.
+pub(super) fn gitea_excess(scopes: &[String]) -> Option<ProbeFinding> {
+    excess(
+        scopes,
+        &GITEA_SCOPES,
+        "create a token with the scope `write:package`, or `read:package` for jobs that only read (docs/security.md)",
     )
 }
 

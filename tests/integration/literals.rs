@@ -9,10 +9,11 @@ use imglife::model::env;
 use regex::Regex;
 
 /// Files that define the constants.
-const TABLES: [&str; 3] = [
+const TABLES: [&str; 4] = [
     "src/model/env.rs",
     "src/model/labels.rs",
     "src/model/media_type.rs",
+    "src/model/variable_rules.rs",
 ];
 
 /// Literals that only look like the name of a variable.

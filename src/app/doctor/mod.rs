@@ -1,6 +1,7 @@
 //! `imglife doctor`: runs the checks in parallel, each with a time limit, and reports their
 //! findings.
 
+mod job;
 mod machine;
 mod services;
 mod task;
@@ -59,10 +60,16 @@ pub(super) fn run(
             tasks.extend(services::tasks(config, context));
         }
         tasks.extend(machine::tasks(config.as_ref(), context));
-        let mut groups = vec![DoctorGroup {
-            name: "Configuration".to_owned(),
-            checks: findings,
-        }];
+        let mut groups = vec![
+            DoctorGroup {
+                name: "Configuration".to_owned(),
+                checks: findings,
+            },
+            DoctorGroup {
+                name: "Job".to_owned(),
+                checks: job::findings(&process.variables),
+            },
+        ];
         let mut clock_offsets = Vec::new();
         let is_cancelled = cancel.clone();
         for (group, report) in run_checks(tasks, context, cancel).await {

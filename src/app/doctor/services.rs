@@ -12,12 +12,14 @@ use super::task::DoctorTask;
 use crate::app::configuration::has_record_store;
 use crate::app::eol::{data_store, products, webhook};
 use crate::app::forge::base_repository;
-use crate::app::image_stores::{client, credential_host, service_client, settings};
+use crate::app::host_rules::credential_host;
+use crate::app::image_stores::{client, service_client, settings};
+use crate::app::job_credentials::standard_credentials;
+use crate::app::job_limits::limited;
 use crate::app::records::{records, token_variable};
 use crate::app::{CommandContext, Mode};
-use crate::command::SystemRunner;
 use crate::config::{Config, DEFAULT_NAME, EolProvider, EolTarget, RegistryProvider};
-use crate::credentials::{CredentialError, Credentials, StandardCredentials, check_collisions};
+use crate::credentials::{CredentialError, Credentials, check_collisions};
 use crate::error::{Failure, ItemErrorKind, chain};
 use crate::http::{self, Settings, Url};
 use crate::model::{Host, Repository, RepositoryPath};
@@ -65,18 +67,16 @@ pub(super) fn tasks<'a>(config: &'a Config, context: &'a CommandContext) -> Vec<
         stall: STALL_TIMEOUT,
         ..settings(config, context)
     };
-    let http = Arc::new(client(settings, process));
-    let credentials = Arc::new(StandardCredentials::new(
-        process.variables.clone(),
-        Arc::new(SystemRunner),
-    ));
+    let credentials: Arc<dyn Credentials> = Arc::new(standard_credentials(config, process));
+    let credentials = limited(credentials, &settings, &process.variables);
+    let http = Arc::new(client(settings, config, process));
     let registries = Arc::new(RemoteRegistries::new(Arc::clone(&http)));
     for (host, wanted) in hosts {
         let (registries, credentials) = (Arc::clone(&registries), Arc::clone(&credentials));
         let credential_host = credential_host(config, &host);
         let name = host.to_string();
         tasks.push(DoctorTask::new(name, "oci.reachable", async move {
-            image_host(&host, &credential_host, &wanted, &registries, &credentials).await
+            image_host(&host, &credential_host, &wanted, &registries, &*credentials).await
         }));
     }
     if !dated.is_empty() {
@@ -149,7 +149,7 @@ async fn image_host(
     credential_host: &Host,
     wanted: &BTreeMap<RepositoryPath, RequiredAccess>,
     registries: &RemoteRegistries,
-    credentials: &StandardCredentials,
+    credentials: &dyn Credentials,
 ) -> ProbeReport {
     const CHECK: &str = "oci.credential";
     let mut origins = BTreeSet::new();

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::report::RunReport;
 use crate::app::report_files::ReportFile;
 use crate::error::{Failure, chain};
+use crate::files::refuse_link_out;
 use crate::model::env;
 use crate::process::Process;
 use crate::report::text::{Style, draw};
@@ -45,7 +46,9 @@ impl RunOutputs {
     ) -> Result<RunOutputs, Failure> {
         let directory = directory.map(|directory| process.directory.join(directory));
         if let Some(path) = &directory {
-            fs::create_dir_all(path).map_err(|source| {
+            let created =
+                refuse_link_out(&process.directory, path).and_then(|()| fs::create_dir_all(path));
+            created.map_err(|source| {
                 Failure::usage(RunOutputsError::Directory {
                     path: path.clone(),
                     source,

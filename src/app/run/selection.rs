@@ -4,11 +4,11 @@
 use super::options::{PushMode, RunOptions, StepOptions};
 use crate::app::configuration::missing_setting;
 use crate::app::only::checked_only;
+use crate::app::permissions::event_payload;
 use crate::app::{build, cleanup, sync};
 use crate::ci::{PipelineEvent, RefStatus};
 use crate::config::{self, Config};
 use crate::error::Failure;
-use crate::model::env;
 use crate::process::Process;
 use crate::steps::shard::Only;
 
@@ -199,9 +199,5 @@ pub(super) fn publishes(push: PushMode, process: &Process) -> bool {
 }
 
 fn ref_status(process: &Process) -> RefStatus {
-    let payload = process
-        .variables
-        .get_filled(env::GITHUB_EVENT_PATH)
-        .and_then(|path| std::fs::read_to_string(path).ok());
-    RefStatus::of(&process.variables, payload.as_deref())
+    RefStatus::of(&process.variables, event_payload(process).as_deref())
 }

@@ -241,7 +241,11 @@ fn image(fields: &Fields<'_>, inherited: &BuildDefaults<'_>) -> PartialImage {
         .as_ref()
         .zip(inherited.registry.as_ref())
         .and_then(|(name, registry)| match registry.join(&name.value) {
-            Ok(repository) => Some(repository.resolved_below(context.directory)),
+            Ok(repository) => {
+                let repository = repository.resolved_below(context.directory);
+                context.check_layout(&repository, &name.at);
+                Some(repository)
+            }
             Err(error) => {
                 context.error(
                     &name.at,
@@ -251,10 +255,19 @@ fn image(fields: &Fields<'_>, inherited: &BuildDefaults<'_>) -> PartialImage {
                 None
             }
         });
-    let folder = fields
-        .required::<PathBuf>("folder")
-        .map(|folder| context.directory.join(folder.value));
+    let folder = fields.required::<PathBuf>("folder").map(|folder| {
+        let path = context.directory.join(folder.value);
+        context.check_inside(&path, &folder.at);
+        path
+    });
     let template = file_name(fields);
+    if let (Some(folder), Some(template)) = (&folder, &template) {
+        let key = if fields.has("tmpl") { "tmpl" } else { "folder" };
+        // A folder that is outside was reported.
+        if !context.is_outside(folder) {
+            context.check_inside(&folder.join(template), &fields.location(key));
+        }
+    }
     let image_type = fields.required("type").map(|image_type| image_type.value);
     let mirror_image = fields
         .required::<Repository>("mirror_image")

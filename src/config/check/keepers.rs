@@ -109,7 +109,11 @@ fn keep_from(fields: &Fields<'_>) -> Vec<KeepSource> {
                     continue;
                 }
             },
-            path => KeepSource::File(fields.context.directory.join(path)),
+            path => {
+                let path = fields.context.directory.join(path);
+                fields.context.check_inside(&path, &item.at);
+                KeepSource::File(path)
+            }
         };
         if sources.contains(&source) {
             fields

@@ -24,7 +24,14 @@ pub(super) fn lifecycle(root: &Fields<'_>) -> Option<LifecycleConfig> {
         (variable("slack_webhook_env"), variable("webhook_env"));
     let provider = fields.value("eol_provider");
     let target = fields.value("eol_target");
-    let data_file = fields.value::<PathBuf>("eol_data_file");
+    let data_file = fields
+        .value::<PathBuf>("eol_data_file")
+        .map(|file| root.context.directory.join(file));
+    // The default is checked where it is used.
+    if let Some(file) = data_file.as_ref().filter(|_| fields.has("eol_data_file")) {
+        root.context
+            .check_inside(file, &fields.location("eol_data_file"));
+    }
     let api_url = fields.value("api_url");
     let warn_days = fields.value("warn_days");
     let phase = fields.value("phase");
@@ -32,7 +39,7 @@ pub(super) fn lifecycle(root: &Fields<'_>) -> Option<LifecycleConfig> {
     Some(LifecycleConfig {
         provider: provider?,
         target: target?,
-        data_file: root.context.directory.join(data_file?),
+        data_file: data_file?,
         api_url: api_url?,
         warn_days: warn_days?,
         phase: phase?,

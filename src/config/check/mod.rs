@@ -4,6 +4,7 @@
 mod build;
 #[cfg(test)]
 mod build_tests;
+mod containment;
 mod hooks;
 #[cfg(test)]
 mod hooks_tests;

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::scalar::{Scalar, ValueError, alternatives, expected};
@@ -11,6 +11,7 @@ use crate::config::errors::{ConfigFinding, MAX_FINDINGS, Span, quoted};
 use crate::config::expand::expand;
 use crate::config::raw::{YamlContent, YamlNode, YamlPair};
 use crate::config::table::{KeySpec, SECTIONS, SectionSpec, Shape};
+use crate::files::checkout_root;
 use crate::model::text::{closest, excerpt};
 use crate::model::{Repository, Variables};
 
@@ -42,6 +43,9 @@ pub(super) struct CheckContext<'a> {
     pub(super) variables: &'a Variables,
     /// Directory that relative paths are resolved against.
     pub(super) directory: &'a Path,
+    /// Repository that paths must not lead out of; `None` if they may, and for a configuration
+    /// without a directory.
+    pub(super) root: Option<PathBuf>,
     findings: RefCell<Vec<ConfigFinding>>,
     /// Number of findings above the limit.
     omitted: Cell<usize>,
@@ -59,6 +63,8 @@ impl<'a> CheckContext<'a> {
         CheckContext {
             variables,
             directory,
+            root: (directory.is_absolute() && !variables.permissions().outside)
+                .then(|| checkout_root(directory)),
             findings: RefCell::default(),
             omitted: Cell::new(0),
             expanded: Cell::new(0),
@@ -100,8 +106,10 @@ impl<'a> CheckContext<'a> {
 
     /// Resolves the directory of a repository against the directory of the file.
     pub(super) fn resolve(&self, repository: &Located<Repository>) -> Located<Repository> {
+        let resolved = repository.value.resolved_below(self.directory);
+        self.check_layout(&resolved, &repository.at);
         Located {
-            value: repository.value.resolved_below(self.directory),
+            value: resolved,
             at: repository.at.clone(),
         }
     }

@@ -95,7 +95,7 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<RegistryConfig>, Vec
         .map(|bucket| bucket.value);
     let repo = fields.optional::<String>("repo").map(|repo| repo.value);
     let config_ref = fields.value::<String>("config_ref");
-    let region = fields.value::<String>("region");
+    let region = region(&fields);
     let directory = fields.value::<PathBuf>("path");
     let prefix = prefix(&fields, provider);
     let mut insecure: Vec<Host> = fields
@@ -136,11 +136,29 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<RegistryConfig>, Vec
             bucket: bucket?,
             region: region?,
         },
-        ProviderKind::File => RegistryProvider::File {
-            directory: context.directory.join(directory?),
-        },
+        ProviderKind::File => {
+            let directory = context.directory.join(directory?);
+            context.check_store(&directory, &fields.location("path"));
+            RegistryProvider::File { directory }
+        }
     };
     Some((Some(RegistryConfig { provider, prefix }), sorted(insecure)))
+}
+
+/// Reads the region of a bucket. Without the key, it is the one that other S3 clients use; empty if
+/// a profile may name it.
+fn region(fields: &Fields<'_>) -> Option<String> {
+    if fields.has("region") {
+        return fields.value::<String>("region");
+    }
+    let get = |name| fields.context.variables.get_filled(name);
+    if let Some(region) = get(env::AWS_REGION).or_else(|| get(env::AWS_DEFAULT_REGION)) {
+        return Some(region.to_owned());
+    }
+    if get(env::AWS_PROFILE).is_some() {
+        return Some(String::new());
+    }
+    fields.value::<String>("region")
 }
 
 fn sorted(mut hosts: Vec<Host>) -> Vec<Host> {

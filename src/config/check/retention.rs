@@ -59,7 +59,7 @@ impl PartialRetention {
             grace_days: fields.optional("grace_days").map(|value| value.value),
             grace: fields.optional("grace").map(|value| value.value),
             archive_enabled: archive.optional("enabled").map(|value| value.value),
-            archive_registry: archive.optional("registry"),
+            archive_registry: archive_registry(fields.context, &archive),
             archive_keep_days: archive.optional("keep_days").map(|value| value.value),
         })
     }
@@ -194,6 +194,17 @@ impl GeneralRetention {
             (None, None) => AppliedRetention::default(),
         }
     }
+}
+
+/// Reads the base path of an archive.
+fn archive_registry(context: &CheckContext<'_>, archive: &Fields<'_>) -> Option<Located<BasePath>> {
+    let registry = archive.optional::<BasePath>("registry")?;
+    // Any name will do: the archive must not be outside.
+    if let Ok(repository) = registry.value.join("name") {
+        let repository = repository.resolved_below(context.directory);
+        context.check_layout(&repository, &registry.at);
+    }
+    Some(registry)
 }
 
 /// Reports archives that conflict with another repository.

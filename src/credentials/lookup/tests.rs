@@ -1,5 +1,9 @@
 use std::sync::atomic::AtomicUsize;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::super::own_variables::{check_collisions, is_access_token};
 use super::*;
 use crate::command::{
     CapturedOutput, CommandError, ProgramCommand, ProgramOutput, ProgramStatus, RefusingRunner,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{BuildScope, order};
 use crate::config::BuildConfig;
 use crate::model::env;
+use crate::model::{JobTrust, Permissions, UntrustedReason};
 
 /// Maximum number of jobs of a child pipeline. Most GitLab instances have a higher limit.
 const MAX_JOBS: usize = 500;
@@ -24,6 +25,8 @@ const REPORTS: &str = "imglife-reports/build";
 /// Settings of a child pipeline and its jobs.
 pub struct ChildPipeline<'a> {
     pub scope: &'a BuildScope,
+    /// Permissions of the run, which the jobs get as options.
+    pub permissions: Permissions,
     /// Configuration file; `None` for the default one.
     pub configuration: Option<&'a Path>,
     /// Working directory of the jobs; the configuration file is passed relative to it.
@@ -188,6 +191,7 @@ impl ChildPipeline<'_> {
                     .to_string(),
             ]);
         }
+        script.extend(permission_options(self.permissions).map(str::to_owned));
         // Passed as options of the step, which take precedence over its variables: these may name
         // several images.
         script.extend(["run", "build", "--"].map(str::to_owned));
@@ -195,6 +199,22 @@ impl ChildPipeline<'_> {
         let script = shlex::try_join(script.iter().map(String::as_str)).unwrap_or_default();
         json!({ "extends": ".imglife-build", "needs": needs, "script": [script] })
     }
+}
+
+/// Returns the options that give a job the same permissions. Each job sees its branch itself, but not
+/// the merge request of its parent.
+fn permission_options(permissions: Permissions) -> impl Iterator<Item = &'static str> {
+    let is_limited = matches!(
+        permissions.trust,
+        JobTrust::Untrusted(UntrustedReason::Option | UntrustedReason::MergeRequest)
+    );
+    [
+        ("--untrusted", is_limited),
+        ("--allow-commands", permissions.commands),
+        ("--allow-outside", permissions.outside),
+    ]
+    .into_iter()
+    .filter_map(|(option, is_set)| is_set.then_some(option))
 }
 
 fn stage_name(position: usize) -> String {

@@ -5,6 +5,7 @@ use super::*;
 fn child_of(scope: &BuildScope) -> ChildPipeline<'_> {
     ChildPipeline {
         scope,
+        permissions: crate::model::Permissions::default(),
         configuration: None,
         directory: Path::new("/"),
         tags: &[],
