@@ -38,6 +38,9 @@ use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport};
 /// Kind of these requests in logs and limits.
 const OBJECTS: RequestKind = RequestKind("objects");
 
+/// Region if neither the configuration nor the profile names one.
+const DEFAULT_REGION: Region = Region::from_static("us-east-1");
+
 /// Maximum number of pages of a listing. Each page has up to 1,000 objects.
 const MAX_PAGES: usize = 10_000;
 
@@ -47,6 +50,7 @@ pub struct S3Bucket {
     /// URL of a server other than AWS. The bucket is then the first part of the path.
     pub endpoint: Option<Url>,
     pub name: String,
+    /// Region; empty for that of the profile.
     pub region: String,
     /// Access key; `None` to use the credentials that the SDK finds (variables, profiles, single
     /// sign-on, web identities, container and instance metadata).
@@ -89,16 +93,17 @@ impl S3Files {
                     ..
                 } = &self.bucket;
                 let http = SharedHttpClient::new(SdkHttpClient(Arc::clone(&self.http)));
-                let region = Region::new(region.clone());
-                let loader = aws_config::defaults(BehaviorVersion::latest())
-                    .http_client(http)
-                    .region(region);
+                let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+                if !region.is_empty() {
+                    loader = loader.region(Region::new(region.clone()));
+                }
                 let loader = match keys {
                     Some(keys) => loader.credentials_provider(keys.credentials()),
                     None => loader,
                 };
                 let shared = loader.load().await;
                 let mut config = aws_sdk_s3::config::Builder::from(&shared)
+                    .region(shared.region().cloned().unwrap_or(DEFAULT_REGION))
                     .retry_config(RetryConfig::disabled())
                     // Most servers other than AWS do not support checksums in trailers.
                     .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
@@ -134,11 +139,15 @@ impl S3Files {
         let kind = match (error, status) {
             (SdkError::ServiceError(_), Some(200..300)) => ItemErrorKind::Malformed,
             (SdkError::ServiceError(_), Some(401)) => ItemErrorKind::Unauthorized,
-            (SdkError::ServiceError(_), Some(400 | 403)) if REJECTED_KEY_CODES.contains(&code) => {
+            (SdkError::ServiceError(_), Some(400 | 403 | 404))
+                if REJECTED_KEY_CODES.contains(&code) =>
+            {
                 ItemErrorKind::Unauthorized
             }
             (SdkError::ServiceError(_), Some(403)) => ItemErrorKind::Forbidden,
-            (SdkError::ServiceError(_), Some(404)) => ItemErrorKind::Absent,
+            (SdkError::ServiceError(_), Some(404)) if code == NO_SUCH_BUCKET => {
+                ItemErrorKind::Absent
+            }
             (SdkError::ServiceError(_), Some(429 | 500..)) => ItemErrorKind::ServerError,
             (SdkError::ServiceError(_), _) => ItemErrorKind::Refused,
             (SdkError::ResponseError(_), _) => ItemErrorKind::Malformed,
@@ -151,6 +160,8 @@ impl S3Files {
             (code, None) => code.to_owned(),
             (code, Some(message)) => format!("{code}: {message}"),
         };
+        // Messages of the SDK can have several lines.
+        let detail = detail.split_whitespace().collect::<Vec<_>>().join(" ");
         ItemError::new(self.name(), action, kind, excerpt(&detail, 500))
             .with_optional_hint(self.hint(kind, code))
     }
@@ -167,6 +178,9 @@ impl S3Files {
                 "the access key needs s3:ListBucket on the bucket {bucket}, and s3:GetObject, s3:PutObject and s3:DeleteObject on its objects"
             )),
             ItemErrorKind::Absent => Some(format!("create the bucket {bucket}, or correct `registry.bucket`")),
+            ItemErrorKind::Refused if code.is_empty() => Some(
+                "check `registry.url`: the server does not respond as an S3 service does".to_owned(),
+            ),
             ItemErrorKind::Refused
                 if matches!(code, "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") =>
             {
@@ -178,14 +192,19 @@ impl S3Files {
 }
 
 /// Error codes for an access key, or a signature with it, that the server rejected.
-const REJECTED_KEY_CODES: [&str; 6] = [
+const REJECTED_KEY_CODES: [&str; 8] = [
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "ExpiredToken",
     "InvalidToken",
     "TokenRefreshRequired",
     "InvalidClientTokenId",
+    "XAdminUserNotFound",
+    "NoSuchAccessKey",
 ];
+
+/// Error code for a bucket that does not exist. Other errors have the status 404 too.
+const NO_SUCH_BUCKET: &str = "NoSuchBucket";
 
 impl S3Keys {
     fn credentials(&self) -> Credentials {
@@ -212,6 +231,7 @@ impl RecordStore for S3Files {
                 endpoint.as_str().trim_end_matches('/'),
                 self.bucket.name
             ),
+            None if self.bucket.region.is_empty() => format!("s3://{}", self.bucket.name),
             None => format!("s3://{} in {}", self.bucket.name, self.bucket.region),
         }
     }

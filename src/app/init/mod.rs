@@ -119,6 +119,16 @@ fn values(
         .hint("set `--forge gitlab`, or `--forge gitea` for Gitea and Forgejo")
     })?;
     let remote = remote.unwrap_or_else(|| GitRemote::example(forge));
+    let remote = match forge {
+        InitForge::Gitlab => remote,
+        InitForge::Gitea => remote.with_server_path(),
+    };
+    // On a public server, the name of the platform team belongs to somebody else.
+    let actions_owner = if remote.is_public() {
+        remote.owner()
+    } else {
+        "platform"
+    };
     let (images, package) = match (&options.registry, forge) {
         (Some(registry), _) => {
             let registry = registry.trim_end_matches('/').to_owned();
@@ -150,7 +160,7 @@ fn values(
         forge,
         owner: remote.owner().to_owned(),
         repository: remote.repository().to_owned(),
-        actions: format!("{}/platform/imglife/gitea-actions", remote.server),
+        actions: format!("{}/{actions_owner}/imglife/gitea-actions", remote.server),
         // Forgejo reads only one of the directories, `.forgejo` first.
         workflow: if directory.join(".forgejo/workflows").is_dir() {
             ".forgejo/workflows/lifecycle.yml"
@@ -264,6 +274,7 @@ struct CreatedFiles {
 impl CreatedFiles {
     fn create(&mut self, path: &Path, text: &str) -> io::Result<()> {
         let parent = path.parent().unwrap_or(path);
+        files::refuse_link_out(parent, path)?;
         self.directories.extend(
             parent
                 .ancestors()
@@ -315,7 +326,8 @@ fn next_steps(values: &InitValues, written: &[&str], directory: &Path) -> Vec<Bl
             "  4. Install imglife on the runner, or set the variables IMGLIFE_URL and IMGLIFE_SHA256 (settings > Actions > Variables)"
                 .to_owned(),
             "     to the URL and the checksum of the program in a release.".to_owned(),
-            format!("     The workflow uses the actions in {}: correct the path if it differs on your server.", values.actions),
+            format!("     The workflow uses the actions in {}: push the repository of imglife with its tag v{} there,", values.actions, values.version),
+            "     readable for everybody on the server, or correct the path if it differs.".to_owned(),
             "  5. Commit with `[skip ci]` in the message, since nothing is mirrored yet, and push.".to_owned(),
             "  6. Start the workflow `lifecycle` (Actions): it mirrors, builds and commits README.md; `git pull` fetches it.".to_owned(),
             "     Then it runs every morning.".to_owned(),

@@ -11,6 +11,9 @@ use crate::model::{Host, Variables};
 /// Time limit of a git command.
 const GIT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Servers of Gitea and Forgejo that everybody can register at.
+const PUBLIC_SERVERS: [&str; 2] = ["codeberg.org", "gitea.com"];
+
 /// Forge whose CI runs the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -127,6 +130,24 @@ impl GitRemote {
         })
     }
 
+    /// Returns the remote of a server that has only owners and repositories: further parts of the
+    /// path belong to the URL of the server, such as `https://forge.example.org/git`.
+    pub(super) fn with_server_path(mut self) -> GitRemote {
+        let mut parts: Vec<&str> = self.project.split('/').collect();
+        if parts.len() > 2 {
+            let project = parts.split_off(parts.len() - 2).join("/");
+            self.server = format!("{}/{}", self.server, parts.join("/"));
+            self.project = project;
+        }
+        self
+    }
+
+    /// Returns true for a server that everybody can register at, where the names of others are
+    /// taken.
+    pub(super) fn is_public(&self) -> bool {
+        PUBLIC_SERVERS.contains(&self.host_name())
+    }
+
     /// Returns an example, for a repository that has no remote yet.
     pub(super) fn example(forge: InitForge) -> GitRemote {
         let name = match forge {
@@ -205,6 +226,30 @@ mod tests {
         assert_eq!(
             parsed("git@gitea.example.com:team/bases.git"),
             is("https://gitea.example.com", "team/bases")
+        );
+    }
+
+    #[test]
+    fn a_server_below_a_path_keeps_the_path() {
+        let of = |address| {
+            let remote = GitRemote::parse(address)
+                .expect("a remote")
+                .with_server_path();
+            (remote.server, remote.project)
+        };
+        assert_eq!(
+            of("https://forge.example.org/git/platform/base.git"),
+            (
+                "https://forge.example.org/git".to_owned(),
+                "platform/base".to_owned()
+            )
+        );
+        assert_eq!(
+            of("https://gitea.example.com/team/bases"),
+            (
+                "https://gitea.example.com".to_owned(),
+                "team/bases".to_owned()
+            )
         );
     }
 
