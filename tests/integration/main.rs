@@ -34,6 +34,8 @@ mod gitea;
 #[cfg(test)]
 mod guides;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod kit;
 #[cfg(test)]
 mod lineage;
