@@ -28,6 +28,8 @@ pub struct SyncOptions {
     pub shard: Option<Shard>,
     /// True if images at the target are checked for missing parts.
     pub verify: bool,
+    /// True if a tag that a target refuses to move is a failure.
+    pub fail_on_drift: bool,
     pub output: OutputForm,
     /// File for a JUnit report, relative to the working directory.
     pub report_junit: Option<PathBuf>,
@@ -64,7 +66,8 @@ pub(super) fn run(
         prepare(&options.report_metrics)?,
     );
     runtime::run(context.deadline, |cancel| async {
-        let report = sync(&config, entries, &scope, options.mode, context, cancel).await?;
+        let mut report = sync(&config, entries, &scope, options.mode, context, cancel).await?;
+        report.fails_on_drift = options.fail_on_drift;
         let changed =
             options.mode == Mode::Apply && report.totals.copied + report.totals.attachments > 0;
         let result = CommandResult::reported(

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::output::{OutputFormArgument, mode};
 use super::shard::ShardArgument;
@@ -61,6 +61,10 @@ pub(super) struct SyncArguments {
     #[arg(long)]
     verify: bool,
 
+    /// Fail if a tag moved upstream and the target refuses to move it; otherwise this is a warning
+    #[arg(long, value_name = "CONDITION", value_enum)]
+    fail_on: Option<SyncFailOnArgument>,
+
     /// Format of the report on stdout
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
     output: OutputFormArgument,
@@ -72,6 +76,13 @@ pub(super) struct SyncArguments {
     /// Write metrics of the run in OpenMetrics format
     #[arg(long, value_name = "FILE")]
     report_metrics: Option<PathBuf>,
+}
+
+/// Values of `--fail-on`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SyncFailOnArgument {
+    /// A tag moved upstream and the target refuses to move it
+    Drift,
 }
 
 impl SyncArguments {
@@ -88,6 +99,7 @@ impl SyncArguments {
             only: self.only,
             shard: self.shard.map(|shard| shard.shard(variables)).transpose()?,
             verify: self.verify,
+            fail_on_drift: self.fail_on.is_some(),
             output: self.output.into(),
             report_junit: self.report_junit,
             report_metrics: self.report_metrics,

@@ -1,8 +1,9 @@
 //! Keywords: the words that represent the values of enums in the file, the schema and `show`.
 
+use super::selection::{CountBy, SortBy, SyncGroup};
 use super::settings::{
-    EngineChoice, EolProvider, EolTarget, GraceMode, ImageType, OnBaseChange, PlatformMode,
-    ProvenanceMode, RetentionGroup, RetentionMatch, SortBy,
+    CheckDigest, EngineChoice, EolProvider, EolTarget, GraceMode, ImageType, MissingPlatforms,
+    OnBaseChange, PlatformMode, ProvenanceMode, RetentionGroup, RetentionMatch,
 };
 use crate::model::eol::Phase;
 
@@ -60,6 +61,31 @@ impl Keyword for bool {
 impl Keyword for SortBy {
     const KEYWORDS: &'static [&'static str] = &["version", "date"];
     const VALUES: &'static [SortBy] = &[SortBy::Version, SortBy::Date];
+}
+
+impl Keyword for SyncGroup {
+    const KEYWORDS: &'static [&'static str] = &["variant", "minor", "major"];
+    const VALUES: &'static [SyncGroup] = &[SyncGroup::Variant, SyncGroup::Minor, SyncGroup::Major];
+}
+
+impl Keyword for CountBy {
+    const KEYWORDS: &'static [&'static str] = &["tags", "versions"];
+    const VALUES: &'static [CountBy] = &[CountBy::Tags, CountBy::Versions];
+}
+
+impl Keyword for CheckDigest {
+    const KEYWORDS: &'static [&'static str] = &["auto", "true", "false"];
+    const VALUES: &'static [CheckDigest] =
+        &[CheckDigest::Auto, CheckDigest::Always, CheckDigest::Never];
+}
+
+impl Keyword for MissingPlatforms {
+    const KEYWORDS: &'static [&'static str] = &["warn", "skip", "fail"];
+    const VALUES: &'static [MissingPlatforms] = &[
+        MissingPlatforms::Warn,
+        MissingPlatforms::Skip,
+        MissingPlatforms::Fail,
+    ];
 }
 
 impl Keyword for PlatformMode {

@@ -26,6 +26,7 @@ mod keywords;
 mod raw;
 mod readiness;
 mod schema;
+mod selection;
 mod settings;
 mod show;
 mod source;
@@ -37,13 +38,14 @@ pub use errors::{ConfigErrors, ConfigFinding, Span};
 pub use foreign::{ForeignConfig, load_foreign};
 pub use readiness::readiness;
 pub use schema::schema;
+pub use selection::{CountBy, PatternSelection, SortBy, SyncGroup, TagSelection};
 pub use settings::{
-    ArchiveConfig, BasePath, BuildConfig, BuildImage, ClientCertificateFiles, Config,
+    ArchiveConfig, BasePath, BuildConfig, BuildImage, CheckDigest, ClientCertificateFiles, Config,
     DeployedConfig, EngineChoice, EolProvider, EolTarget, GraceMode, HostSettings, ImageType,
-    KeepSource, KeeperConfig, LifecycleConfig, NamePattern, OnBaseChange, PatternSelection,
-    PlatformMode, ProvenanceMode, RegistryConfig, RegistryProvider, RepositoryPattern,
-    RetentionConfig, RetentionGroup, RetentionMatch, SortBy, StatusConfig, SyncConfig, SyncEntry,
-    TagExclusion, TagSelection,
+    KeepSource, KeeperConfig, LifecycleConfig, MissingPlatforms, NamePattern, OnBaseChange,
+    PinnedTag, PlatformMode, ProvenanceMode, RegistryConfig, RegistryProvider, RepositoryPattern,
+    RetentionConfig, RetentionGroup, RetentionMatch, StatusConfig, SyncConfig, SyncEntry,
+    TagExclusion,
 };
 pub use show::show;
 pub use source::{DEFAULT_NAME, OpenError, find, open, read};

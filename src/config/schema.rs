@@ -14,8 +14,7 @@ pub fn schema() -> String {
     for section in SECTIONS.iter().filter(|section| !section.name.is_empty()) {
         definitions.insert(definition(section), object(section));
     }
-    definitions[&definition(&ENTRY)]["oneOf"] =
-        json!([{ "required": ["tag"] }, { "required": ["tag_regex"] }]);
+    definitions[&definition(&ENTRY)]["oneOf"] = json!([{ "required": ["tag"] }, { "anyOf": [{ "required": ["tag_regex"] }, { "required": ["semver"] }, { "required": ["include"] }] }]);
     let mut root = Map::new();
     root.insert(
         "$schema".to_owned(),
@@ -84,7 +83,13 @@ fn shape(of: &Shape, expanded: bool) -> Value {
         Shape::Command => {
             return json!({ "type": ["string", "array"], "items": { "type": ["string", "number"] } });
         }
-        Shape::Text | Shape::Tag | Shape::NamePattern | Shape::TagExclusion | Shape::Extract => {
+        Shape::Text
+        | Shape::Tag
+        | Shape::PinnedTag
+        | Shape::NamePattern
+        | Shape::TagExclusion
+        | Shape::VersionRange
+        | Shape::Extract => {
             return text();
         }
         Shape::AnyText => return json!({ "type": ["string", "number", "boolean", "null"] }),
@@ -188,7 +193,7 @@ mod tests {
         let schema: Value = serde_json::from_str(&schema()).expect("JSON");
         assert_eq!(
             schema["$defs"]["sync-entries"]["oneOf"],
-            json!([{ "required": ["tag"] }, { "required": ["tag_regex"] }])
+            json!([{ "required": ["tag"] }, { "anyOf": [{ "required": ["tag_regex"] }, { "required": ["semver"] }, { "required": ["include"] }] }])
         );
     }
 

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use globset::{GlobBuilder, GlobMatcher};
 
+use super::selection::TagSelection;
 use crate::model::eol::Phase;
 use crate::model::hook::Hook;
 use crate::model::lifecycle::{ImageLifecycle, TagPattern};
 use crate::model::reference::InvalidName;
-use crate::model::{Host, ImageReference, Platform, Repository, Tag};
+use crate::model::{Digest, Host, ImageReference, Platform, Repository, Tag};
 
 /// The complete configuration.
 ///
@@ -124,14 +124,21 @@ pub struct SyncEntry {
     pub target: Repository,
     /// Tags to copy.
     pub selection: TagSelection,
-    /// If true, a tag that exists in the target is copied again when its source digest changes.
-    pub check_digest: bool,
+    /// Digest to copy under a fixed tag, whatever the tag points to upstream.
+    pub digest: Option<Digest>,
+    /// Tags that are copied again when their source digests change.
+    pub check_digest: CheckDigest,
     /// If true, the old digest of an overwritten tag is kept under another tag.
     pub keep_replaced: bool,
     /// Platforms to copy; `None` for all.
     pub platforms: Option<Vec<Platform>>,
     /// Handling of an index of which only some platforms are copied.
     pub platform_mode: PlatformMode,
+    /// Handling of an image that lacks some of `platforms`.
+    pub platforms_missing: MissingPlatforms,
+    /// If true, images that cannot be copied are skipped: Docker schema 1, and images without any
+    /// of `platforms`.
+    pub skip_unsupported: bool,
     /// If true, signatures, SBOMs and attestations are copied too.
     pub referrers: bool,
     /// If true, a tag that only names an operating system variant is stored under the most specific
@@ -146,39 +153,34 @@ pub struct SyncEntry {
     pub post_sync: Vec<Hook>,
 }
 
-/// The tags of a source repository that a mirror contains.
-#[derive(Clone, Debug)]
-pub enum TagSelection {
-    /// One tag.
-    Fixed(Tag),
-    /// All tags that match a pattern.
-    Pattern(Box<PatternSelection>),
-}
-
-/// Rules that select tags by a pattern. They apply in the order of the fields.
-#[derive(Clone, Debug)]
-pub struct PatternSelection {
-    /// Pattern of the tags to include. Matches complete tags.
-    pub tag_regex: TagPattern,
-    /// Pattern of the tags to exclude. Matches complete tags.
-    pub exclude_regex: Option<TagPattern>,
-    /// Minimum time since a tag was pushed to the source; younger tags are not selected yet.
-    pub min_age: Option<Duration>,
-    /// Order of the remaining tags.
-    pub sort: SortBy,
-    /// Number of newest tags to select; `None` for all.
-    pub keep_last: Option<usize>,
-    /// Minimum number of selected tags. The entry fails if fewer are selected.
-    pub min_tags: usize,
-}
-
-/// Order of tags.
+/// Tags of a mirror that exist at the target and follow the source (`sync.entries[].check_digest`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SortBy {
-    /// By version.
-    Version,
-    /// By push date.
-    Date,
+pub enum CheckDigest {
+    /// Tags that move: those without a version, and those that another listed tag refines.
+    Auto,
+    /// All tags.
+    Always,
+    /// No tags.
+    Never,
+}
+
+/// Handling of an image that lacks some of the platforms to copy
+/// (`sync.entries[].platforms_missing`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingPlatforms {
+    /// Copy the others, with a warning.
+    Warn,
+    /// Do not copy the tag.
+    Skip,
+    /// Report an error.
+    Fail,
+}
+
+/// A tag with an optional digest: `3.21.3` or `3.21.3@sha256:…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinnedTag {
+    pub tag: Tag,
+    pub digest: Option<Digest>,
 }
 
 /// Handling of an index of which only some platforms are copied.

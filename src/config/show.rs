@@ -255,8 +255,21 @@ impl TypedSection for SyncEntry {
         match (key, &self.selection) {
             ("source", _) => plain(self.source.to_string()),
             ("target", _) => plain(self.target.to_string()),
-            ("tag", TagSelection::Fixed(tag)) => plain(tag.as_str()),
-            ("tag_regex", TagSelection::Pattern(pattern)) => plain(&pattern.tag_regex.text),
+            ("tag", TagSelection::Fixed(tag)) => match &self.digest {
+                Some(digest) => plain(format!("{tag}@{digest}")),
+                None => plain(tag.as_str()),
+            },
+            ("tag_regex", TagSelection::Pattern(pattern)) => {
+                plain(&pattern.tag_regex.as_ref()?.text)
+            }
+            ("semver", TagSelection::Pattern(pattern)) => plain(pattern.semver.as_ref()?.as_str()),
+            ("include", TagSelection::Pattern(pattern)) if !pattern.include.is_empty() => {
+                texts(&pattern.include)
+            }
+            ("prereleases", TagSelection::Pattern(pattern)) => plain(pattern.prereleases),
+            ("per", TagSelection::Pattern(pattern)) => keyword(pattern.per?),
+            ("keep_groups", TagSelection::Pattern(pattern)) => plain(pattern.keep_groups),
+            ("count", TagSelection::Pattern(pattern)) => keyword(pattern.count),
             ("exclude_regex", TagSelection::Pattern(pattern)) => {
                 plain(&pattern.exclude_regex.as_ref()?.text)
             }
@@ -264,10 +277,12 @@ impl TypedSection for SyncEntry {
             ("keep_last", TagSelection::Pattern(pattern)) => plain(pattern.keep_last),
             ("sort", TagSelection::Pattern(pattern)) => keyword(pattern.sort),
             ("min_tags", TagSelection::Pattern(pattern)) => plain(pattern.min_tags),
-            ("check_digest", _) => plain(self.check_digest),
+            ("check_digest", _) => keyword(self.check_digest),
             ("keep_replaced", _) => plain(self.keep_replaced),
             ("platforms", _) => texts(self.platforms.as_ref()?),
             ("platform_mode", _) => keyword(self.platform_mode),
+            ("platforms_missing", _) => keyword(self.platforms_missing),
+            ("skip_unsupported", _) => plain(self.skip_unsupported),
             ("referrers", _) => plain(self.referrers),
             ("os_normalize", _) => plain(self.os_normalize),
             ("lifecycle", _) => sections(&self.lifecycle),

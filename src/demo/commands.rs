@@ -18,6 +18,7 @@ pub(super) fn sync() -> CommandOptions {
         only: Vec::new(),
         shard: None,
         verify: false,
+        fail_on_drift: false,
         output: OutputForm::Text,
         report_junit: None,
         report_metrics: None,

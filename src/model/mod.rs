@@ -44,6 +44,6 @@ pub use platform::Platform;
 pub use record::BuildRecord;
 pub use reference::{Host, ImageReference, Reference, Repository, RepositoryPath, Tag};
 pub use secret::Secret;
-pub use tag::{TagList, TagVersion};
+pub use tag::{TagList, TagVersion, VersionRange};
 pub use tag_history::{RetiredTag, TagHistory, TagHold, TagSighting};
 pub use variables::{ExpansionRefusal, Variables};

@@ -105,7 +105,7 @@ impl<'a> Lineage<'a> {
         let entries = self.entries(repository);
         let selects = |entry: &&&SyncEntry| match &entry.selection {
             TagSelection::Fixed(fixed) => fixed == tag,
-            TagSelection::Pattern(pattern) => pattern.tag_regex.regex.is_match(tag.as_str()),
+            TagSelection::Pattern(pattern) => pattern.matches(tag.as_str()),
         };
         entries
             .iter()

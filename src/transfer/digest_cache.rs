@@ -38,6 +38,7 @@ pub(super) fn rewritten_key(source: &Digest, filter: &PlatformFilter) -> Option<
     let PlatformFilter::Only {
         platforms,
         mode: PlatformFilterMode::Rewrite,
+        ..
     } = filter
     else {
         return None;

@@ -57,6 +57,17 @@ pub(super) fn too_deep(side: Side, repository: &Repository, digest: &Digest) -> 
 }
 
 /// Returns the error for an image whose platforms, `found`, are all excluded by the filter.
+pub(super) fn platforms_missing(repository: &Repository, missing: &str) -> ItemError {
+    ItemError::at(
+        repository,
+        "select platforms",
+        ItemErrorKind::NoPlatform,
+        format!("the image lacks {missing}"),
+    )
+    .on(Side::Source)
+}
+
+/// Returns the error of an image without any of the platforms.
 pub(super) fn no_platform(repository: &Repository, wanted: &str, found: &str) -> ItemError {
     ItemError::at(
         repository,

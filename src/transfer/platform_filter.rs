@@ -10,6 +10,8 @@ pub enum PlatformFilter {
     Only {
         platforms: Vec<Platform>,
         mode: PlatformFilterMode,
+        /// If true, an image that lacks one of the platforms is an error.
+        requires_all: bool,
     },
 }
 

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 
 use super::context::Transfer;
 use super::descriptors::may_be_blob;
-use super::error::{at, child_missing, no_platform, not_rewritable, too_deep};
+use super::error::{at, child_missing, no_platform, not_rewritable, platforms_missing, too_deep};
 use super::platform_filter::{PlatformFilter, PlatformFilterMode};
 use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::manifest::MAX_INDEX_NESTING;
@@ -55,7 +55,12 @@ pub(super) async fn apply(
     root: Manifest,
     filter: &PlatformFilter,
 ) -> Result<FilteredImage, ItemError> {
-    let PlatformFilter::Only { platforms, mode } = filter else {
+    let PlatformFilter::Only {
+        platforms,
+        mode,
+        requires_all,
+    } = filter
+    else {
         return Ok(FilteredImage {
             root,
             kept: KeptChildren::default(),
@@ -82,6 +87,9 @@ pub(super) async fn apply(
         let found: BTreeSet<String> = selection.found.iter().map(ToString::to_string).collect();
         let found: Vec<String> = found.into_iter().collect();
         return Err(no_platform(from, &missing.join(", "), &found.join(", ")));
+    }
+    if *requires_all && !missing.is_empty() && !selection.found.is_empty() {
+        return Err(platforms_missing(from, &missing.join(", ")));
     }
     let warnings = if missing.is_empty() || selection.found.is_empty() {
         Vec::new()

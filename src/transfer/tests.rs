@@ -68,6 +68,7 @@ fn only(platforms: &[&str], mode: PlatformFilterMode) -> PlatformFilter {
             .map(|text| text.parse().expect("a platform"))
             .collect(),
         mode,
+        requires_all: false,
     }
 }
 

@@ -124,10 +124,18 @@ fn draw(config: &Config, plan: &Plan) -> String {
             (out.not_matching, "not matching"),
             (out.excluded, "excluded"),
             (out.too_young, "too young"),
+            (out.pre_releases, "pre-releases"),
+            (out.beyond_keep_groups, "beyond keep_groups"),
             (out.beyond_keep_last, "beyond keep_last"),
         ];
         for (count, rule) in counts.into_iter().filter(|(count, _)| *count > 0) {
             writeln!(drawn, "  left out: {count} {rule}").expect("text");
+        }
+        if entry.merged > 0 {
+            writeln!(drawn, "  copied by another entry: {}", entry.merged).expect("text");
+        }
+        for warning in &entry.warnings {
+            writeln!(drawn, "  warning: {warning}").expect("text");
         }
         if let Some(error) = &entry.error {
             writeln!(drawn, "  fails: {}", describe(error)).expect("text");

@@ -11,12 +11,15 @@ use crate::config::errors::quoted;
 use crate::config::expand::is_variable_name;
 use crate::config::keywords::Keyword;
 use crate::config::table::Shape;
-use crate::config::{BasePath, Extract, NamePattern, RepositoryPattern, TagExclusion, TagPattern};
+use crate::config::{
+    BasePath, Extract, NamePattern, PinnedTag, RepositoryPattern, TagExclusion, TagPattern,
+};
 use crate::model::duration::parse_duration;
 use crate::model::lifecycle::ProductName;
 use crate::model::reference::InvalidName;
+use crate::model::tag::InvalidRange;
 use crate::model::text::closest;
-use crate::model::{Host, ImageReference, Platform, Repository, Tag};
+use crate::model::{Digest, Host, ImageReference, Platform, Repository, Tag, VersionRange};
 
 /// Maximum size of a compiled pattern, in bytes.
 const MAX_PATTERN_MEMORY: usize = 1 << 20;
@@ -78,8 +81,10 @@ pub(super) fn expected(shape: &Shape) -> String {
         Shape::BasePath => "a base path",
         Shape::Host => "a registry host",
         Shape::Tag => "a tag",
+        Shape::PinnedTag => "a tag",
         Shape::Platform => "a platform",
         Shape::Pattern => "a regular expression",
+        Shape::VersionRange => "a range of versions",
         Shape::Image => "an image reference",
         Shape::RepositoryPattern => "a repository, with wildcards",
         Shape::NamePattern => "a name, with wildcards",
@@ -119,13 +124,15 @@ impl<T: Keyword> Scalar for T {
         }
         let problem = ValueError::expected(&alternatives(T::KEYWORDS), text);
         let lower = text.to_ascii_lowercase();
-        let meant = match (shape, lower.as_str()) {
-            (Shape::Flag, "yes" | "on" | "y" | "1" | "true") => Some("true"),
-            (Shape::Flag, "no" | "off" | "n" | "0" | "false") => Some("false"),
+        let is_flag =
+            T::KEYWORDS.contains(&"true") && matches!(shape, Shape::Flag | Shape::Choice(_));
+        let meant = match (is_flag, lower.as_str()) {
+            (true, "yes" | "on" | "y" | "1" | "true") => Some("true"),
+            (true, "no" | "off" | "n" | "0" | "false") => Some("false"),
             _ => closest(text, T::KEYWORDS.iter().copied()),
         };
         Err(match meant {
-            Some(word) if matches!(shape, Shape::Flag) => problem.hint(format!("write `{word}`")),
+            Some(word) if is_flag => problem.hint(format!("write `{word}`")),
             Some(word) => problem.hint(format!("did you mean `{word}`?")),
             None => problem,
         })
@@ -392,6 +399,42 @@ impl Scalar for Platform {
     fn parse(text: &str, _: &Shape) -> Result<Platform, ValueError> {
         text.parse::<Platform>()
             .map_err(|error| ValueError::new(error.to_string()))
+    }
+}
+
+impl Scalar for PinnedTag {
+    fn fits(shape: &Shape) -> bool {
+        matches!(shape, Shape::PinnedTag)
+    }
+
+    fn parse(text: &str, _: &Shape) -> Result<PinnedTag, ValueError> {
+        let Some((tag, digest)) = text.split_once('@') else {
+            return Ok(PinnedTag {
+                tag: Tag::parse(text, &Shape::Tag)?,
+                digest: None,
+            });
+        };
+        let digest = digest
+            .parse::<Digest>()
+            .map_err(|error| ValueError::new(error.to_string()))?;
+        Ok(PinnedTag {
+            tag: Tag::parse(tag, &Shape::Tag)?,
+            digest: Some(digest),
+        })
+    }
+}
+
+impl Scalar for VersionRange {
+    fn fits(shape: &Shape) -> bool {
+        matches!(shape, Shape::VersionRange)
+    }
+
+    fn parse(text: &str, _: &Shape) -> Result<VersionRange, ValueError> {
+        text.parse().map_err(|error: InvalidRange| {
+            ValueError::new(error.to_string()).hint(
+                "write conditions such as `>=3.20, <4`, `~3.21` or `3.x`, and `||` between alternatives",
+            )
+        })
     }
 }
 

@@ -8,12 +8,28 @@ use super::lifecycle::products;
 use super::reader::{CheckContext, Fields, Located};
 use super::retention::{AppliedRetention, GeneralRetention};
 use crate::config::table::{ENTRY_HOOKS, SYNC_HOOKS};
-use crate::config::{PatternSelection, SyncConfig, SyncEntry, TagPattern, TagSelection};
+use crate::config::{
+    CheckDigest, PatternSelection, PinnedTag, SyncConfig, SyncEntry, SyncGroup, TagPattern,
+    TagSelection,
+};
 use crate::model::env;
-use crate::model::{Platform, Repository, Tag};
+use crate::model::{Platform, Repository, Tag, VersionRange};
 
 /// Keys that require `tag_regex`.
-const PATTERN_KEYS: [&str; 5] = ["exclude_regex", "min_age", "keep_last", "sort", "min_tags"];
+const PATTERN_KEYS: [&str; 12] = [
+    "tag_regex",
+    "semver",
+    "include",
+    "exclude_regex",
+    "min_age",
+    "prereleases",
+    "keep_last",
+    "per",
+    "keep_groups",
+    "count",
+    "sort",
+    "min_tags",
+];
 
 /// Maximum number of platforms in a list.
 const MAX_PLATFORMS: usize = 64;
@@ -174,12 +190,21 @@ fn entry(
             "set a different target",
         );
     }
-    let fixed = fields.optional::<Tag>("tag");
+    let pinned = fields.optional::<PinnedTag>("tag");
+    let digest = pinned
+        .as_ref()
+        .and_then(|pinned| pinned.value.digest.clone());
+    let fixed = pinned.map(|pinned| Located {
+        value: pinned.value.tag,
+        at: pinned.at,
+    });
     let selection = selection(fields, fixed.as_ref());
     let platforms = platforms(fields).or_else(|| inherited.map(<[Platform]>::to_vec));
-    let check_digest = fields.value("check_digest");
-    let keep_replaced = fields.value("keep_replaced");
+    let check_digest = fields.value::<CheckDigest>("check_digest");
+    let keep_replaced = fields.optional::<bool>("keep_replaced");
     let platform_mode = fields.value("platform_mode");
+    let platforms_missing = fields.value("platforms_missing");
+    let skip_unsupported = fields.value("skip_unsupported");
     let referrers = fields.value("referrers");
     let os_normalize = fields.value("os_normalize");
     let lifecycle =
@@ -192,10 +217,14 @@ fn entry(
             source: source?.value,
             target: target.clone()?.value,
             selection: selection?,
+            digest,
             check_digest: check_digest?,
-            keep_replaced: keep_replaced?,
+            keep_replaced: keep_replaced
+                .map_or(check_digest == Some(CheckDigest::Auto), |value| value.value),
             platforms,
             platform_mode: platform_mode?,
+            platforms_missing: platforms_missing?,
+            skip_unsupported: skip_unsupported?,
             referrers: referrers?,
             os_normalize: os_normalize?,
             lifecycle,
@@ -215,51 +244,114 @@ fn entry(
 fn selection(fields: &Fields<'_>, fixed: Option<&Located<Tag>>) -> Option<TagSelection> {
     let context = fields.context;
     let tag_regex = fields.optional::<TagPattern>("tag_regex");
+    let semver = fields.optional::<VersionRange>("semver");
+    let include = fields.list::<Tag>("include").unwrap_or_default();
     let exclude_regex = fields.optional::<TagPattern>("exclude_regex");
     let min_age = fields.value::<Duration>("min_age");
+    let prereleases = fields.optional::<bool>("prereleases");
     let keep_last = fields.optional::<usize>("keep_last");
+    let per = fields.optional::<SyncGroup>("per");
+    let keep_groups = fields.optional::<usize>("keep_groups");
+    let count = fields.value("count");
     let sort = fields.value("sort");
     let min_tags = fields.value("min_tags");
-    match (fields.has("tag"), fields.has("tag_regex")) {
-        (true, true) => {
+    if fields.has("tag") {
+        for key in PATTERN_KEYS.into_iter().filter(|key| fields.has(key)) {
+            if key == "tag_regex" {
+                context.error(
+                    &fields.location(key),
+                    "`tag` and `tag_regex` are both set",
+                    "remove one of the two",
+                );
+                continue;
+            }
+            let hint = "remove it, or select tags with `tag_regex` instead of `tag`";
             context.error(
-                &fields.location("tag_regex"),
-                "`tag` and `tag_regex` are both set",
-                "remove one of the two",
+                &fields.location(key),
+                format!("`{key}` has no effect with `tag`"),
+                hint,
             );
-            None
         }
-        (false, false)
-            if fields.is_set_or_misspelt("tag") || fields.is_set_or_misspelt("tag_regex") =>
-        {
-            None
-        }
-        (false, false) => {
+        return (!fields.has("tag_regex"))
+            .then(|| fixed.map(|fixed| TagSelection::Fixed(fixed.value.clone())))
+            .flatten();
+    }
+    let has_rule = fields.has("tag_regex") || fields.has("semver");
+    if !has_rule && !fields.has("include") {
+        let is_misspelt = ["tag", "tag_regex", "semver", "include"]
+            .into_iter()
+            .any(|key| fields.is_set_or_misspelt(key));
+        if !is_misspelt {
             context.error(
                 &fields.at,
                 "neither `tag` nor `tag_regex` is set",
                 "add `tag:` for one tag or `tag_regex:` for several tags",
             );
+        }
+        return None;
+    }
+    check_groups(fields, has_rule);
+    Some(TagSelection::Pattern(Box::new(PatternSelection {
+        include: include.into_iter().map(|tag| tag.value).collect(),
+        tag_regex: if fields.has("tag_regex") {
+            Some(tag_regex?.value)
+        } else {
             None
+        },
+        semver: if fields.has("semver") {
+            Some(semver?.value)
+        } else {
+            None
+        },
+        exclude_regex: exclude_regex.map(|pattern| pattern.value),
+        min_age: min_age.filter(|age| !age.is_zero()),
+        prereleases: prereleases.map(|value| value.value),
+        sort: sort?,
+        per: per.map(|group| group.value),
+        keep_groups: keep_groups.map(|number| number.value),
+        keep_last: keep_last.map(|number| number.value),
+        count: count?,
+        min_tags: min_tags?,
+    })))
+}
+
+/// Reports keys of a cut that have no effect without another key.
+fn check_groups(fields: &Fields<'_>, has_rule: bool) {
+    let require = |key: &str, others: &[&str], hint: &str| {
+        if fields.has(key) && !others.iter().any(|other| fields.has(other)) {
+            let others: Vec<String> = others.iter().map(|other| format!("`{other}`")).collect();
+            fields.context.error(
+                &fields.location(key),
+                format!("`{key}` has no effect without {}", others.join(" or ")),
+                hint,
+            );
         }
-        (true, false) => {
-            for key in PATTERN_KEYS.into_iter().filter(|key| fields.has(key)) {
-                let hint = "remove it, or select tags with `tag_regex` instead of `tag`";
-                context.error(
-                    &fields.location(key),
-                    format!("`{key}` has no effect with `tag`"),
-                    hint,
-                );
-            }
-            Some(TagSelection::Fixed(fixed?.value.clone()))
+    };
+    require(
+        "per",
+        &["keep_last", "keep_groups"],
+        "add `keep_last`, the number of newest tags in each group",
+    );
+    require(
+        "keep_groups",
+        &["per"],
+        "add `per: variant`, `per: minor` or `per: major`",
+    );
+    require(
+        "count",
+        &["keep_last"],
+        "add `keep_last`, the number of newest versions",
+    );
+    if !has_rule {
+        for key in PATTERN_KEYS
+            .into_iter()
+            .filter(|key| !matches!(*key, "include" | "min_tags") && fields.has(key))
+        {
+            fields.context.error(
+                &fields.location(key),
+                format!("`{key}` has no effect without `tag_regex` or `semver`"),
+                "remove it, or add `tag_regex`; the tags in `include` are always copied",
+            );
         }
-        (false, true) => Some(TagSelection::Pattern(Box::new(PatternSelection {
-            tag_regex: tag_regex?.value,
-            exclude_regex: exclude_regex.map(|pattern| pattern.value),
-            min_age: min_age.filter(|age| !age.is_zero()),
-            sort: sort?,
-            keep_last: keep_last.map(|number| number.value),
-            min_tags: min_tags?,
-        }))),
     }
 }

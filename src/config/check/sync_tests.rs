@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use super::tests::{entry, findings_of};
+use super::tests::{entry, findings_of, loaded};
 
 #[test]
 fn conflicting_selection_keys_are_reported() {
@@ -35,6 +35,39 @@ fn conflicting_selection_keys_are_reported() {
     imglife.yaml:6:7: sync.entries[0].platforms: the list contains no platform
       remove `platforms` to use the default
     "#);
+}
+
+#[test]
+fn selection_keys_without_effect_are_reported() {
+    assert_snapshot!(findings_of(&entry("include: [latest]\nkeep_last: 2\nper: minor")), @r#"
+    imglife.yaml:6:7: sync.entries[0].keep_last: `keep_last` has no effect without `tag_regex` or `semver`
+      remove it, or add `tag_regex`; the tags in `include` are always copied
+    imglife.yaml:7:7: sync.entries[0].per: `per` has no effect without `tag_regex` or `semver`
+      remove it, or add `tag_regex`; the tags in `include` are always copied
+    "#);
+    assert_snapshot!(findings_of(&entry("tag_regex: '3.*'\nper: minor\nkeep_groups: 2\ncount: versions")), @r#"
+    imglife.yaml:8:7: sync.entries[0].count: `count` has no effect without `keep_last`
+      add `keep_last`, the number of newest versions
+    "#);
+    assert_snapshot!(findings_of(&entry("tag_regex: '3.*'\nkeep_groups: 2")), @r#"
+    imglife.yaml:6:7: sync.entries[0].keep_groups: `keep_groups` has no effect without `per`
+      add `per: variant`, `per: minor` or `per: major`
+    "#);
+    assert_snapshot!(findings_of(&entry("semver: '>=3.x.1'\nkeep_last: 2")), @r#"
+    imglife.yaml:5:15: sync.entries[0].semver: `3.x.1` is not a version
+      write conditions such as `>=3.20, <4`, `~3.21` or `3.x`, and `||` between alternatives
+    "#);
+    for valid in [
+        "semver: '>=3.20, <4'",
+        "include: [latest, edge]",
+        "tag_regex: '3.*'\ninclude: [latest]\nkeep_last: 2\nper: variant\nkeep_groups: 3\ncount: versions",
+        "tag_regex: '3.*'\nper: major\nkeep_groups: 2",
+        "tag: 3.21.3@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        "tag: latest\ncheck_digest: auto",
+        "tag_regex: '3.*'\nprereleases: true",
+    ] {
+        assert!(loaded(&entry(valid), &[]).sync.is_some(), "{valid}");
+    }
 }
 
 #[test]

@@ -29,9 +29,13 @@ pub(in crate::config) enum Shape {
     BasePath,
     Host,
     Tag,
+    /// A tag with an optional digest.
+    PinnedTag,
     Platform,
     /// A regular expression.
     Pattern,
+    /// A range of versions.
+    VersionRange,
     /// A reference with a tag or a digest.
     Image,
     /// A repository, with `*` and `?` as wildcards.

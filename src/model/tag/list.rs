@@ -41,6 +41,19 @@ impl TagList {
             || (refinements.peek().is_some() && refinements.all(TagVersion::is_pre_release))
     }
 
+    /// Returns the version that a tag names: its newest refinement of the same variant, or the tag
+    /// itself. `3` and `3.21` name `3.21.3` where it is the newest listed tag of both.
+    pub fn exact<'a>(&'a self, version: &'a TagVersion) -> &'a TagVersion {
+        let is_of_kind = |other: &&TagVersion| {
+            other.release().len() > version.release().len()
+                && other.is_pre_release() == version.is_pre_release()
+        };
+        self.refinements(version)
+            .filter(is_of_kind)
+            .max()
+            .unwrap_or(version)
+    }
+
     /// Returns the listed tags that refine a tag.
     pub fn refinements<'a>(
         &'a self,

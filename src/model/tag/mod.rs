@@ -8,12 +8,16 @@
 //! - `order` defines the newer one of two tags,
 //! - `variant` defines which tags can replace each other,
 //! - `list` answers questions that need the other tags of a repository,
+//! - `pattern` finds pre-release words in regular expressions,
+//! - `range` defines ranges of versions,
 //! - `words` contains the tables of words, each with its source.
 
 pub mod list;
 pub mod number;
 pub mod order;
 pub mod parse;
+pub mod pattern;
+pub mod range;
 #[cfg(test)]
 mod tests;
 pub mod variant;
@@ -23,6 +27,8 @@ pub mod words;
 pub use list::TagList;
 pub use number::VersionNumber;
 pub use order::OrderBasis;
+pub use pattern::spells_pre_release;
+pub use range::{InvalidRange, VersionRange};
 pub use variant::{Variant, VariantWord};
 pub use version::{PreReleasePart, TagDate, TagVersion};
 pub use words::PreReleaseKind;

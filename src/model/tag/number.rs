@@ -35,6 +35,26 @@ impl VersionNumber {
         self.0.len() > 1 && self.0.starts_with('0')
     }
 
+    /// Returns the next number.
+    #[must_use]
+    pub fn successor(&self) -> VersionNumber {
+        let digits = self.significant();
+        let nines = digits
+            .bytes()
+            .rev()
+            .take_while(|digit| *digit == b'9')
+            .count();
+        let (start, _) = digits.split_at(digits.len() - nines);
+        let zeros = "0".repeat(nines);
+        match start.char_indices().next_back() {
+            Some((at, last)) => {
+                let next = last.to_digit(10).unwrap_or_default() + 1;
+                VersionNumber(format!("{}{next}{zeros}", &start[..at]))
+            }
+            None => VersionNumber(format!("1{zeros}")),
+        }
+    }
+
     fn significant(&self) -> &str {
         self.0.trim_start_matches('0')
     }

@@ -72,6 +72,17 @@ impl TagVersion {
             .unwrap_or_else(|| (self.compare_names(other), OrderBasis::Name))
     }
 
+    /// Returns true if the tag names the version of `other` or a newer one, whatever their variants.
+    pub fn is_at_least(&self, other: &TagVersion) -> bool {
+        self.has_release()
+            .cmp(&other.has_release())
+            .then_with(|| compare_padded(&self.release, &other.release))
+            .then_with(|| compare_pre_releases(&self.pre_release, &other.pre_release))
+            .then_with(|| self.build.cmp(&other.build))
+            .then_with(|| self.date.cmp(&other.date))
+            .is_ge()
+    }
+
     /// Compares two tags that have releases.
     fn compare_releases(&self, other: &TagVersion) -> Ordering {
         compare_padded(&self.release, &other.release)
@@ -121,7 +132,7 @@ impl PartialOrd for TagVersion {
 }
 
 /// Compares releases; missing numbers are zero.
-fn compare_padded(one: &[VersionNumber], other: &[VersionNumber]) -> Ordering {
+pub(super) fn compare_padded(one: &[VersionNumber], other: &[VersionNumber]) -> Ordering {
     let shared = one.len().min(other.len());
     let rest_of =
         |numbers: &[VersionNumber]| numbers[shared..].iter().any(|number| !number.is_zero());

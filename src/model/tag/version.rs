@@ -181,6 +181,34 @@ impl TagVersion {
             && (self.has_release() || self.date == other.date)
     }
 
+    /// Returns a key that tags of the same version share, whatever their variants and spellings:
+    /// `v1.2`, `1.2.0` and `1.2-alpine` have the same. The key of a tag without a version is the
+    /// tag itself.
+    pub fn version_key(&self) -> String {
+        if !self.is_version() {
+            return self.text.clone();
+        }
+        let significant = self
+            .release
+            .iter()
+            .rposition(|number| !number.is_zero())
+            .map_or(0, |last| last + 1);
+        let numbers = |numbers: &[VersionNumber]| -> String {
+            numbers
+                .iter()
+                .map(|number| format!("{}.", number.as_str().trim_start_matches('0')))
+                .collect()
+        };
+        let date = self.date.filter(|_| !self.has_release());
+        format!(
+            "{} {:?} {} {:?}",
+            numbers(&self.release[..significant]),
+            self.pre_release,
+            numbers(&self.build),
+            date.map(|date| date.digits),
+        )
+    }
+
     /// Returns true if this tag names a more exact version of what `general` names, so that
     /// `general` moves along with it: `3.21.3` refines `3.21`, `1.27.0-alpine3.24` refines
     /// `1.27.0-alpine`, `3.15.0rc1` refines `3.15-rc`.

@@ -222,8 +222,9 @@ pub fn newest_listed(entry: &SyncEntry, listing: &[ListedTag]) -> Result<Tag, It
         .cloned()
         .ok_or_else(|| {
             let cause = format!(
-                "{} has no tag that its sync entry selects (`tag_regex: {}`)",
-                entry.target, pattern.tag_regex.text
+                "{} has no tag that its sync entry selects (`{}`)",
+                entry.target,
+                pattern.describe()
             );
             ItemError::other(cause).with_hint("run `imglife sync` first")
         })

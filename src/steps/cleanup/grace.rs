@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::attachments::{AttachmentIndex, is_attached};
-use super::former_order::FormerVersion;
 use super::reasons::{DeleteReason, KeepReason, PendingDeletion, PendingRetirement, TagVerdict};
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole};
 use crate::config::GraceMode;
 use crate::model::{Digest, Repository, RetiredTag, Tag, TagHistory, TagSighting, TagVersion};
 use crate::registry::Support;
+use crate::steps::sync::FormerVersion;
 
 /// Returns the grace period of a repository; `None` if tags do not wait: in an archive, with
 /// `grace_days: 0`, and without stored state.

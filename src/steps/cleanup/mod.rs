@@ -35,7 +35,6 @@ mod dependency_reader;
 mod desired_tags;
 mod execute;
 mod final_check;
-mod former_order;
 mod grace;
 mod histories;
 mod journal;

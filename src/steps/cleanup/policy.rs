@@ -12,7 +12,6 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use super::attachments::{
     AttachmentIndex, is_attached, is_attached_by_name, is_unchecked_list, lost_its_subject,
 };
-use super::former_order::FormerVersion;
 use super::grace::{first_seen, is_waiting, retired_verdict, waiting_tags};
 use super::protections::{RecordProtections, by_record, protection};
 use super::reasons::{DeleteReason, KeepReason, TagVerdict};
@@ -21,6 +20,7 @@ use crate::config::{RetentionConfig, RetentionGroup, RetentionMatch};
 use crate::error::ItemError;
 use crate::model::{Digest, Tag, TagVersion};
 use crate::registry::Support;
+use crate::steps::sync::FormerVersion;
 
 /// First day of [`FIRST_YEAR`].
 pub(super) const FIRST_DAY: Option<DateTime<Utc>> = DateTime::from_timestamp(1_356_998_400, 0);

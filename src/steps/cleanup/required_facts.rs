@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 
 use super::attachments::is_attached;
-use super::former_order::FormerVersion;
 use super::policy::{
     DeletionShare, FIRST_DAY, TagFacts, TagRank, ranks, retention_verdict, verdicts,
 };
@@ -13,6 +12,7 @@ use super::protections::RecordProtections;
 use super::reasons::TagVerdict;
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole};
 use crate::model::{Tag, TagVersion};
+use crate::steps::sync::FormerVersion;
 
 /// Meaning of a missing date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

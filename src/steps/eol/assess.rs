@@ -105,13 +105,7 @@ impl EolAssessor<'_> {
         let Some(cycles) = self.table.cycles(&lifecycle.product) else {
             return vec![no_data(lifecycle)];
         };
-        let is_selected = |tag: &str| {
-            let is_excluded = pattern
-                .exclude_regex
-                .as_ref()
-                .is_some_and(|exclude| exclude.regex.is_match(tag));
-            pattern.tag_regex.regex.is_match(tag) && !is_excluded
-        };
+        let is_selected = |tag: &str| pattern.matches(tag);
         let selected: Vec<&Cycle> = cycles
             .iter()
             .filter(|cycle| cycle.latest.as_deref().is_some_and(is_selected))

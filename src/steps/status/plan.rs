@@ -645,7 +645,10 @@ fn missing_selection(entry: &SyncEntry, listed: &[Tag]) -> Option<String> {
 fn selection(entry: &SyncEntry) -> String {
     match &entry.selection {
         TagSelection::Fixed(tag) => tag.to_string(),
-        TagSelection::Pattern(pattern) => pattern.tag_regex.text.clone(),
+        TagSelection::Pattern(pattern) => match &pattern.tag_regex {
+            Some(regex) => regex.text.clone(),
+            None => pattern.describe(),
+        },
     }
 }
 

@@ -53,8 +53,9 @@ fn has_upper_case(
             && match &entry.selection {
                 TagSelection::Fixed(tag) => tag.has_upper_case(),
                 TagSelection::Pattern(pattern) => {
-                    let mut patterns = pattern.exclude_regex.iter().chain([&pattern.tag_regex]);
+                    let mut patterns = pattern.exclude_regex.iter().chain(&pattern.tag_regex);
                     patterns.any(|pattern| pattern.without_case().is_some())
+                        || pattern.include.iter().any(Tag::has_upper_case)
                 }
             }
     };
@@ -92,7 +93,10 @@ pub fn lowered<'a>(config: &'a Config, repositories: &BTreeSet<Repository>) -> C
             match &mut entry.selection {
                 TagSelection::Fixed(tag) => *tag = tag.lower_case(),
                 TagSelection::Pattern(pattern) => {
-                    without_case(&mut pattern.tag_regex);
+                    for tag in &mut pattern.include {
+                        *tag = tag.lower_case();
+                    }
+                    pattern.tag_regex.iter_mut().for_each(without_case);
                     pattern.exclude_regex.iter_mut().for_each(without_case);
                 }
             }

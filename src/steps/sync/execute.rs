@@ -15,8 +15,8 @@ use super::hooks::{entry_hooks, run_hooks};
 use super::plan::{CopyReason, Plan, SyncAction, SyncEntryPlan, SyncItem};
 use super::report::{SyncBytes, SyncEntryReport, SyncItemReport, SyncOutcome, SyncReport};
 use super::{SyncStores, describe, platform_filter};
-use crate::config::SyncConfig;
-use crate::error::{ItemError, Side};
+use crate::config::{CheckDigest, MissingPlatforms, SyncConfig, SyncEntry};
+use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::hooks::HookRunner;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
@@ -66,6 +66,30 @@ pub async fn execute(sync: &SyncConfig, plan: &Plan, execution: &SyncExecution) 
         execution.stores.target.settle().await;
     }
     report
+}
+
+/// Returns the outcome of a tag that was not copied because of `error`: skipped if the entry allows
+/// it, drifted if the target refuses to move a tag that follows upstream, and failed otherwise.
+fn failure_outcome(entry: &SyncEntry, error: ItemError, is_move: bool) -> SyncOutcome {
+    let is_source = error.side == Some(Side::Source);
+    let is_skipped = match error.kind {
+        ItemErrorKind::NoPlatform => {
+            entry.skip_unsupported || entry.platforms_missing == MissingPlatforms::Skip
+        }
+        ItemErrorKind::Unsupported => entry.skip_unsupported && is_source,
+        _ => false,
+    };
+    let is_refused = is_move
+        && entry.check_digest == CheckDigest::Auto
+        && error.side == Some(Side::Target)
+        && error.kind == ItemErrorKind::Refused;
+    if is_skipped {
+        SyncOutcome::Skipped(error)
+    } else if is_refused {
+        SyncOutcome::Drifted(error)
+    } else {
+        SyncOutcome::Failed(error)
+    }
 }
 
 /// One execution of a plan.
@@ -195,7 +219,10 @@ impl SyncRun<'_> {
     async fn item(&self, planned: &SyncEntryPlan, item: &SyncItem) -> SyncItemReport {
         let outcome = match (&item.action, self.execution.mode) {
             (SyncAction::UpToDate, _) => SyncOutcome::UpToDate,
-            (SyncAction::Fail(error), _) => SyncOutcome::Failed(error.clone()),
+            (SyncAction::Fail(error), _) => {
+                let entry = &self.sync.entries[planned.position];
+                failure_outcome(entry, error.clone(), false)
+            }
             (SyncAction::Copy(_), Mode::List | Mode::DryRun) => SyncOutcome::Planned,
             (SyncAction::Copy(_), Mode::Apply) if self.execution.cancel.is_cancelled() => {
                 SyncOutcome::NotStarted
@@ -249,7 +276,8 @@ impl SyncRun<'_> {
                         cause: &error.line(),
                     },
                 });
-                SyncItemReport::new(item, SyncOutcome::Failed(error))
+                let is_move = matches!(reason, CopyReason::Changed { .. });
+                SyncItemReport::new(item, failure_outcome(entry, error, is_move))
             }
             None => {
                 progress.event(Event::Finished {
@@ -403,6 +431,8 @@ impl SyncRun<'_> {
             target: entry.target.clone(),
             selection: describe(&entry.selection),
             left_out: planned.left_out,
+            merged: planned.merged,
+            warnings: planned.warnings.clone(),
             error: planned.error.clone(),
             items,
             hooks: Vec::new(),

@@ -24,7 +24,12 @@ impl SyncReport {
                     SyncOutcome::Interrupted | SyncOutcome::NotStarted => Some(failure(
                         &ItemError::other("the run was interrupted before the tag was copied"),
                     )),
-                    SyncOutcome::UpToDate | SyncOutcome::Planned | SyncOutcome::Copied => None,
+                    SyncOutcome::Drifted(error) if self.fails_on_drift => Some(failure(error)),
+                    SyncOutcome::UpToDate
+                    | SyncOutcome::Planned
+                    | SyncOutcome::Copied
+                    | SyncOutcome::Skipped(_)
+                    | SyncOutcome::Drifted(_) => None,
                 };
                 cases.push(TestCase {
                     duration: item.duration,

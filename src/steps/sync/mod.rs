@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{PlatformMode, SyncConfig, SyncEntry, TagSelection};
+use crate::config::{MissingPlatforms, PlatformMode, SyncConfig, SyncEntry, TagSelection};
 use crate::progress::Progress;
 use crate::registry::ImageStores;
 use crate::steps::shard::{Only, Shard};
@@ -13,20 +13,24 @@ use crate::transfer::{DigestCache, PlatformFilter, PlatformFilterMode, Transfer}
 
 mod execute;
 mod exports;
+mod former_order;
 mod hooks;
 mod observe;
 mod plan;
 mod report;
 mod select;
+mod source_listings;
 mod tag_case;
 mod target_listing;
 mod variants;
 
 pub use execute::{SyncExecution, execute};
-pub use observe::{ObservedEntry, TagDigests, UpstreamSelection, World, observe, selections};
+pub use former_order::FormerVersion;
+pub use observe::{ObservedEntry, TagDigests, World, observe};
 pub use plan::{CopyReason, Plan, SyncAction, SyncEntryPlan, SyncItem, plan};
 pub use report::{SyncEntryReport, SyncItemReport, SyncOutcome, SyncReport, SyncTotals};
 pub use select::{LeftOutCounts, SelectedTags, SelectionError, matches, newest, select};
+pub use source_listings::{UpstreamSelection, selections};
 pub use target_listing::TargetListing;
 pub use variants::VariantName;
 
@@ -103,6 +107,7 @@ fn platform_filter(entry: &SyncEntry) -> PlatformFilter {
                 PlatformMode::Rewrite => PlatformFilterMode::Rewrite,
                 PlatformMode::Sparse => PlatformFilterMode::Sparse,
             },
+            requires_all: entry.platforms_missing != MissingPlatforms::Warn,
         },
     }
 }
@@ -111,7 +116,12 @@ fn platform_filter(entry: &SyncEntry) -> PlatformFilter {
 fn describe(selection: &TagSelection) -> String {
     match selection {
         TagSelection::Fixed(tag) => format!("tag {tag}"),
-        TagSelection::Pattern(pattern) => format!("tag_regex {}", pattern.tag_regex.text),
+        TagSelection::Pattern(pattern) => match &pattern.tag_regex {
+            Some(regex) if pattern.semver.is_none() && pattern.include.is_empty() => {
+                format!("tag_regex {}", regex.text)
+            }
+            _ => pattern.describe(),
+        },
     }
 }
 

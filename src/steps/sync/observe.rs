@@ -1,28 +1,31 @@
 //! Observation of the stores: the tags of sources and targets, and push dates, digests and
 //! attachments where an entry needs them. Reads only.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 
-use super::select::{SelectedTags, SelectionError, matches, needs_dates, ranks_by_date, select};
+use super::select::{SelectedTags, SelectionError};
+use super::source_listings::{
+    MAX_PARALLEL_REQUESTS, SourceListings, entry_variant_names, list_each_once,
+};
 use super::tag_case::{stored_names, tag_case};
 use super::target_listing::{TargetListing, list_target_tags};
-use super::variants::{VariantName, VariantNames, may_be_variant, variant_names};
+use super::variants::{VariantName, VariantNames};
 use super::{SyncScope, SyncStores, platform_filter};
-use crate::config::{SyncConfig, SyncEntry, TagSelection};
+use crate::config::{CheckDigest, SyncConfig, SyncEntry, TagSelection};
 use crate::error::{ItemError, ItemErrorKind, Side};
-use crate::model::{Digest, Reference, Repository, Tag};
-use crate::progress::{Event, Progress};
-use crate::registry::{ImageStores, ListedTag, TagCase};
+use crate::model::{Digest, Reference, Repository, Tag, TagList, TagVersion};
+use crate::progress::Progress;
+use crate::registry::{ListedTag, TagCase};
 use crate::transfer::{
     AttachmentCheck, AttachmentState, CompletenessRequest, PlatformFilter, RefreshRequest, absent,
 };
 
-/// Maximum number of parallel operations over all hosts. Each host also has its own limit.
-const MAX_PARALLEL_REQUESTS: usize = 32;
+/// Minimum number of release numbers of a tag that does not move, if the tags upstream are unknown.
+const MIN_EXACT_NUMBERS: usize = 3;
 
 /// State of the stores, for the entries in scope.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +40,10 @@ pub struct ObservedEntry {
     pub position: usize,
     /// Upstream tags that the entry selects.
     pub selected: Result<SelectedTags, SelectionError>,
+    /// Digest to copy under a fixed tag; `None` for the digest of the tag upstream.
+    pub pinned: Option<Digest>,
+    /// Selected tags that follow upstream: their digests are compared if the target has them.
+    pub followed: BTreeSet<Tag>,
     /// Upstream tags that hold attachments. Empty if the entry does not copy attachments.
     pub attachment_tags: Result<BTreeSet<Tag>, ItemError>,
     /// Names at the target of selected tags that name only an OS variant. Empty unless the entry
@@ -84,8 +91,16 @@ impl ObservedEntry {
             .is_ok_and(|target| target.has(self.target_tag(tag)))
     }
 
+    /// Returns true if a selected tag follows upstream.
+    pub(super) fn follows(&self, tag: &Tag) -> bool {
+        self.followed.contains(tag)
+    }
+
     /// Returns the upstream digest of a selected tag, or `None` if it was not resolved.
     pub(super) fn source_digest(&self, tag: &Tag) -> Option<&Digest> {
+        if self.pinned.is_some() {
+            return self.pinned.as_ref();
+        }
         match (self.variant_names.get(tag), self.digests.get(tag)) {
             (Some(Ok(VariantName::Version { source, .. })), _) => Some(source),
             (_, Some(Ok(digests))) => Some(&digests.source),
@@ -138,9 +153,12 @@ pub async fn observe(
             Ok(BTreeSet::new())
         };
         let target = targets[&entry.target].clone();
+        let followed = followed_tags(entry, &selected, sources.if_listed(entry));
         observed_entries.push(ObservedEntry {
             position,
             selected,
+            pinned: entry.digest.clone(),
+            followed,
             attachment_tags,
             variant_names: BTreeMap::new(),
             stored_names: BTreeMap::new(),
@@ -174,6 +192,7 @@ pub async fn observe(
             observed.target = resolve_target_tags(stores, entry, observed, denial).await;
         }
     }
+    let shared = shared_tags(&observed_entries, &entries);
     let comparisons: Vec<(usize, Tag)> = observed_entries
         .iter()
         .enumerate()
@@ -188,10 +207,14 @@ pub async fn observe(
             let (entry, observed) = (entries[*index], &observed_entries[*index]);
             match observed.variant_names.get(tag) {
                 Some(Err(_)) => false,
-                _ if observed.has(tag) => entry.check_digest,
+                _ if shared.contains(&(&entry.target, observed.target_tag(tag))) => true,
+                _ if observed.has(tag) => observed.follows(tag),
                 Some(Ok(VariantName::Version { .. })) => false,
                 // A fixed tag was not selected from a listing, so check that it exists upstream.
-                _ => matches!(entry.selection, TagSelection::Fixed(_)),
+                _ => match &entry.selection {
+                    TagSelection::Fixed(_) => true,
+                    TagSelection::Pattern(pattern) => pattern.include.contains(tag),
+                },
             }
         })
         .collect();
@@ -219,6 +242,62 @@ pub async fn observe(
     World {
         entries: observed_entries,
     }
+}
+
+/// Returns the selected tags of an entry that follow upstream.
+///
+/// Without a listing, a fixed tag with fewer than three numbers may move.
+fn followed_tags(
+    entry: &SyncEntry,
+    selected: &Result<SelectedTags, SelectionError>,
+    listing: Option<&[ListedTag]>,
+) -> BTreeSet<Tag> {
+    let Ok(selected) = selected else {
+        return BTreeSet::new();
+    };
+    let list = TagList::of(
+        listing
+            .unwrap_or_default()
+            .iter()
+            .map(|listed| listed.tag.as_str()),
+    );
+    let is_followed = |tag: &&Tag| match entry.check_digest {
+        _ if entry.digest.is_some() => true,
+        CheckDigest::Always => true,
+        CheckDigest::Never => false,
+        CheckDigest::Auto => {
+            let version = TagVersion::of(tag.as_str());
+            let may_be_general = listing.is_none()
+                && version.has_release()
+                && version.release().len() < MIN_EXACT_NUMBERS
+                && version.build().is_empty();
+            may_be_general || list.is_moving(&version)
+        }
+    };
+    selected.tags.iter().filter(is_followed).cloned().collect()
+}
+
+/// Returns the target tags that several entries select from different source tags. Their digests
+/// decide whether the entries agree.
+fn shared_tags<'a>(
+    observed_entries: &'a [ObservedEntry],
+    entries: &[&'a SyncEntry],
+) -> BTreeSet<(&'a Repository, &'a Tag)> {
+    let mut wishes: BTreeMap<(&Repository, &Tag), BTreeMap<usize, (&Repository, &Tag)>> =
+        BTreeMap::new();
+    for (observed, entry) in observed_entries.iter().zip(entries) {
+        for tag in observed.selected.iter().flat_map(|selected| &selected.tags) {
+            wishes
+                .entry((&entry.target, observed.target_tag(tag)))
+                .or_default()
+                .insert(observed.position, (&entry.source, tag));
+        }
+    }
+    wishes
+        .into_iter()
+        .filter(|(_, wishes)| wishes.values().collect::<BTreeSet<_>>().len() > 1)
+        .map(|(target, _)| target)
+        .collect()
 }
 
 /// Fills `stored_names` of the entries whose targets store tags in lower case.
@@ -253,80 +332,6 @@ async fn read_stored_names(
             Err(error) => observed.target = Err(error),
         }
     }
-}
-
-/// Tags that an entry selects, and the size of the listing that it selects from.
-#[derive(Clone, Debug, Default)]
-pub struct UpstreamSelection {
-    /// Tags of the target.
-    pub tags: BTreeSet<Tag>,
-    /// `None` for a fixed tag, which is not listed.
-    pub listing: Option<UpstreamListing>,
-}
-
-/// Size of the listing of a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UpstreamListing {
-    pub tags: usize,
-    /// Number of tags that match the patterns of the entry.
-    pub matching: usize,
-}
-
-/// Returns the target tags that each of `entries` selects, or the error of the selection. Reads the
-/// sources only.
-pub async fn selections(
-    entries: &[&SyncEntry],
-    source: &ImageStores,
-    progress: &dyn Progress,
-    now: DateTime<Utc>,
-) -> Vec<Result<UpstreamSelection, ItemError>> {
-    // A selection does not depend on attachments, and without them fixed tags need no listing.
-    let entries: Vec<SyncEntry> = entries
-        .iter()
-        .map(|entry| SyncEntry {
-            referrers: false,
-            ..(*entry).clone()
-        })
-        .collect();
-    let entries: Vec<&SyncEntry> = entries.iter().collect();
-    let sources = &SourceListings::read(source, progress, &entries).await;
-    let requests = entries.iter().map(|entry| async move {
-        let selected = sources.select(entry, now);
-        let variant_names = if entry.os_normalize {
-            entry_variant_names(source, sources, entry, &selected).await
-        } else {
-            VariantNames::new()
-        };
-        let target_tag = |tag: Tag| match variant_names.get(&tag) {
-            Some(Ok(VariantName::Version { tag, .. })) => Ok(tag.clone()),
-            Some(Err(error)) => Err(error.clone()),
-            Some(Ok(VariantName::Unchanged { .. })) | None => Ok(tag),
-        };
-        let tags = selected
-            .map_err(|rejected| *rejected.error)?
-            .tags
-            .into_iter()
-            .map(target_tag)
-            .collect::<Result<BTreeSet<Tag>, ItemError>>()?;
-        let listing = match &entry.selection {
-            TagSelection::Fixed(_) => None,
-            TagSelection::Pattern(pattern) => {
-                let listed = sources.of(entry)?;
-                Some(UpstreamListing {
-                    tags: listed.len(),
-                    matching: listed
-                        .iter()
-                        .filter(|listed| matches(pattern, &listed.tag))
-                        .count(),
-                })
-            }
-        };
-        Ok(UpstreamSelection { tags, listing })
-    });
-    stream::iter(requests.collect::<Vec<_>>())
-        .buffered(MAX_PARALLEL_REQUESTS)
-        .collect()
-        .await
 }
 
 /// Fills `missing` for the selected images that the target has.
@@ -402,7 +407,7 @@ async fn check_attachments(
             }
         };
         for tag in selected.tags.iter().filter(|tag| observed.has(tag)) {
-            let digest = match (entry.check_digest, observed.digests.get(tag)) {
+            let digest = match (observed.follows(tag), observed.digests.get(tag)) {
                 (false, _) => None,
                 (
                     true,
@@ -423,7 +428,7 @@ async fn check_attachments(
                 digest,
                 source_tags,
                 target_tags,
-                check: if entry.check_digest {
+                check: if observed.follows(tag) {
                     AttachmentCheck::Content
                 } else {
                     AttachmentCheck::TagListings
@@ -467,208 +472,6 @@ fn attachment_tags(listing: &[ListedTag]) -> BTreeSet<Tag> {
         .filter(|tag| tag.is_attachment())
         .cloned()
         .collect()
-}
-
-/// Calls `request` once for each distinct repository and returns the results.
-async fn list_each_once<'a, T, F>(
-    repositories: impl Iterator<Item = &'a Repository>,
-    request: impl Fn(&'a Repository) -> F,
-) -> HashMap<&'a Repository, T>
-where
-    F: Future<Output = T>,
-{
-    let unique: BTreeSet<&Repository> = repositories.collect();
-    let requests: Vec<_> = unique
-        .into_iter()
-        .map(|repository| {
-            let request = request(repository);
-            async move { (repository, request.await) }
-        })
-        .collect();
-    stream::iter(requests)
-        .buffer_unordered(MAX_PARALLEL_REQUESTS)
-        .collect()
-        .await
-}
-
-/// Listings of sources, each made once for all entries that need it.
-struct SourceListings<'a> {
-    /// Listings without push dates.
-    plain: HashMap<&'a Repository, Result<Vec<ListedTag>, ItemError>>,
-    /// Listings for entries that need push dates.
-    dated: HashMap<&'a Repository, Result<Vec<ListedTag>, ItemError>>,
-    /// Listings for entries that use push dates if the store reports them. `None` if it does not.
-    ranking: HashMap<&'a Repository, Result<Option<Vec<ListedTag>>, ItemError>>,
-}
-
-impl<'a> SourceListings<'a> {
-    /// Lists the sources of `entries`.
-    async fn read(
-        source: &ImageStores,
-        progress: &dyn Progress,
-        entries: &[&'a SyncEntry],
-    ) -> SourceListings<'a> {
-        let plain = entries.iter().filter(|entry| match &entry.selection {
-            // The listing is needed to find attachment tags and version tags.
-            TagSelection::Fixed(tag) => {
-                entry.referrers || (entry.os_normalize && may_be_variant(tag))
-            }
-            TagSelection::Pattern(pattern) => !needs_dates(pattern),
-        });
-        let dated = entries.iter().filter(
-            |entry| matches!(&entry.selection, TagSelection::Pattern(pattern) if needs_dates(pattern)),
-        );
-        let plain = list_each_once(plain.map(|entry| &entry.source), |repository| async move {
-            progress.event(Event::Observing {
-                what: &format!("tags of {repository}"),
-            });
-            require_repository(repository, source.of(repository).tags(repository).await)
-        });
-        let dated = list_each_once(dated.map(|entry| &entry.source), |repository| async move {
-            progress.event(Event::Observing {
-                what: &format!("push dates of {repository}"),
-            });
-            let tags = source.of(repository).dated_tags(repository);
-            require_repository(repository, tags.await)
-        });
-        let (plain, dated) = futures_util::join!(plain, dated);
-        let ranked =
-            entries
-                .iter()
-                .filter(|entry| match (&entry.selection, plain.get(&entry.source)) {
-                    (TagSelection::Pattern(pattern), Some(Ok(listing))) => {
-                        !needs_dates(pattern)
-                            && !dated.contains_key(&entry.source)
-                            && ranks_by_date(pattern, listing)
-                    }
-                    _ => false,
-                });
-        let ranking = list_each_once(ranked.map(|entry| &entry.source), |repository| async move {
-            progress.event(Event::Observing {
-                what: &format!("push dates of {repository}"),
-            });
-            source
-                .of(repository)
-                .push_dates(repository)
-                .await
-                .map_err(|error| error.on(Side::Source))
-        });
-        let ranking = ranking.await;
-        SourceListings {
-            plain,
-            dated,
-            ranking,
-        }
-    }
-
-    /// Returns the tags that an entry selects.
-    fn select(
-        &self,
-        entry: &SyncEntry,
-        now: DateTime<Utc>,
-    ) -> Result<SelectedTags, SelectionError> {
-        match &entry.selection {
-            TagSelection::Fixed(tag) => Ok(SelectedTags {
-                tags: vec![tag.clone()],
-                ..SelectedTags::default()
-            }),
-            TagSelection::Pattern(pattern) => self
-                .of(entry)
-                .map_err(SelectionError::from)
-                .and_then(|listing| select(pattern, listing, now)),
-        }
-    }
-
-    /// Returns the listing that an entry's tags are selected from.
-    fn of(&self, entry: &SyncEntry) -> Result<&[ListedTag], ItemError> {
-        let pattern = match &entry.selection {
-            TagSelection::Fixed(_) => {
-                return self.plain[&entry.source]
-                    .as_deref()
-                    .map_err(ItemError::clone);
-            }
-            TagSelection::Pattern(pattern) if needs_dates(pattern) => {
-                return self.dated[&entry.source]
-                    .as_deref()
-                    .map_err(ItemError::clone);
-            }
-            TagSelection::Pattern(pattern) => pattern,
-        };
-        let plain = self.plain[&entry.source]
-            .as_deref()
-            .map_err(ItemError::clone)?;
-        if !ranks_by_date(pattern, plain) {
-            return Ok(plain);
-        }
-        match (
-            self.dated.get(&entry.source),
-            self.ranking.get(&entry.source),
-        ) {
-            (Some(dated), _) => dated.as_deref().map_err(ItemError::clone),
-            (None, Some(ranking)) => Ok(ranking
-                .as_ref()
-                .map_err(ItemError::clone)?
-                .as_deref()
-                .unwrap_or(plain)),
-            (None, None) => Ok(plain),
-        }
-    }
-}
-
-/// Returns the tags of a source, or an error if the repository does not exist.
-fn require_repository(
-    repository: &Repository,
-    tags: Result<Option<Vec<ListedTag>>, ItemError>,
-) -> Result<Vec<ListedTag>, ItemError> {
-    match tags {
-        Ok(Some(tags)) => Ok(tags),
-        Ok(None) => {
-            let hint = match repository {
-                Repository::Remote { host, .. } => {
-                    format!(
-                        "check the name; {host} may also hide a repository that the credentials cannot read"
-                    )
-                }
-                Repository::Layout { .. } => {
-                    "check the path; a relative path starts at the directory of the configuration"
-                        .to_owned()
-                }
-            };
-            Err(
-                ItemError::other(format!("there is no repository {repository}"))
-                    .with_hint(hint)
-                    .on(Side::Source),
-            )
-        }
-        Err(error) => Err(error.on(Side::Source)),
-    }
-}
-
-/// Returns the target names of those selected tags of an entry that name only an OS variant.
-async fn entry_variant_names(
-    source: &ImageStores,
-    sources: &SourceListings<'_>,
-    entry: &SyncEntry,
-    selected: &Result<SelectedTags, SelectionError>,
-) -> VariantNames {
-    let Ok(selected) = selected else {
-        return VariantNames::new();
-    };
-    if !selected.tags.iter().any(may_be_variant) {
-        return VariantNames::new();
-    }
-    match sources.of(entry) {
-        Ok(listing) => {
-            let source = source.of(&entry.source);
-            variant_names(source, &entry.source, listing, &selected.tags).await
-        }
-        // Only a fixed tag can be selected although its source cannot be listed.
-        Err(error) => selected
-            .tags
-            .iter()
-            .map(|tag| (tag.clone(), Err(error.clone())))
-            .collect(),
-    }
 }
 
 /// Resolves the selected tags of an entry at a target that denies listing them, and returns those

@@ -24,6 +24,9 @@ pub struct SyncEntryPlan {
     pub left_out: LeftOutCounts,
     /// Selected tags, newest first.
     pub items: Vec<SyncItem>,
+    /// Number of selected tags that another entry copies from the same image.
+    pub merged: usize,
+    pub warnings: Vec<String>,
     /// Error that prevents any action for the entry.
     pub error: Option<ItemError>,
     /// Upstream tags that hold attachments, or the error of listing them. Empty if the entry does
@@ -80,7 +83,7 @@ pub enum CopyReason {
 
 /// Computes the plan for `world`.
 pub fn plan(sync: &SyncConfig, world: &World) -> Plan {
-    let overlaps = overlaps(sync, world);
+    let overlaps = Overlaps::of(sync, world);
     let entries = world
         .entries
         .iter()
@@ -89,37 +92,109 @@ pub fn plan(sync: &SyncConfig, world: &World) -> Plan {
     Plan { entries }
 }
 
-/// Returns the target tags that several entries select, with the positions of these entries.
-fn overlaps<'a>(
-    sync: &'a SyncConfig,
-    world: &'a World,
-) -> BTreeMap<(&'a Repository, &'a Tag), BTreeSet<usize>> {
-    let mut writers: BTreeMap<(&Repository, &Tag), BTreeSet<usize>> = BTreeMap::new();
-    for observed in &world.entries {
-        for tag in observed.selected.iter().flat_map(|selected| &selected.tags) {
-            writers
-                .entry((
-                    &sync.entries[observed.position].target,
-                    observed.target_tag(tag),
-                ))
-                .or_default()
-                .insert(observed.position);
+/// Target tags that several entries select.
+struct Overlaps<'a> {
+    tags: BTreeMap<(&'a Repository, &'a Tag), Overlap>,
+}
+
+/// Entries that select one target tag.
+struct Overlap {
+    writers: BTreeSet<usize>,
+    /// Entry that copies the tag, if all entries select the same image with the same settings.
+    writer: Option<usize>,
+}
+
+/// The entry that copies a target tag, seen from one entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TagWriter<'a> {
+    This,
+    /// Another entry copies the same image.
+    Other,
+    /// The entries select different images, or with different settings.
+    Disputed(&'a BTreeSet<usize>),
+}
+
+impl<'a> Overlaps<'a> {
+    fn of(sync: &'a SyncConfig, world: &'a World) -> Overlaps<'a> {
+        let mut wishes: BTreeMap<(&Repository, &Tag), Vec<(&ObservedEntry, &Tag)>> =
+            BTreeMap::new();
+        for observed in &world.entries {
+            for tag in observed.selected.iter().flat_map(|selected| &selected.tags) {
+                let target = &sync.entries[observed.position].target;
+                wishes
+                    .entry((target, observed.target_tag(tag)))
+                    .or_default()
+                    .push((observed, tag));
+            }
+        }
+        let tags = wishes.into_iter().filter_map(|(target, wishes)| {
+            let writers: BTreeSet<usize> = wishes
+                .iter()
+                .map(|(observed, _)| observed.position)
+                .collect();
+            let overlap = Overlap {
+                writer: agreed_writer(sync, &wishes),
+                writers,
+            };
+            (overlap.writers.len() > 1).then_some((target, overlap))
+        });
+        Overlaps {
+            tags: tags.collect(),
         }
     }
-    writers.retain(|_, entries| entries.len() > 1);
-    writers
+
+    fn writer(&'a self, target: &'a Repository, tag: &'a Tag, position: usize) -> TagWriter<'a> {
+        match self.tags.get(&(target, tag)) {
+            None => TagWriter::This,
+            Some(overlap) => match overlap.writer {
+                Some(writer) if writer == position => TagWriter::This,
+                Some(_) => TagWriter::Other,
+                None => TagWriter::Disputed(&overlap.writers),
+            },
+        }
+    }
+}
+
+/// Returns the entry that copies a target tag for all entries that select it. `None` if they select
+/// different images, or copy them differently.
+fn agreed_writer(sync: &SyncConfig, wishes: &[(&ObservedEntry, &Tag)]) -> Option<usize> {
+    let ((first, first_tag), others) = wishes.split_first()?;
+    let entry = |observed: &ObservedEntry| &sync.entries[observed.position];
+    let agrees = |(observed, tag): &(&ObservedEntry, &Tag)| {
+        let (one, other) = (entry(first), entry(observed));
+        let is_same_image = (one.source == other.source && first_tag == tag)
+            || first
+                .source_digest(first_tag)
+                .is_some_and(|digest| observed.source_digest(tag) == Some(digest));
+        is_same_image
+            && one.platforms == other.platforms
+            && one.platform_mode == other.platform_mode
+            && one.platforms_missing == other.platforms_missing
+            && one.referrers == other.referrers
+    };
+    if !others.iter().all(agrees) {
+        return None;
+    }
+    // An entry that follows digests does more than one that does not.
+    let follows = wishes
+        .iter()
+        .find(|(observed, tag)| observed.follows(tag))
+        .map(|(observed, _)| observed.position);
+    Some(follows.unwrap_or(first.position))
 }
 
 /// Computes the plan for one entry.
 fn plan_entry(
     entry: &SyncEntry,
     observed: &ObservedEntry,
-    overlaps: &BTreeMap<(&Repository, &Tag), BTreeSet<usize>>,
+    overlaps: &Overlaps<'_>,
 ) -> SyncEntryPlan {
     let mut planned = SyncEntryPlan {
         position: observed.position,
         left_out: LeftOutCounts::default(),
         items: Vec::new(),
+        merged: 0,
+        warnings: Vec::new(),
         error: None,
         attachment_tags: observed.attachment_tags.clone(),
         target_is_new: matches!(observed.target, Ok(TargetListing::NoRepository)),
@@ -133,6 +208,7 @@ fn plan_entry(
         }
     };
     planned.left_out = selected.left_out;
+    planned.warnings.clone_from(&selected.warnings);
     let target = match &observed.target {
         Ok(target) => target,
         Err(error) => {
@@ -140,26 +216,32 @@ fn plan_entry(
             return planned;
         }
     };
+    let is_copied_here = |tag: &&Tag| {
+        let target_tag = observed.target_tag(tag);
+        overlaps.writer(&entry.target, target_tag, observed.position) != TagWriter::Other
+    };
     planned.items = selected
         .tags
         .iter()
+        .filter(is_copied_here)
         .map(|tag| {
             let target_tag = observed.target_tag(tag);
-            let action = match overlaps.get(&(&entry.target, target_tag)) {
-                Some(writers) => {
+            let action = match overlaps.writer(&entry.target, target_tag, observed.position) {
+                TagWriter::Disputed(writers) => {
                     SyncAction::Fail(several_writers(&entry.target, target_tag, writers))
                 }
-                None => match (
-                    tag_action(entry, observed, target, tag),
-                    &observed.attachment_tags,
-                ) {
-                    // A new image must not be published without its attachments.
-                    (
-                        SyncAction::Copy(CopyReason::Missing { .. } | CopyReason::Changed { .. }),
-                        Err(error),
-                    ) => SyncAction::Fail(error.clone()),
-                    (action, _) => action,
-                },
+                TagWriter::This | TagWriter::Other => {
+                    match (tag_action(observed, target, tag), &observed.attachment_tags) {
+                        // A new image must not be published without its attachments.
+                        (
+                            SyncAction::Copy(
+                                CopyReason::Missing { .. } | CopyReason::Changed { .. },
+                            ),
+                            Err(error),
+                        ) => SyncAction::Fail(error.clone()),
+                        (action, _) => action,
+                    }
+                }
             };
             let mut warnings = Vec::new();
             if let Some(Ok(VariantName::Unchanged { warning })) = observed.variant_names.get(tag) {
@@ -182,6 +264,7 @@ fn plan_entry(
             }
         })
         .collect();
+    planned.merged = selected.tags.len() - planned.items.len();
     merge_duplicates(entry, observed, &mut planned.items);
     planned
 }
@@ -226,12 +309,7 @@ fn merge_duplicates(entry: &SyncEntry, observed: &ObservedEntry, items: &mut Vec
 }
 
 /// Returns the action for one selected tag.
-fn tag_action(
-    entry: &SyncEntry,
-    observed: &ObservedEntry,
-    target: &TargetListing,
-    tag: &Tag,
-) -> SyncAction {
+fn tag_action(observed: &ObservedEntry, target: &TargetListing, tag: &Tag) -> SyncAction {
     if let Some(Err(error)) = observed.variant_names.get(tag) {
         return SyncAction::Fail(error.clone());
     }
@@ -243,7 +321,7 @@ fn tag_action(
     let source = observed.source_digest(tag).cloned();
     match (target.has(observed.target_tag(tag)), digests) {
         (false, _) => SyncAction::Copy(CopyReason::Missing { source }),
-        (true, _) if !entry.check_digest => completion_action(entry, observed, tag),
+        (true, _) if !observed.follows(tag) => completion_action(observed, tag),
         (
             true,
             Some(TagDigests {
@@ -261,7 +339,7 @@ fn tag_action(
             Some(TagDigests {
                 target: Some(_), ..
             }),
-        ) => completion_action(entry, observed, tag),
+        ) => completion_action(observed, tag),
         // The tag was deleted after the listing.
         (true, _) => SyncAction::Copy(CopyReason::Missing { source }),
     }
@@ -269,7 +347,7 @@ fn tag_action(
 
 /// Returns the action for a tag that points to the right image: copy missing parts or new
 /// attachments, or do nothing.
-fn completion_action(entry: &SyncEntry, observed: &ObservedEntry, tag: &Tag) -> SyncAction {
+fn completion_action(observed: &ObservedEntry, tag: &Tag) -> SyncAction {
     match observed.missing.get(tag) {
         Some(Ok(missing)) if !missing.is_empty() => SyncAction::Copy(CopyReason::Incomplete {
             missing: missing.clone(),
@@ -277,7 +355,7 @@ fn completion_action(entry: &SyncEntry, observed: &ObservedEntry, tag: &Tag) -> 
         Some(Err(error)) => SyncAction::Fail(error.clone()),
         _ => match observed.attachments.get(tag) {
             Some(Ok(state)) if state.is_outdated => SyncAction::Copy(CopyReason::Attachments),
-            Some(Err(error)) if entry.check_digest || observed.attachment_tags.is_ok() => {
+            Some(Err(error)) if observed.follows(tag) || observed.attachment_tags.is_ok() => {
                 SyncAction::Fail(error.clone())
             }
             // A fixed tag is up to date even if its upstream repository cannot be listed.

@@ -21,6 +21,9 @@ use crate::transfer::CopiedBytes;
 pub struct SyncReport {
     #[serde(skip)]
     pub mode: Mode,
+    /// True if a tag that the target refuses to move is a failure.
+    #[serde(skip)]
+    pub fails_on_drift: bool,
     pub dry_run: bool,
     /// True if the run was interrupted.
     pub interrupted: bool,
@@ -41,6 +44,10 @@ pub struct SyncTotals {
     pub copied: usize,
     pub up_to_date: usize,
     pub failed: usize,
+    /// Tags whose images cannot be copied, in entries that allow to skip them.
+    pub skipped: usize,
+    /// Tags that moved upstream, at targets that refuse to move them.
+    pub drifted: usize,
     /// Tags that were not copied because the run was interrupted.
     pub not_done: usize,
     /// Entries that failed as a whole.
@@ -92,6 +99,10 @@ pub struct SyncEntryReport {
     /// Short description of the tag selection.
     pub selection: String,
     pub left_out: LeftOutCounts,
+    /// Number of selected tags that another entry copies from the same image.
+    pub merged: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Error that made the entry fail as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ItemError>,
@@ -165,6 +176,10 @@ pub enum SyncOutcome {
     Planned,
     Copied,
     Failed(ItemError),
+    /// The image cannot be copied, and the entry allows to skip it.
+    Skipped(ItemError),
+    /// The tag moved upstream, and the target refuses to move it.
+    Drifted(ItemError),
     /// The run was interrupted during the copy. The tag was not changed.
     Interrupted,
     /// The run was interrupted before the copy started.
@@ -179,6 +194,8 @@ impl SyncOutcome {
             SyncOutcome::Planned => ("to copy", Tone::Plain),
             SyncOutcome::Copied => ("copied", Tone::Good),
             SyncOutcome::Failed(_) => ("failed", Tone::Bad),
+            SyncOutcome::Skipped(_) => ("skipped", Tone::Quiet),
+            SyncOutcome::Drifted(_) => ("drifted", Tone::Warning),
             SyncOutcome::Interrupted => ("interrupted", Tone::Warning),
             SyncOutcome::NotStarted => ("not started", Tone::Warning),
         }
@@ -196,6 +213,8 @@ impl SyncReport {
                     SyncOutcome::UpToDate => totals.up_to_date += 1,
                     SyncOutcome::Planned | SyncOutcome::Copied => totals.copied += 1,
                     SyncOutcome::Failed(_) => totals.failed += 1,
+                    SyncOutcome::Skipped(_) => totals.skipped += 1,
+                    SyncOutcome::Drifted(_) => totals.drifted += 1,
                     SyncOutcome::Interrupted | SyncOutcome::NotStarted => totals.not_done += 1,
                 }
                 totals.attachments += item.attachments;
@@ -206,6 +225,7 @@ impl SyncReport {
         }
         SyncReport {
             mode,
+            fails_on_drift: false,
             dry_run: mode != Mode::Apply,
             interrupted: false,
             duration: Duration::ZERO,
@@ -228,6 +248,7 @@ impl SyncReport {
     pub fn exit(&self) -> Exit {
         let hook_failed = |hooks: &[HookReport]| hooks.iter().any(HookReport::failed);
         let failed = self.totals.failed > 0
+            || (self.fails_on_drift && self.totals.drifted > 0)
             || self.totals.failed_entries > 0
             || hook_failed(&self.hooks)
             || self.entries.iter().any(|entry| hook_failed(&entry.hooks));
@@ -267,6 +288,7 @@ impl SyncReport {
                 "Not matching",
                 "Excluded",
                 "Too young",
+                "Pre-releases",
                 "Beyond keep_last",
                 "Attachments",
             ]
@@ -289,7 +311,8 @@ impl SyncReport {
                 left_out.not_matching,
                 left_out.excluded + left_out.former,
                 left_out.too_young,
-                left_out.beyond_keep_last,
+                left_out.pre_releases,
+                left_out.beyond_keep_last + left_out.beyond_keep_groups,
                 left_out.attachments,
             ];
             let mut row = vec![Cell::plain(format!(
@@ -386,6 +409,12 @@ impl SyncReport {
                     error,
                 ));
             }
+            warnings.extend(
+                entry
+                    .warnings
+                    .iter()
+                    .map(|warning| format!("warning: {}: {warning}", entry.source)),
+            );
             for item in &entry.items {
                 let name = format!("{}:{}", entry.target, item.stored_as());
                 warnings.extend(
@@ -393,8 +422,18 @@ impl SyncReport {
                         .iter()
                         .map(|warning| format!("warning: {name}: {warning}")),
                 );
-                if let SyncOutcome::Failed(error) = &item.outcome {
-                    problems.push(Diagnostic::error("tags", name, error));
+                match &item.outcome {
+                    SyncOutcome::Failed(error) => {
+                        problems.push(Diagnostic::error("tags", name, error));
+                    }
+                    SyncOutcome::Skipped(error) => {
+                        warnings.push(format!("skipped: {name}: {}", error.line()));
+                    }
+                    SyncOutcome::Drifted(error) => warnings.push(format!(
+                        "warning: {name}: the tag moved upstream, and the target refuses to move it: {}",
+                        error.line()
+                    )),
+                    _ => {}
                 }
             }
         }

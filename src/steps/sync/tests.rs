@@ -1,3 +1,4 @@
+mod moving_tags;
 mod planning;
 mod tag_case;
 
@@ -17,7 +18,7 @@ use crate::command::{
     CapturedOutput, CommandError, ProgramCommand, ProgramOutput, ProgramStatus, RefusingRunner,
     Runner,
 };
-use crate::config::{PatternSelection, SortBy, TagPattern};
+use crate::config::{CheckDigest, MissingPlatforms, PatternSelection, TagPattern};
 use crate::error::{Exit, ItemErrorKind};
 use crate::hooks::HookRunner;
 use crate::model::hook::{Hook, HookCommand};
@@ -93,18 +94,14 @@ fn entry(pattern: &str) -> SyncEntry {
     SyncEntry {
         source: upstream(),
         target: mirror(),
-        selection: TagSelection::Pattern(Box::new(PatternSelection {
-            tag_regex: pattern,
-            exclude_regex: None,
-            min_age: None,
-            sort: SortBy::Version,
-            keep_last: None,
-            min_tags: 1,
-        })),
-        check_digest: false,
+        selection: TagSelection::Pattern(Box::new(PatternSelection::by_pattern(pattern))),
+        digest: None,
+        check_digest: CheckDigest::Never,
         keep_replaced: false,
         platforms: None,
         platform_mode: PlatformMode::Rewrite,
+        platforms_missing: MissingPlatforms::Warn,
+        skip_unsupported: false,
         referrers: true,
         os_normalize: false,
         lifecycle: Vec::new(),
@@ -335,7 +332,7 @@ async fn a_failed_tag_does_not_stop_the_others_and_fails_the_command() {
 #[tokio::test]
 async fn a_moved_tag_is_copied_and_its_old_image_kept_with_keep_replaced() {
     let followed = SyncEntry {
-        check_digest: true,
+        check_digest: CheckDigest::Always,
         keep_replaced: true,
         ..entry("stable")
     };
@@ -355,7 +352,7 @@ async fn a_moved_tag_is_copied_and_its_old_image_kept_with_keep_replaced() {
 #[tokio::test]
 async fn keep_replaced_keeps_every_image_of_one_day() {
     let fixture = fixture(vec![SyncEntry {
-        check_digest: true,
+        check_digest: CheckDigest::Always,
         keep_replaced: true,
         ..entry("stable")
     }]);
@@ -380,7 +377,7 @@ async fn keep_replaced_keeps_every_image_of_one_day() {
 #[tokio::test]
 async fn a_target_tag_that_moved_since_the_plan_is_not_overwritten() {
     let fixture = fixture(vec![SyncEntry {
-        check_digest: true,
+        check_digest: CheckDigest::Always,
         ..entry("stable")
     }]);
     put(&fixture.source, &upstream(), "stable", "new").await;
@@ -411,7 +408,7 @@ async fn a_target_tag_that_moves_during_the_copy_is_not_overwritten() {
         [(false, "theirs", 1), (true, "theirs", 1), (false, "new", 0)]
     {
         let fixture = fixture(vec![SyncEntry {
-            check_digest: true,
+            check_digest: CheckDigest::Always,
             keep_replaced,
             ..entry("stable")
         }]);
@@ -465,7 +462,7 @@ async fn a_target_tag_that_moves_during_the_copy_is_not_overwritten() {
 #[tokio::test]
 async fn a_tag_that_another_run_copied_is_done() {
     let fixture = fixture(vec![SyncEntry {
-        check_digest: true,
+        check_digest: CheckDigest::Always,
         ..entry("stable")
     }]);
     put(&fixture.source, &upstream(), "stable", "new").await;

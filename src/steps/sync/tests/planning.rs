@@ -11,7 +11,7 @@ use regex::Regex;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::SystemRunner;
-use crate::config::{PatternSelection, SortBy, TagPattern};
+use crate::config::{CheckDigest, MissingPlatforms, PatternSelection, SortBy, TagPattern};
 use crate::error::ItemErrorKind;
 use crate::hooks::HookRunner;
 use crate::model::{
@@ -42,17 +42,10 @@ fn now() -> DateTime<Utc> {
 
 fn pattern(tag_regex: &str) -> PatternSelection {
     let regex = Regex::new(&format!("^(?:{tag_regex})$")).expect("a pattern");
-    PatternSelection {
-        tag_regex: TagPattern {
-            text: tag_regex.to_owned(),
-            regex,
-        },
-        exclude_regex: None,
-        min_age: None,
-        sort: SortBy::Version,
-        keep_last: None,
-        min_tags: 1,
-    }
+    PatternSelection::by_pattern(TagPattern {
+        text: tag_regex.to_owned(),
+        regex,
+    })
 }
 
 fn entry(selection: TagSelection) -> SyncEntry {
@@ -60,10 +53,13 @@ fn entry(selection: TagSelection) -> SyncEntry {
         source: repository(SOURCE),
         target: repository(TARGET),
         selection,
-        check_digest: false,
+        digest: None,
+        check_digest: CheckDigest::Never,
         keep_replaced: false,
         platforms: None,
         platform_mode: PlatformMode::Rewrite,
+        platforms_missing: MissingPlatforms::Warn,
+        skip_unsupported: false,
         referrers: false,
         os_normalize: false,
         lifecycle: Vec::new(),
@@ -373,7 +369,7 @@ async fn a_variant_is_stored_under_the_most_specific_version_with_its_digest() {
     put(&store, &repository(TARGET), "1.22.3-alpine3.21", "new").await;
     put(&store, &repository(TARGET), "1.22.3-bookworm-slim", "older").await;
     let compared = SyncEntry {
-        check_digest: true,
+        check_digest: CheckDigest::Always,
         ..variants
     };
     let planned = planned(&store, [compared]).await;
@@ -486,16 +482,32 @@ async fn source_tags_with_one_target_tag_are_one_item_if_they_are_one_image() {
 }
 
 #[tokio::test]
-async fn entries_that_select_the_same_target_tag_both_fail() {
-    let store = upstream("alpine=new 1.22.3-alpine=new").await;
-    let planned = planned(
-        &store,
+async fn entries_that_select_one_target_tag_agree_on_its_image_or_fail() {
+    let entries = || {
         [
             normalized(by_pattern(pattern("alpine"))),
             by_pattern(pattern("1.*")),
-        ],
-    )
-    .await;
+        ]
+    };
+    let store = upstream("alpine=new 1.22.3-alpine=new").await;
+    assert_eq!(
+        planned(&store, entries()).await,
+        ["alpine -> 1.22.3-alpine: copy by digest"]
+    );
+    assert_eq!(
+        planned(
+            &store,
+            [by_pattern(pattern("1.*")), by_pattern(pattern(".*-alpine"))]
+        )
+        .await,
+        ["1.22.3-alpine -> 1.22.3-alpine: copy by tag"]
+    );
+    let [one, other] = entries();
+    let filtered = SyncEntry {
+        platforms: Some(vec!["linux/amd64".parse().expect("a platform")]),
+        ..other
+    };
+    let planned = planned(&store, [one, filtered]).await;
     let fails = "fails: sync.entries[0] and sync.entries[1] both select registry.example.com/mirrors/golang:1.22.3-alpine";
     assert_eq!(
         planned,

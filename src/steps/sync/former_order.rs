@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 /// Tags without a version are less than all tags with one. Tags with equal versions are ordered by
 /// their text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FormerVersion {
+pub struct FormerVersion {
     /// Parsed version; `None` if the tag does not start with one.
     version: Option<FormerNumbers>,
     /// The tag itself.
@@ -63,7 +63,7 @@ const PRE_RELEASE_WORDS: [(&str, FormerPreRelease); 19] = [
 
 impl FormerVersion {
     /// Parses `tag`: an optional `v`, numbers separated by dots, and the remaining text.
-    pub(super) fn of(tag: &str) -> FormerVersion {
+    pub fn of(tag: &str) -> FormerVersion {
         FormerVersion {
             version: FormerNumbers::of(tag),
             text: tag.to_owned(),
@@ -71,7 +71,7 @@ impl FormerVersion {
     }
 
     /// Returns true if the tag starts with a version. `latest` and `edge` do not.
-    pub(super) fn is_version(&self) -> bool {
+    pub fn is_version(&self) -> bool {
         self.version.is_some()
     }
 }
