@@ -25,7 +25,8 @@ use crate::process::Process;
 use crate::registry::ImageStores;
 use crate::report::{Document, codequality, dotenv};
 use crate::steps::check::{
-    self, BaseCheckReport, CheckError, CheckSources, ForgeBranch, KnownBases, LatestError, Location,
+    self, BaseCheckReport, CheckError, CheckSources, ForgeBranch, KnownBases, LatestError,
+    LatestImage, LatestRequest, Location,
 };
 
 pub use crate::steps::check::Policy;
@@ -73,6 +74,8 @@ pub enum CheckOutput {
 pub struct LatestOptions {
     pub name: String,
     pub line: Option<String>,
+    /// Variant, such as `slim`.
+    pub variant: Option<String>,
     pub sources: SourceOptions,
     pub output: OutputForm,
 }
@@ -306,12 +309,22 @@ pub(super) fn latest(
             .warnings
             .iter()
             .for_each(|warning| tracing::warn!("{warning}"));
-        let latest = check::latest(&known, &name, options.line.as_deref()).map_err(
-            |error: LatestError| {
-                let hint = error.hint();
-                hint.into_iter().fold(Failure::failed(error), Failure::hint)
-            },
-        )?;
+        let request = LatestRequest {
+            name: &name,
+            line: options.line.as_deref(),
+            variant: options.variant.as_deref(),
+            now: process.clock.now(),
+        };
+        let LatestImage {
+            image: latest,
+            warnings,
+        } = check::latest(&known, &request).map_err(|error: LatestError| {
+            let hint = error.hint();
+            hint.into_iter().fold(Failure::failed(error), Failure::hint)
+        })?;
+        warnings
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}"));
         known
             .base(&latest.repository)
             .into_iter()

@@ -160,8 +160,8 @@ impl CheckArguments {
 Examples:
   docker build --build-arg BASE_IMAGE=$(imglife latest alpine) .
       build on the newest alpine base
-  imglife latest golang --line 1.22
-      print the newest base of a release line
+  imglife latest golang --line 1.22 --variant slim
+      print the newest base of a release line and variant
   imglife latest registry.example.com/bases/alpine --probe
       find the newest tag in the registry
 
@@ -178,6 +178,10 @@ pub(super) struct LatestArguments {
     #[arg(long, value_name = "VERSION")]
     line: Option<String>,
 
+    /// Only tags of this variant, such as `slim` or `alpine3.21`; empty for tags without a variant
+    #[arg(long, value_name = "VARIANT")]
+    variant: Option<String>,
+
     #[command(flatten)]
     sources: SourceArguments,
 
@@ -191,6 +195,7 @@ impl LatestArguments {
         LatestOptions {
             name: self.name,
             line: self.line,
+            variant: self.variant,
             sources: self.sources.into(),
             output: self.output.into(),
         }

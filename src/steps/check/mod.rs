@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use thiserror::Error;
 
 use crate::error::{ItemError, chain};
 use crate::model::{BuildRecord, Digest, ImageReference, Repository};
@@ -16,14 +15,16 @@ use crate::packages::Records;
 mod arguments;
 mod compare;
 mod known_bases;
+mod newest;
 mod observe;
 mod report;
 #[cfg(test)]
 mod tests;
 
 pub use arguments::{BaseArguments, base_arguments};
-pub use compare::{Comparison, compare, newest};
+pub use compare::{Comparison, compare};
 pub use known_bases::{BaseSource, KnownBase, KnownBases, KnownTag};
+pub use newest::{LatestError, LatestImage, LatestRequest, latest};
 pub use observe::{CheckError, CheckSources, ForgeBranch, digest_now, known};
 pub use report::{BaseCheckReport, Location, Policy, Rebuilt};
 
@@ -125,79 +126,4 @@ fn newest_on<'a>(
         .filter(|record| record.project == project)
         .filter(is_on_base)
         .max_by_key(|record| record.built_at)
-}
-
-/// Reason why the newest image of a base cannot be determined.
-#[derive(Debug, Error)]
-pub enum LatestError {
-    #[error("there is no base `{name}`")]
-    NoBase { name: String, known: Vec<String> },
-    #[error("`{name}` is the name of several bases")]
-    Several { name: String, known: Vec<String> },
-    #[error("{repository} has no version{}", .line.as_ref().map(|line| format!(" of the line {line}")).unwrap_or_default())]
-    NoVersion {
-        repository: Repository,
-        line: Option<String>,
-    },
-    #[error("the newest version of {repository} is unknown: {reason}")]
-    Unknown {
-        repository: Repository,
-        reason: String,
-    },
-}
-
-impl LatestError {
-    /// Returns what the user can do; `None` if there is no suggestion.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            LatestError::NoBase { known, .. } | LatestError::Several { known, .. }
-                if !known.is_empty() =>
-            {
-                Some(format!("use one of {}", known.join(", ")))
-            }
-            LatestError::Unknown { repository, .. } => Some(format!(
-                "run `imglife latest {repository} --probe` to list the tags at the registry"
-            )),
-            _ => None,
-        }
-    }
-}
-
-/// Returns the newest image of the base `name`, which is a repository or its last path component.
-pub fn latest(
-    known: &KnownBases,
-    name: &str,
-    line: Option<&str>,
-) -> Result<ImageReference, LatestError> {
-    let repository: Option<Repository> = name.parse().ok();
-    let has_name = |base: &&KnownBase| {
-        let text = base.repository.to_string();
-        Some(&base.repository) == repository.as_ref() || text.rsplit('/').next() == Some(name)
-    };
-    let found: Vec<&KnownBase> = known.bases.iter().filter(has_name).collect();
-    let names = |bases: &mut dyn Iterator<Item = &KnownBase>| {
-        bases.map(|base| base.repository.to_string()).collect()
-    };
-    match found.as_slice() {
-        [] => Err(LatestError::NoBase {
-            name: name.to_owned(),
-            known: names(&mut known.bases.iter()),
-        }),
-        [base] => newest(base, line)
-            .map(|tag| ImageReference::tagged(base.repository.clone(), tag.clone()))
-            .ok_or_else(|| match base.unknown_tags.as_slice() {
-                [] => LatestError::NoVersion {
-                    repository: base.repository.clone(),
-                    line: line.map(str::to_owned),
-                },
-                reasons => LatestError::Unknown {
-                    repository: base.repository.clone(),
-                    reason: reasons.join("; "),
-                },
-            }),
-        several => Err(LatestError::Several {
-            name: name.to_owned(),
-            known: names(&mut several.iter().copied()),
-        }),
-    }
 }

@@ -85,6 +85,10 @@ pub struct BaseCheckReport {
     /// Source of the bases that the image is compared with.
     pub source: Option<BaseSource>,
     pub latest: Option<ImageReference>,
+    /// Newer image whose variant has another version; `None` if the variant still has newer tags.
+    pub moved_variant: Option<ImageReference>,
+    /// Built image of the next line with support, if the support of the base has ended.
+    pub supported: Option<ImageReference>,
     /// `None` if it is unknown.
     pub up_to_date: Option<bool>,
     pub rebuilt: Rebuilt,
@@ -100,6 +104,10 @@ pub struct BaseCheckReport {
 struct CheckJson<'a> {
     base: String,
     latest: Option<&'a ImageReference>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved_variant: Option<&'a ImageReference>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    supported: Option<&'a ImageReference>,
     up_to_date: Option<bool>,
     rebuilt: Option<bool>,
     eol_date: Option<NaiveDate>,
@@ -113,6 +121,8 @@ impl Serialize for BaseCheckReport {
         let json = CheckJson {
             base: self.name(),
             latest: self.latest.as_ref(),
+            moved_variant: self.moved_variant.as_ref(),
+            supported: self.supported.as_ref(),
             up_to_date: self.up_to_date,
             rebuilt: self.rebuilt.value(),
             eol_date: self.assessment.date,
@@ -149,6 +159,8 @@ impl BaseCheckReport {
         let Comparison {
             found,
             latest,
+            moved_variant,
+            supported,
             up_to_date,
             warnings: comparison_warnings,
         } = comparison.unwrap_or_else(|| Comparison {
@@ -156,8 +168,11 @@ impl BaseCheckReport {
             ..Comparison::default()
         });
         warnings.extend(comparison_warnings);
+        let reference = |tag| ImageReference::tagged(base.repository.clone(), tag);
         BaseCheckReport {
-            latest: latest.map(|tag| ImageReference::tagged(base.repository.clone(), tag)),
+            latest: latest.map(reference),
+            moved_variant: moved_variant.map(reference),
+            supported: supported.map(reference),
             up_to_date,
             rebuilt: Rebuilt::of(&base, world),
             rebuilt_as_of: world.digest_as_of,
@@ -180,6 +195,8 @@ impl BaseCheckReport {
             location,
             source: None,
             latest: None,
+            moved_variant: None,
+            supported: None,
             up_to_date: None,
             rebuilt: Rebuilt::Unknown,
             rebuilt_as_of: None,
@@ -287,10 +304,10 @@ impl BaseCheckReport {
                 .unwrap_or_default();
             // The finding about an outdated base already has a suggestion.
             let needs_advice = violates && self.up_to_date != Some(false);
-            let advice = if needs_advice {
-                "; use a base version with longer support"
-            } else {
-                ""
+            let advice = match &self.supported {
+                Some(supported) if needs_advice => format!("; use {supported}, which is supported"),
+                None if needs_advice => "; use a base version with longer support".to_owned(),
+                _ => String::new(),
             };
             let message = format!("{base}: {}{limit}{advice}", self.end_text());
             findings.push(CheckFinding {
@@ -359,6 +376,15 @@ impl BaseCheckReport {
             }
             _ => Cell::toned("unknown", Tone::Quiet),
         };
+        let variant = self.moved_variant.as_ref().map(|moved| {
+            vec![
+                Cell::plain("Variant"),
+                Cell::toned(
+                    format!("newer versions have another variant: {moved}"),
+                    Tone::Plain,
+                ),
+            ]
+        });
         let rebuilt = match self.rebuilt {
             Rebuilt::Unknown => Cell::toned("unknown", Tone::Quiet),
             Rebuilt::No => Cell::toned("no", Tone::Good),
@@ -396,6 +422,9 @@ impl BaseCheckReport {
                 Cell::toned(self.end_text(), tone),
             ],
         ];
+        if let Some(variant) = variant {
+            rows.insert(2, variant);
+        }
         rows.extend(source.map(|source| vec![Cell::plain("Source"), Cell::plain(source)]));
         let table = Table {
             title: Some("Check".to_owned()),

@@ -546,7 +546,7 @@ async fn base_without_a_configured_version_is_unknown_without_probe() {
     );
     let setting = CheckSetting::new(&[("imglife.yaml", without_tag)]);
     let known = known(&setting.sources(), None).await.expect("known");
-    let error = latest(&known, "alpine", None).expect_err("no version");
+    let error = newest_image(&known, "alpine", None).expect_err("no version");
     assert!(matches!(error, LatestError::Unknown { .. }));
     assert_eq!(
         error.hint().as_deref(),
@@ -658,26 +658,40 @@ async fn findings_are_rendered_for_ci_servers() {
     assert!(json(&scratch).starts_with(r#"{"base":"scratch","latest":null"#));
 }
 
+fn newest_image(
+    known: &KnownBases,
+    name: &str,
+    line: Option<&str>,
+) -> Result<ImageReference, LatestError> {
+    let request = LatestRequest {
+        name,
+        line,
+        variant: None,
+        now: DateTime::<Utc>::UNIX_EPOCH,
+    };
+    latest(known, &request).map(|found| found.image)
+}
+
 #[tokio::test]
 async fn latest_finds_a_base_by_name_or_lists_the_known_ones() {
     let setting = CheckSetting::with_inventory("2026-11-20T00:00:00Z").await;
     let known = known(&setting.sources(), None).await.expect("known");
     for name in ["alpine", "r.example/bases/alpine"] {
         assert_eq!(
-            latest(&known, name, None).expect("a base"),
+            newest_image(&known, name, None).expect("a base"),
             image(BASE),
             "{name}"
         );
     }
     assert_eq!(
-        latest(&known, "alpine", Some("3.21")).expect("a base"),
+        newest_image(&known, "alpine", Some("3.21")).expect("a base"),
         image(BASE)
     );
     assert!(matches!(
-        latest(&known, "alpine", Some("3.20")),
+        newest_image(&known, "alpine", Some("3.20")),
         Err(LatestError::NoVersion { .. })
     ));
-    let error = latest(&known, "golang", None).expect_err("no base");
+    let error = newest_image(&known, "golang", None).expect_err("no base");
     assert_eq!(
         error.hint().as_deref(),
         Some("use one of r.example/bases/alpine")
@@ -688,7 +702,7 @@ async fn latest_finds_a_base_by_name_or_lists_the_known_ones() {
         ..known.bases[0].clone()
     });
     assert!(matches!(
-        latest(&twice, "alpine", None),
+        newest_image(&twice, "alpine", None),
         Err(LatestError::Several { .. })
     ));
 }
