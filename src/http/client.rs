@@ -1,6 +1,7 @@
 //! The client: sends requests, follows redirects, reads responses.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -8,7 +9,9 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use chrono::TimeDelta;
 use futures_util::StreamExt;
-use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION,
+};
 use reqwest::{Method, Url};
 
 use tokio_util::task::TaskTracker;
@@ -28,6 +31,7 @@ use super::retry::{Retries, retry_after};
 use super::settings::{Settings, host_of};
 use crate::credentials::Credentials;
 use crate::model::lock::lock;
+use crate::model::text::excerpt;
 use crate::model::{Clock, Host};
 
 /// Time limit for cleanup tasks at the end of a run.
@@ -456,6 +460,7 @@ impl Client {
             response.url().clone(),
         );
         let body = self.read_body(method, response, limit).await?;
+        let body = decoded(body, &headers, limit).map_err(|problem| malformed(&url, &problem))?;
         Ok(Response {
             status,
             headers,
@@ -560,6 +565,42 @@ impl Client {
         } else {
             Err(host.origin.misled(url, PLAIN_HTTP))
         }
+    }
+}
+
+/// Returns a body without the compression that `Content-Encoding` names. Some proxies compress
+/// although no compression is accepted.
+fn decoded(body: Bytes, headers: &HeaderMap, limit: usize) -> Result<Bytes, String> {
+    let Some(encoding) = headers.get(CONTENT_ENCODING).filter(|_| !body.is_empty()) else {
+        return Ok(body);
+    };
+    let encoding = String::from_utf8_lossy(encoding.as_bytes())
+        .trim()
+        .to_ascii_lowercase();
+    let read = |reader: Box<dyn Read + '_>| {
+        let mut content = Vec::new();
+        let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+        match reader.take(most).read_to_end(&mut content) {
+            Ok(_) if content.len() > limit => {
+                Err(format!("the response has more than {limit} bytes"))
+            }
+            Ok(_) => Ok(Bytes::from(content)),
+            Err(error) => Err(format!(
+                "the response is not valid {encoding}, which its `Content-Encoding` names: {error}"
+            )),
+        }
+    };
+    match encoding.as_str() {
+        "" | "identity" => Ok(body),
+        "gzip" | "x-gzip" if body.starts_with(&[0x1f, 0x8b]) => {
+            read(Box::new(flate2::read::MultiGzDecoder::new(&body[..])))
+        }
+        // The header is wrong: the content is as it was requested.
+        "gzip" | "x-gzip" => Ok(body),
+        _ => Err(format!(
+            "the response is compressed although no compression was accepted (`Content-Encoding: {}`)",
+            excerpt(&encoding, 40)
+        )),
     }
 }
 

@@ -24,11 +24,18 @@ pub struct Descriptor {
     /// Size of the content in bytes.
     pub size: u64,
     /// Platform that the content runs on. Only set for entries of an index.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ///
+    /// `None` also if the descriptor gives no operating system or no architecture, as some tools
+    /// write it: such an entry is for no known platform.
+    #[serde(
+        default,
+        deserialize_with = "complete_platform",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub platform: Option<Platform>,
     #[serde(
         default,
-        deserialize_with = "null_is_empty",
+        deserialize_with = "annotations",
         skip_serializing_if = "BTreeMap::is_empty"
     )]
     pub annotations: BTreeMap<String, String>,
@@ -49,6 +56,44 @@ fn null_is_empty<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Reads annotations. `null` reads as empty, also for a single value.
+pub(super) fn annotations<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let read = Option::<BTreeMap<String, Option<String>>>::deserialize(deserializer)?;
+    let values = read.unwrap_or_default().into_iter();
+    Ok(values
+        .map(|(name, value)| (name, value.unwrap_or_default()))
+        .collect())
+}
+
+/// Reads a platform; `None` if a required field is missing or empty.
+fn complete_platform<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Platform>, D::Error> {
+    #[derive(Deserialize)]
+    struct AnyPlatform {
+        os: Option<String>,
+        architecture: Option<String>,
+        variant: Option<String>,
+        #[serde(rename = "os.version")]
+        os_version: Option<String>,
+    }
+    let Some(read) = Option::<AnyPlatform>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let (Some(os), Some(architecture)) = (filled(read.os), filled(read.architecture)) else {
+        return Ok(None);
+    };
+    Ok(Some(Platform {
+        os,
+        architecture,
+        variant: read.variant,
+        os_version: read.os_version,
+    }))
 }
 
 impl Descriptor {

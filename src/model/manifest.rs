@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::descriptor::Descriptor;
+use super::descriptor::{Descriptor, annotations};
 use super::digest::{Algorithm, Digest};
 use super::media_type;
 use super::text::excerpt;
@@ -20,8 +20,9 @@ use super::text::excerpt;
 /// Manifests").
 pub const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
-/// Maximum number of entries in an index.
-pub const MAX_INDEX_ENTRIES: usize = 1_000;
+/// Maximum number of entries in an index. Clients keep referrers in an index too, and a scan every
+/// night makes a thousand of them in three years.
+pub const MAX_INDEX_ENTRIES: usize = 10_000;
 
 /// Maximum number of layers in a manifest.
 pub const MAX_LAYERS: usize = 10_000;
@@ -95,7 +96,8 @@ struct RawManifest {
     fs_layers: Option<serde::de::IgnoredAny>,
     subject: Option<Descriptor>,
     artifact_type: Option<String>,
-    annotations: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "annotations")]
+    annotations: BTreeMap<String, String>,
 }
 
 impl Manifest {
@@ -195,7 +197,7 @@ impl Manifest {
             content,
             subject: raw.subject,
             artifact_type: raw.artifact_type,
-            annotations: raw.annotations.unwrap_or_default(),
+            annotations: raw.annotations,
             bytes,
         })
     }
@@ -343,6 +345,48 @@ mod tests {
     }
 
     #[test]
+    fn parse_reads_what_other_clients_copy() {
+        let entry = |platform: &str| {
+            let descriptor = descriptor_json(b"c");
+            descriptor.replace(
+                "\"unknown\"",
+                &format!("\"platform\":{platform},\"unknown\""),
+            )
+        };
+        for (platform, expected) in [
+            ("null", None),
+            ("{}", None),
+            (r#"{"os":"linux"}"#, None),
+            (r#"{"architecture":"amd64"}"#, None),
+            (r#"{"os":"","architecture":""}"#, None),
+            (
+                r#"{"os":"linux","architecture":"amd64","features":null}"#,
+                Some("linux/amd64"),
+            ),
+        ] {
+            let text = format!(
+                r#"{{"schemaVersion":2,"annotations":{{"a":null,"b":"1","b":"2"}},"manifests":[{}]}}"#,
+                entry(platform)
+            );
+            let manifest = parse(&text, None).expect("an index");
+            let children = manifest.children().expect("children");
+            let found = children[0].platform.as_ref().map(ToString::to_string);
+            assert_eq!(found.as_deref(), expected, "{platform}");
+            assert_eq!(manifest.annotations["a"], "");
+            assert_eq!(manifest.annotations["b"], "2");
+            assert_eq!(manifest.bytes, text);
+        }
+        // Clients could read different images.
+        let twice = r#"{"schemaVersion":2,"manifests":[],"manifests":[]}"#;
+        let error = parse(twice, None).expect_err("ambiguous");
+        assert!(
+            crate::error::chain(&error).contains("duplicate field `manifests`"),
+            "{}",
+            crate::error::chain(&error)
+        );
+    }
+
+    #[test]
     fn parse_accepts_empty_and_null_lists() {
         let text = r#"{"schemaVersion":2,"manifests":[],"annotations":null}"#;
         let manifest = parse(text, None).expect("an index");
@@ -361,7 +405,7 @@ mod tests {
         let text = format!(r#"{{"schemaVersion":2,"manifests":[{children}]}}"#);
         assert!(matches!(
             parse(&text, None),
-            Err(ManifestError::TooManyChildren { count: 1001 })
+            Err(ManifestError::TooManyChildren { count: 10_001 })
         ));
     }
 

@@ -17,12 +17,13 @@ use serde_json::json;
 use super::context::{ImageCopy, Transfer};
 use super::descriptors::{is_index_type, may_be_blob};
 use super::digest_cache::AttachedImage;
-use super::error::{at, child_missing, too_deep, unlistable};
+use super::error::{MAX_ATTACHMENT_NESTING, at, attachments_too_deep, child_missing, unlistable};
 use super::platforms::KeptChildren;
-use crate::error::{ItemError, Side};
+use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::labels;
 use crate::model::manifest::{MAX_INDEX_NESTING, ManifestError};
 use crate::model::media_type;
+use crate::model::text::excerpt;
 use crate::model::{
     Algorithm, Descriptor, Digest, Manifest, ManifestContent, Reference, Repository, Tag,
 };
@@ -115,6 +116,33 @@ impl Transfer {
         Ok(attachments.copied)
     }
 
+    /// Returns the referrers that the source lists for one subject, and a warning if it refuses to
+    /// list them.
+    ///
+    /// The listing is optional: registries without it answer in many ways. After a definite refusal,
+    /// the repository is not asked again, and its images are copied without the attachments that
+    /// only the registry knows.
+    pub(super) async fn source_referrers(
+        &self,
+        from: &Repository,
+        subject: &Digest,
+    ) -> Result<(Referrers, Option<String>), ItemError> {
+        if self.state.refuses_referrers(from) {
+            return Ok((Referrers::NotListed, None));
+        }
+        match self.source.of(from).referrers(from, subject).await {
+            Err(error) if is_refusal(&error) => {
+                self.state.record_refused_referrers(from);
+                let warning = format!(
+                    "source refuses to list attachments, so those without a tag were not copied: {}",
+                    error.line()
+                );
+                Ok((Referrers::NotListed, Some(warning)))
+            }
+            listed => Ok((listed.map_err(at(Side::Source))?, None)),
+        }
+    }
+
     /// Returns the attachments that the source has for one subject.
     pub(super) async fn attachments_at_source(
         &self,
@@ -122,12 +150,9 @@ impl Transfer {
         subject: &Digest,
         source_tags: &BTreeSet<Tag>,
     ) -> Result<SubjectAttachments, ItemError> {
-        let source = self.source.of(copy.from);
-        let (mut referrers, lists_all) = match source
-            .referrers(copy.from, subject)
-            .await
-            .map_err(at(Side::Source))?
-        {
+        let (listed, warning) = self.source_referrers(copy.from, subject).await?;
+        warning.into_iter().for_each(|warning| copy.warn(warning));
+        let (mut referrers, lists_all) = match listed {
             Referrers::Listed(referrers) => (referrers, true),
             Referrers::Partial(referrers) => (referrers, false),
             Referrers::NotListed => (Vec::new(), false),
@@ -173,13 +198,13 @@ impl Transfer {
             if !attachments.visited.insert(subject.clone()) {
                 return Ok(());
             }
-            if depth >= MAX_INDEX_NESTING {
-                return Err(too_deep(Side::Source, copy.from, subject));
+            if depth >= MAX_ATTACHMENT_NESTING {
+                return Err(attachments_too_deep(copy.from, subject));
             }
             let everything = KeptChildren::default();
             let mut copied = Vec::new();
             for referrer in &attached.referrers {
-                match self.copy_child(copy, referrer, &everything, depth).await {
+                match self.copy_child(copy, referrer, &everything, 0).await {
                     // A list that clients keep may name deleted manifests.
                     Err(error) if error == child_missing(copy.from, &referrer.digest) => {
                         let digest = &referrer.digest;
@@ -189,6 +214,12 @@ impl Transfer {
                         ));
                         continue;
                     }
+                    Err(error) if is_refused_by_target(&error) => {
+                        let kind = referrer.artifact_type.as_deref().unwrap_or("unknown type");
+                        let name = format!("{} ({})", referrer.digest, excerpt(kind, 100));
+                        copy.warn(refused_attachment(&name, subject, &error));
+                        continue;
+                    }
                     result => result?,
                 }
                 copied.push(referrer);
@@ -196,7 +227,12 @@ impl Transfer {
                     .await?;
             }
             if !copied.is_empty() {
-                self.list_at_target(copy, subject, &copied).await?;
+                match self.list_at_target(copy, subject, &copied).await {
+                    Err(error) if is_refused_by_target(&error) => {
+                        copy.warn(refused_attachment("list", subject, &error));
+                    }
+                    result => result?,
+                }
             }
             for tag in &attached.cosign_tags {
                 let reference = Reference::Tag(tag.clone());
@@ -206,8 +242,17 @@ impl Transfer {
                     .await?;
                 match state {
                     CosignTagState::Outdated => {
-                        self.copy_parts(copy, &manifest, &everything, depth).await?;
-                        self.put_manifest(copy.to, &reference, &manifest).await?;
+                        let put = async {
+                            self.copy_parts(copy, &manifest, &everything, 0).await?;
+                            self.put_manifest(copy.to, &reference, &manifest).await
+                        };
+                        match put.await {
+                            Err(error) if is_refused_by_target(&error) => {
+                                copy.warn(refused_attachment(tag.as_str(), subject, &error));
+                                continue;
+                            }
+                            result => result?,
+                        }
                     }
                     CosignTagState::Same => {}
                     CosignTagState::Superset => {
@@ -363,6 +408,33 @@ impl Transfer {
         let manifest = self.target_manifest(copy.to, &reference).await?;
         Ok(manifest.map_or_else(|| referrer.clone(), |manifest| manifest.referrer()))
     }
+}
+
+/// Returns true if a registry refused an optional request for good.
+fn is_refusal(error: &ItemError) -> bool {
+    matches!(
+        error.kind,
+        ItemErrorKind::Unauthorized
+            | ItemErrorKind::Forbidden
+            | ItemErrorKind::Absent
+            | ItemErrorKind::Unsupported
+            | ItemErrorKind::Refused
+    )
+}
+
+/// Returns true if the target does not accept an attachment. Many registries accept certain types
+/// only. If it accepts nothing at all, writing the image itself fails.
+fn is_refused_by_target(error: &ItemError) -> bool {
+    error.side == Some(Side::Target) && is_refusal(error)
+}
+
+/// Returns the warning about an attachment that the target refuses.
+fn refused_attachment(name: &str, subject: &Digest, error: &ItemError) -> String {
+    format!(
+        "target refuses the attachment {name} of {}, which was not copied: {}",
+        subject.short(),
+        error.line()
+    )
 }
 
 /// One of cosign's tags at the target, compared with the source.

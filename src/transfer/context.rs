@@ -1,6 +1,6 @@
 //! The transfer of a run and the copies that are in progress, which all other files work on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use super::platform_filter::PlatformFilter;
 use super::prefetch::Prefetch;
 use super::request::CopiedBytes;
 use super::state::{OncePerRun, TransferState};
-use crate::error::{ItemError, Side};
+use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::lock::{into_inner, lock};
-use crate::model::{Digest, Manifest, Reference, Repository};
+use crate::model::{Digest, Manifest, Reference, Repository, Tag};
 use crate::progress::Progress;
-use crate::registry::{ImageStore, ImageStores};
+use crate::registry::{ImageStore, ImageStores, Resolved};
 
 /// Number of blobs and children of one image that are copied at once. Hosts have their own limits.
 pub(super) const PARALLEL_PARTS: usize = 4;
@@ -95,11 +95,50 @@ impl Transfer {
         to: &Repository,
         reference: &Reference,
     ) -> Result<Option<Manifest>, ItemError> {
-        self.target
-            .of(to)
-            .manifest(to, reference)
-            .await
-            .map_err(at(Side::Target))
+        match self.target.of(to).manifest(to, reference).await {
+            Err(error) if self.is_absent_at_target(to, reference, &error).await => Ok(None),
+            found => found.map_err(at(Side::Target)),
+        }
+    }
+
+    /// Returns the digest of a tag at the target, or `None` if it is absent.
+    pub(super) async fn target_digest(
+        &self,
+        to: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<Resolved>, ItemError> {
+        match self.target.of(to).resolve(to, reference).await {
+            Err(error) if self.is_absent_at_target(to, reference, &error).await => Ok(None),
+            found => found.map_err(at(Side::Target)),
+        }
+    }
+
+    /// Returns true if the target's answer to a look-up means that the content is absent, although
+    /// it says "forbidden".
+    ///
+    /// Artifactory answers so for what does not exist. Whether the credentials may write is shown by
+    /// the write. A tag counts as absent only if the tags of the repository are listed without it:
+    /// it could be a signature that was made at the target.
+    async fn is_absent_at_target(
+        &self,
+        to: &Repository,
+        reference: &Reference,
+        error: &ItemError,
+    ) -> bool {
+        if error.kind != ItemErrorKind::Forbidden {
+            return false;
+        }
+        let Reference::Tag(tag) = reference else {
+            return true;
+        };
+        let listing = self.state.target_listing(to);
+        let listed = listing.get_or_init(|| async {
+            let tags = self.target.of(to).tags(to).await.ok()?;
+            let tags = tags.unwrap_or_default().into_iter();
+            Some(tags.map(|listed| listed.tag).collect())
+        });
+        let listed: &Option<BTreeSet<Tag>> = listed.await;
+        listed.as_ref().is_some_and(|tags| !tags.contains(tag))
     }
 
     /// Returns the manifest of `reference` at the target. Fails if it is absent.

@@ -103,11 +103,8 @@ impl Transfer {
         wanted: &Digest,
     ) -> Result<bool, ItemError> {
         let found = self
-            .target
-            .of(repository)
-            .resolve(repository, &Reference::Tag(tag.clone()))
-            .await
-            .map_err(at(Side::Target))?;
+            .target_digest(repository, &Reference::Tag(tag.clone()))
+            .await?;
         match (found, expected) {
             (None, _) => Ok(false),
             (Some(found), _) if found.digest == *wanted => Ok(true),

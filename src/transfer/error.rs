@@ -6,6 +6,9 @@ use crate::error::{ItemError, ItemErrorKind, Side};
 use crate::model::manifest::MAX_INDEX_NESTING;
 use crate::model::{Digest, Reference, Repository, Tag};
 
+/// Maximum number of levels on which attachments have attachments themselves.
+pub(super) const MAX_ATTACHMENT_NESTING: usize = 16;
+
 /// Returns a function that sets the side of an error.
 pub(super) fn at(side: Side) -> impl Fn(ItemError) -> ItemError {
     move |error| error.on(side)
@@ -54,6 +57,17 @@ pub(super) fn too_deep(side: Side, repository: &Repository, digest: &Digest) -> 
         format!("indexes are nested deeper than {MAX_INDEX_NESTING} levels"),
     )
     .on(side)
+}
+
+/// Returns the error of attachments whose own attachments are nested too deep.
+pub(super) fn attachments_too_deep(repository: &Repository, digest: &Digest) -> ItemError {
+    ItemError::at(
+        repository,
+        format!("read the attachments of {digest}"),
+        ItemErrorKind::TooDeep,
+        format!("attachments have attachments on more than {MAX_ATTACHMENT_NESTING} levels"),
+    )
+    .on(Side::Source)
 }
 
 /// Returns the error for an image whose platforms, `found`, are all excluded by the filter.

@@ -32,10 +32,15 @@ impl Transfer {
         if self.state.is_absent(copy.to) {
             return Ok(false);
         }
-        self.writable_target(copy.to)?
+        let claimed = self
+            .writable_target(copy.to)?
             .claim_manifest(copy.to, &manifest.digest)
-            .await
-            .map_err(at(Side::Target))
+            .await;
+        match claimed {
+            // Artifactory answers so for what does not exist. The write shows if it is allowed.
+            Err(error) if error.kind == ItemErrorKind::Forbidden => Ok(false),
+            claimed => claimed.map_err(at(Side::Target)),
+        }
     }
 
     /// Copies the content that `manifest` refers to. Of an index, only the children in `kept`.

@@ -151,9 +151,8 @@ impl Transfer {
         if self.in_cache(request).is_some() {
             return Ok(false);
         }
-        let source = self.source.of(request.from);
-        let referrers = source.referrers(request.from, digest).await;
-        Ok(referrers.map_err(at(Side::Source))? == Referrers::NotListed)
+        let (referrers, _) = self.source_referrers(request.from, digest).await?;
+        Ok(referrers == Referrers::NotListed)
     }
 
     /// Returns the image of the request, if the cache has it.
@@ -212,12 +211,9 @@ impl Transfer {
                 self.source
                     .of(request.from)
                     .resolve(request.from, &reference),
-                self.target.of(request.to).resolve(request.to, &reference)
+                self.target_digest(request.to, &reference)
             );
-            let (source, target) = (
-                source.map_err(at(Side::Source))?,
-                target.map_err(at(Side::Target))?,
-            );
+            let (source, target) = (source.map_err(at(Side::Source))?, target?);
             // A tag that upstream has deleted since is not outdated.
             let Some(source) = source.filter(|source| {
                 target

@@ -1,13 +1,13 @@
 //! Shared state of a run: content that is at the target already or is being copied there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::OnceCell;
 
 use crate::model::lock::lock;
-use crate::model::{Digest, Host, Repository};
+use crate::model::{Digest, Host, Repository, Tag};
 
 /// Work that is done once: the first caller does it and the others wait. If it fails, the next
 /// caller tries again.
@@ -15,6 +15,9 @@ pub(super) type OncePerRun = Arc<OnceCell<()>>;
 
 /// Lock on a resource that only one copy at a time may change.
 pub(super) type ExclusiveLock = Arc<tokio::sync::Mutex<()>>;
+
+/// Tags of a repository at the target as they were listed once; `None` if listing them failed.
+pub(super) type OnceListed = Arc<OnceCell<Option<BTreeSet<Tag>>>>;
 
 #[derive(Default)]
 pub(super) struct TransferState {
@@ -25,6 +28,9 @@ pub(super) struct TransferState {
     readable: Mutex<HashMap<(Repository, Digest), OncePerRun>>,
     locations: Mutex<HashMap<(MountScope, Digest), Arc<BlobLocation>>>,
     referrer_lists: Mutex<HashMap<(Repository, Digest), ExclusiveLock>>,
+    target_listings: Mutex<HashMap<Repository, OnceListed>>,
+    /// Repositories of the source that refuse to list referrers.
+    without_referrers: Mutex<HashSet<Repository>>,
 }
 
 /// Repositories between which a blob can be shared without an upload.
@@ -62,6 +68,21 @@ impl TransferState {
     /// copied by this run.
     pub(super) fn is_absent(&self, repository: &Repository) -> bool {
         lock(&self.absent).contains(repository)
+    }
+
+    /// Records that a repository of the source refuses to list referrers.
+    pub(super) fn record_refused_referrers(&self, repository: &Repository) {
+        lock(&self.without_referrers).insert(repository.clone());
+    }
+
+    /// Returns true if a repository of the source refused to list referrers.
+    pub(super) fn refuses_referrers(&self, repository: &Repository) -> bool {
+        lock(&self.without_referrers).contains(repository)
+    }
+
+    /// Returns the tags that a repository at the target had when they were first needed.
+    pub(super) fn target_listing(&self, repository: &Repository) -> OnceListed {
+        entry(&self.target_listings, repository.clone())
     }
 
     pub(super) fn manifest(&self, repository: &Repository, digest: &Digest) -> OncePerRun {

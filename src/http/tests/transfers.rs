@@ -1,5 +1,6 @@
 //! Bodies: uploads, downloads, signed requests.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -130,6 +131,41 @@ async fn body_that_drips_is_given_up_and_not_requested_again() {
         .send(get(&host, "/a"))
         .await
         .expect_err("it is too slow");
+}
+
+#[tokio::test]
+async fn compressed_responses_are_decoded_within_the_limit() {
+    let packed = |content: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(content).expect("to write");
+        encoder.finish().expect("compressed")
+    };
+    let bomb = packed(&vec![0; 2_000_000]);
+    let fake = Fake::start(move |seen| {
+        let (encoding, body) = match seen.path.as_str() {
+            "/gzip" => ("gzip", packed(b"content")),
+            "/wrong" => ("x-gzip", b"content".to_vec()),
+            "/identity" => ("identity", b"content".to_vec()),
+            "/broken" => ("gzip", packed(b"content")[..12].to_vec()),
+            "/bomb" => ("gzip", bomb.clone()),
+            _ => ("br", b"x".to_vec()),
+        };
+        ([("content-encoding", encoding)], body)
+    })
+    .await;
+    let (host, client) = (fake.host(), client([&fake.host()], Credential::Anonymous));
+    for path in ["/gzip", "/wrong", "/identity"] {
+        let answer = client.send(get(&host, path)).await.expect("a response");
+        assert_eq!(answer.body, "content", "{path}");
+    }
+    for (path, expected) in [
+        ("/broken", "is not valid gzip"),
+        ("/bomb", "more than 1048576 bytes"),
+        ("/br", "`Content-Encoding: br`"),
+    ] {
+        let error = client.send(get(&host, path)).await.expect_err("an error");
+        assert!(shown(&error).contains(expected), "{}", shown(&error));
+    }
 }
 
 #[tokio::test]

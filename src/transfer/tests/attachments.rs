@@ -371,6 +371,83 @@ async fn tag_is_not_set_if_a_signature_cannot_be_copied() {
 }
 
 #[tokio::test]
+async fn refused_listing_of_referrers_is_a_warning_and_not_repeated() {
+    for kind in [
+        ItemErrorKind::Unauthorized,
+        ItemErrorKind::Forbidden,
+        ItemErrorKind::Unsupported,
+        ItemErrorKind::Refused,
+        ItemErrorKind::RateLimited,
+        ItemErrorKind::ServerError,
+        ItemErrorKind::Unreachable,
+    ] {
+        let world = world();
+        for name in ["1.0", "1.1"] {
+            world.image("linux/amd64", &[name], Some(name)).await;
+        }
+        world.source.fail_when(move |call| {
+            (call.operation == StoreOperation::Referrers).then_some(StoreFault::Error(kind))
+        });
+        let is_definite = !matches!(
+            kind,
+            ItemErrorKind::RateLimited | ItemErrorKind::ServerError | ItemErrorKind::Unreachable
+        );
+        for (name, warnings) in [("1.0", 1), ("1.1", 0)] {
+            let copied = world
+                .copy_with_attachments(name, &PlatformFilter::All)
+                .await;
+            assert_eq!(copied.is_ok(), is_definite, "{kind:?}");
+            let Ok(copied) = copied else { continue };
+            assert_eq!(copied.warnings.len(), warnings, "{:?}", copied.warnings);
+            assert!(world.at_target(tag(name)).await.is_some());
+        }
+        if is_definite {
+            assert_eq!(world.source.count(StoreOperation::Referrers), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn refused_attachment_does_not_keep_the_image_away() {
+    for kind in [
+        ItemErrorKind::Refused,
+        ItemErrorKind::Unsupported,
+        ItemErrorKind::Forbidden,
+        ItemErrorKind::ServerError,
+    ] {
+        let world = world_of(
+            MemoryStore::default().listing_referrers(),
+            MemoryStore::default().listing_referrers(),
+        );
+        let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
+        let refused = digest(&signature(&world, &image, "refused").await);
+        signature(&world, &image, "accepted").await;
+        let name = refused.to_string();
+        world.target.fail_when(move |call| {
+            let is_put = call.operation == StoreOperation::PutManifest;
+            (is_put && call.subject == name).then_some(StoreFault::Error(kind))
+        });
+        let copied = world
+            .copy_with_attachments("1.0", &PlatformFilter::All)
+            .await;
+        if kind == ItemErrorKind::ServerError {
+            copied.expect_err("it may succeed later");
+            continue;
+        }
+        let copied = copied.expect("a copy");
+        assert_eq!(copied.attachments, 1);
+        assert!(
+            copied.warnings[0].starts_with(&format!(
+                "target refuses the attachment {refused} (application/vnd.example.signature) of "
+            )),
+            "{:?}",
+            copied.warnings
+        );
+        assert!(world.at_target(tag("1.0")).await.is_some());
+    }
+}
+
+#[tokio::test]
 async fn chain_of_attachments_that_is_too_long_is_an_error() {
     let world = world_of(
         MemoryStore::default().listing_referrers(),
@@ -378,7 +455,7 @@ async fn chain_of_attachments_that_is_too_long_is_an_error() {
     );
     let image = world.image("linux/amd64", &["a"], Some("1.0")).await;
     let mut subject = image;
-    for depth in 0..3 {
+    for depth in 0..5 {
         subject = signature(&world, &subject, &format!("depth {depth}")).await;
     }
     assert_eq!(
@@ -387,9 +464,9 @@ async fn chain_of_attachments_that_is_too_long_is_an_error() {
             .await
             .expect("a copy")
             .attachments,
-        3
+        5
     );
-    for depth in 3..6 {
+    for depth in 5..18 {
         subject = signature(&world, &subject, &format!("depth {depth}")).await;
     }
     let other = World {
@@ -779,5 +856,41 @@ async fn signatures_made_at_the_mirror_are_never_removed() {
             Some(expected),
             "{case}"
         );
+    }
+}
+
+#[tokio::test]
+async fn forbidden_look_up_at_the_target_means_absent_unless_the_tag_is_listed() {
+    for is_listed in [false, true] {
+        let world = world();
+        let image = world.image("linux/amd64", &["layer"], Some("1.0")).await;
+        let cosign = Tag::of_cosign(&digest(&image))
+            .into_iter()
+            .next()
+            .expect("a tag");
+        world
+            .image("linux/amd64", &["signature"], Some(cosign.as_str()))
+            .await;
+        if is_listed {
+            world
+                .copy_to(&mirror(), cosign.as_str(), &PlatformFilter::All)
+                .await
+                .expect("a copy");
+        }
+        world.target.fail_when(|call| {
+            matches!(
+                call.operation,
+                StoreOperation::Manifest | StoreOperation::Resolve
+            )
+            .then_some(StoreFault::Error(ItemErrorKind::Forbidden))
+        });
+        let copied = world
+            .copy_with_attachments("1.0", &PlatformFilter::All)
+            .await;
+        world.target.fail_when(|_| None);
+        assert_eq!(copied.is_ok(), !is_listed, "{copied:?}");
+        if !is_listed {
+            assert!(world.at_target(cosign).await.is_some());
+        }
     }
 }
