@@ -174,23 +174,12 @@ impl Messenger for Webhook {
 }
 
 impl EolNotice {
-    /// Returns the notice in Slack's markup, which reserves `&`, `<` and `>`.
+    /// Returns the notice in Slack's markup.
     fn slack(&self) -> String {
-        let escaped = |text: &str| {
-            printable(text)
-                .replace('&', "&amp;")
-                .replace('<', "&lt;")
-                .replace('>', "&gt;")
-                .replace('`', "'")
-        };
-        let mut lines = vec![format!("*End of life:* `{}`", escaped(&self.image))];
+        let mut lines = vec![format!("*End of life:* {}", chat_code(&self.image))];
         lines.extend(self.ends.iter().map(|end| {
-            format!(
-                "• {} {} {}",
-                escaped(&end.product),
-                escaped(&end.cycle),
-                end.when()
-            )
+            let cycle = format!("{} {}", end.product, end.cycle);
+            format!("• {} {}", chat_code(&cycle), end.when())
         }));
         match self.applications.len() {
             0 => lines.push("No registered application is based on it.".to_owned()),
@@ -205,7 +194,11 @@ impl EolNotice {
                 ));
                 let named = self.applications.iter().take(MAX_NAMED);
                 lines.extend(named.map(|user| {
-                    format!("• `{}` ({})", escaped(&user.image), escaped(&user.project))
+                    format!(
+                        "• {} ({})",
+                        chat_code(&user.image),
+                        chat_code(&user.project)
+                    )
                 }));
                 if count > MAX_NAMED {
                     lines.push(format!("• and {} more", count - MAX_NAMED));
@@ -214,6 +207,30 @@ impl EolNotice {
         }
         lines.join("\n")
     }
+}
+
+/// Returns untrusted text as inline code for a chat: nobody is mentioned, nothing becomes a link or
+/// other markup.
+///
+/// Slack reserves `&`, `<` and `>`. Other chats accept Slack's form, but read Markdown, and some of
+/// them notify people also within code.
+fn chat_code(text: &str) -> String {
+    let mut code = String::from("`");
+    let mut previous = ' ';
+    for character in printable(text).trim().chars() {
+        match character {
+            '&' => code.push_str("&amp;"),
+            '<' => code.push_str("&lt;"),
+            '>' => code.push_str("&gt;"),
+            '`' => code.push('\''),
+            // An address or a digest has a name before it, a mention has not.
+            '@' if !previous.is_alphanumeric() => code.push('＠'),
+            other => code.push(other),
+        }
+        previous = character;
+    }
+    code.push('`');
+    code
 }
 
 impl ProductEnd {
@@ -259,10 +276,10 @@ mod tests {
     fn slack_notice_names_applications_and_escapes_mentions() {
         insta::assert_snapshot!(notice(1).slack(), @"
         *End of life:* `r.example/bases/alpine:3.21'&amp;`
-        • alpine 3.21 ends in 30 days (2026-11-01)
-        • alpine 3.20 ended 7 days ago (2026-11-01)
+        • `alpine 3.21` ends in 30 days (2026-11-01)
+        • `alpine 3.20` ended 7 days ago (2026-11-01)
         1 application is based on it:
-        • `r.example/apps/a0:1` (team/&lt;!channel&gt;)
+        • `r.example/apps/a0:1` (`team/&lt;!channel&gt;`)
         ");
         assert!(
             notice(0)
@@ -274,6 +291,24 @@ mod tests {
             long.ends_with("\n• and 280 more") && long.lines().count() == 25,
             "{long}"
         );
+    }
+
+    #[test]
+    fn untrusted_text_is_inert_in_every_chat() {
+        for (text, expected) in [
+            ("@channel and @here", "`＠channel and ＠here`"),
+            ("team/@all", "`team/＠all`"),
+            ("r.example/a:1@sha256:00", "`r.example/a:1@sha256:00`"),
+            (
+                "<!here> <@U1> <https://x|y>",
+                "`&lt;!here&gt; &lt;＠U1&gt; &lt;https://x|y&gt;`",
+            ),
+            ("a`b` *c* [d](https://x)", "`a'b' *c* [d](https://x)`"),
+            ("a\n# b\u{e0041}", r"`a\u{a}# b\u{e0041}`"),
+            (" ", "``"),
+        ] {
+            assert_eq!(chat_code(text), expected);
+        }
     }
 
     #[test]

@@ -79,6 +79,25 @@ impl ConfigErrors {
         }
     }
 
+    /// Returns the error of a file that is no configuration, without any of its text.
+    pub(super) fn of_another_file(self) -> ConfigErrors {
+        let finding = ConfigFinding {
+            span: None,
+            path: String::new(),
+            message: format!("{} is not a configuration of imglife", self.name),
+            hint: Some(
+                "check `--config` and `IMGLIFE_CONFIG`; a configuration has keys such as `registry`, `sync` or `build`"
+                    .to_owned(),
+            ),
+        };
+        ConfigErrors {
+            text: String::new(),
+            findings: vec![finding],
+            omitted: 0,
+            ..self
+        }
+    }
+
     /// Returns the errors as annotated snippets of the file. If there are several, the last line is
     /// their number.
     pub fn render(&self, color: bool) -> String {

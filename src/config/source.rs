@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::raw::MAX_FILE_BYTES;
+use super::raw::{self, MAX_FILE_BYTES, YamlContent};
+use super::table::ROOT;
 use super::{Config, ConfigErrors, SourceText, load};
 use crate::model::Variables;
 use crate::model::env;
-use crate::model::text::printable;
+use crate::model::text::{closest, printable};
 
 /// Name of the file that is read if the user names none.
 pub const DEFAULT_NAME: &str = "imglife.yaml";
@@ -88,11 +89,55 @@ pub fn open(
     };
     let source = read(&path, directory)?;
     let config =
-        load(&source, path.parent().unwrap_or(directory), variables).map_err(OpenError::Invalid)?;
+        load(&source, path.parent().unwrap_or(directory), variables).map_err(|errors| {
+            OpenError::Invalid(if is_configuration(&source.text) {
+                errors
+            } else {
+                errors.of_another_file()
+            })
+        })?;
     Ok(Config {
         file: Some(path),
         ..config
     })
+}
+
+/// Returns true if a file is a configuration, even if it is invalid: its top-level keys are mostly
+/// those of a configuration, or the only one is nearly so.
+///
+/// The text of other files is not shown: a wrong path, or a link in a checkout, can lead to a file
+/// with secrets.
+fn is_configuration(text: &str) -> bool {
+    let known: Vec<&str> = ROOT.keys.iter().map(|key| key.name).collect();
+    let keys = match raw::read(text) {
+        Ok(node) => match node.content {
+            YamlContent::Null => return true,
+            YamlContent::Mapping(pairs) => {
+                pairs.iter().map(|pair| pair.key.text.to_string()).collect()
+            }
+            YamlContent::Scalar(_) | YamlContent::Sequence(_) => Vec::new(),
+        },
+        Err(_) => text.lines().filter_map(top_level_key).collect(),
+    };
+    let (own, others): (Vec<&String>, Vec<&String>) = keys
+        .iter()
+        .filter(|key| !key.starts_with("x-"))
+        .partition(|key| known.contains(&key.as_str()));
+    match others.as_slice() {
+        [misspelt] if own.is_empty() => closest(misspelt, known.iter().copied()).is_some(),
+        others => !own.is_empty() && own.len() >= others.len(),
+    }
+}
+
+/// Returns the key that a line of a block mapping begins with, if it is not indented.
+fn top_level_key(line: &str) -> Option<String> {
+    let (key, _) = line.split_once(':')?;
+    let key = key.trim_end().trim_matches(['"', '\'']);
+    let is_key = !key.is_empty()
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    is_key.then(|| key.to_owned())
 }
 
 #[cfg(test)]
@@ -165,5 +210,50 @@ mod tests {
             panic!("expected the provider `file`");
         };
         assert_eq!(packages, directory.path().join("sub/.imglife/packages"));
+    }
+
+    #[test]
+    fn lines_of_other_files_are_not_shown() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = directory.path();
+        let shown = |text: &str| {
+            fs::write(at.join("other"), text).expect("to write");
+            let error = open(Some(Path::new("other")), &Variables::default(), at)
+                .err()
+                .unwrap_or_else(|| panic!("a configuration: {text}"));
+            match error {
+                OpenError::Invalid(errors) => format!("{errors} {}", errors.render(false)),
+                other => format!("{other:?}"),
+            }
+        };
+        for text in [
+            "password: hunter2\n",
+            "TOKEN=hunter2\n",
+            "root:hunter2:0:0\ndaemon:*:1:1\n",
+            "-----BEGIN PRIVATE KEY-----\nhunter2\n",
+            "{\"auths\": {\"r.example\": {\"auth\": \"hunter2\"}}}",
+            "{\"auths\": {\"r.example\": hunter2",
+            "machine r.example\nlogin a\npassword hunter2",
+            "- hunter2\n",
+            "variables: { A: hunter2 }\nstages: [build]\nbuild: { script: hunter2 }\ntest: {}\n",
+            "a: hunter2\nb: [\n",
+        ] {
+            let shown = shown(text);
+            assert!(!shown.contains("hunter2"), "{text}: {shown}");
+            assert!(
+                shown.contains("other is not a configuration of imglife"),
+                "{text}: {shown}"
+            );
+        }
+        // Errors in a configuration are still shown as such.
+        for text in [
+            "sync: { entries: [ { surce: hunter2 } ] }\n",
+            "snyc: hunter2\n",
+            "x-anchors: hunter2\nsync: [\n",
+            "{\"sync\": \"hunter2\"}",
+        ] {
+            let shown = shown(text);
+            assert!(!shown.contains("is not a configuration"), "{text}: {shown}");
+        }
     }
 }

@@ -137,7 +137,9 @@ pub(super) fn quoted(text: &str) -> String {
         match character {
             '"' | '\\' => quoted.extend(['\\', character]),
             '\u{fffe}' | '\u{ffff}' => quoted += &format!("\\u{:04x}", u32::from(character)),
-            // All of these are in the basic multilingual plane.
+            _ if is_unsafe(character) && u32::from(character) > 0xffff => {
+                quoted += &format!("\\U{:08x}", u32::from(character));
+            }
             _ if is_unsafe(character) => quoted += &format!("\\u{:04x}", u32::from(character)),
             _ => quoted.push(character),
         }

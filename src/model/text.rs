@@ -57,7 +57,11 @@ pub fn closest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 pub fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character,
-            '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            // Language tags and variation selectors, which can hide a whole text.
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Replaces known secrets in text with `***`.
@@ -106,6 +110,11 @@ mod tests {
         );
         assert_eq!(printable("3.21-größe"), "3.21-größe");
         assert_eq!(printable("a\u{202e}b"), r"a\u{202e}b");
+        assert_eq!(
+            printable("a\u{e0068}\u{e0069}\u{e0101}\u{ad}b"),
+            r"a\u{e0068}\u{e0069}\u{e0101}\u{ad}b"
+        );
+        assert_eq!(printable("☀\u{fe0f} 東京"), "☀\u{fe0f} 東京");
     }
 
     #[test]

@@ -18,7 +18,10 @@ pub fn draw(rows: impl IntoIterator<Item = Vec<String>>) -> String {
 }
 
 fn quoted(value: &str) -> String {
-    let is_formula = value.trim_start().starts_with(['=', '+', '-', '@'])
+    // Spreadsheets read the full-width forms as well.
+    let is_formula = value
+        .trim_start()
+        .starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠'])
         || value.starts_with(['\t', '\r', '\n']);
     format!(
         "\"{}{}\"",
@@ -41,13 +44,14 @@ mod tests {
             "-2",
             "+3",
             "\t=1",
+            "\u{3000}＝1",
             "a\nb",
             "r.example/a:1",
             "",
         ];
         assert_eq!(
             draw([row.map(str::to_owned).to_vec()]),
-            "\"a,b\",\"say \"\"x\"\"\",\"'=1+1\",\"' @SUM(A1)\",\"'-2\",\"'+3\",\"'\\u{9}=1\",\"a\\u{a}b\",\"r.example/a:1\",\"\"\r\n"
+            "\"a,b\",\"say \"\"x\"\"\",\"'=1+1\",\"' @SUM(A1)\",\"'-2\",\"'+3\",\"'\\u{9}=1\",\"'\u{3000}＝1\",\"a\\u{a}b\",\"r.example/a:1\",\"\"\r\n"
         );
     }
 }
