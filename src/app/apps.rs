@@ -71,7 +71,12 @@ pub(super) fn list(
     let config = load_configuration(global, process)?;
     let records = records(&config, process, Mode::DryRun)?;
     runtime::read(context.deadline, async move {
-        let reading = records.all().await?;
+        let shows_fields = options.detailed || options.output == ListOutput::Json;
+        let reading = if shows_fields {
+            records.all_with_custom_fields().await?
+        } else {
+            records.all().await?
+        };
         warn_of_unreadable(&reading);
         let report: AppListReport = apps::list(reading, &filter);
         let output = match options.output {
@@ -123,7 +128,8 @@ pub(super) fn purge(
     runtime::run(context.deadline, |cancel| async move {
         let began = Instant::now();
         let observe = async {
-            let reading = records.all().await?;
+            // A record is deleted only if it is the one that was read, with all fields.
+            let reading = records.all_with_custom_fields().await?;
             warn_of_unreadable(&reading);
             let stores = image_stores(
                 &config,

@@ -208,6 +208,7 @@ async fn observe(
     };
     let reading = records.map(|_| RecordSet {
         records: world.records.clone(),
+        reduced: Vec::new(),
         unreadable: world.unreadable.clone(),
         first_written: world.first_written,
     });

@@ -131,6 +131,8 @@ variables! {
     "Credentials" {
         /// Token for GitLab: packages, files of repositories, commits and merge requests.
         GITLAB_TOKEN: User,
+        /// Deploy token for GitLab: files of packages, if `GITLAB_TOKEN` is not set.
+        GITLAB_DEPLOY_TOKEN: User,
         /// Token for Gitea or Forgejo: packages, files of repositories, commits and pull requests,
         /// and images of the server's own registry.
         GITEA_TOKEN: User,
@@ -307,7 +309,8 @@ variables! {
         GITHUB_SHA: Actions,
         /// Path of the file for the summary of the job.
         GITHUB_STEP_SUMMARY: Actions,
-        /// Token of the job. Used to push commits if `GITEA_TOKEN` is not set.
+        /// Token of the job. Used if `GITEA_TOKEN` is not set: to push commits, and to read
+        /// records, files and images at the server of the job.
         GITHUB_TOKEN: Actions,
         /// Directory of the checkout.
         GITHUB_WORKSPACE: Actions,

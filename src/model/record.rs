@@ -16,7 +16,7 @@ use thiserror::Error;
 use super::{Digest, ImageReference, Platform};
 
 /// Maximum size of a record, in bytes.
-pub const MAX_RECORD_BYTES: usize = 64 * 1024;
+pub const MAX_RECORD_BYTES: usize = 256 * 1024;
 
 /// Time for which a record that another project replaced still protects its base.
 pub const REPLACED_RECORD_LIMIT: TimeDelta = TimeDelta::days(30);
@@ -175,6 +175,13 @@ impl BuildRecord {
         self.replaced = replaced;
     }
 
+    /// Removes the fields that only a detailed list of records shows. Their sizes are limited only
+    /// by that of the record.
+    pub fn drop_custom_fields(&mut self) {
+        self.custom_fields = BTreeMap::new();
+        self.unknown = Map::new();
+    }
+
     fn check(&self) -> Result<(), InvalidRecord> {
         if self.image.tag.is_none() {
             return Err(InvalidRecord::WithoutTag(self.image.clone()));
@@ -310,7 +317,7 @@ mod tests {
             ),
             (
                 reason(&WHOLE.replace("4f2a", &"x".repeat(MAX_RECORD_BYTES))),
-                "larger than 65536 bytes",
+                "larger than 262144 bytes",
             ),
             (
                 reason(&"[".repeat(10_000)),

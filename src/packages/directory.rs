@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
+use tokio_util::io::ReaderStream;
 
 use super::consistent_read::{ListingRead, read_consistently};
 use super::probe;
-use super::{FileListing, FileName, ListedFile, MAX_FILE_SIZE, PackageScope, RecordStore};
+use super::{
+    FileListing, FileName, FileStream, ListedFile, MAX_FILE_SIZE, PackageScope, RecordStore,
+};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::files;
 use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport, check_writable_directory};
@@ -169,6 +173,20 @@ impl RecordStore for DirectoryFiles {
         let name = file.clone();
         self.blocking("read a file", move |store| store.read(&name))
             .await
+    }
+
+    async fn open(&self, file: &FileName) -> Result<Option<FileStream>, ItemError> {
+        let path = self.directory.join(file.path());
+        let (store, action) = (self.clone(), format!("read {file}"));
+        match tokio::fs::File::open(&path).await {
+            Ok(file) => Ok(Some(
+                ReaderStream::new(file)
+                    .map_err(move |error| store.failed(action.clone(), &path, error))
+                    .boxed(),
+            )),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(self.failed(action, &path, error)),
+        }
     }
 
     async fn list(&self, scope: &PackageScope) -> Result<FileListing, ItemError> {

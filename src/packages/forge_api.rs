@@ -4,16 +4,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
 
-use super::MAX_FILE_SIZE;
 use super::consistent_read::{ListingRead, read_consistently};
+use super::{FileStream, MAX_FILE_SIZE};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::http::{
     self, AuthMode, Body, Client, Method, Request, RequestAccess, RequestKind, RequestTarget,
     Response, StatusCode, Url, host_of, link,
 };
 use crate::model::Host;
+use crate::model::record::MAX_RECORD_BYTES;
 
 /// Kind of these requests in logs and limits.
 const PACKAGES: RequestKind = RequestKind("packages");
@@ -112,6 +114,31 @@ impl ForgeApi {
         match self.http.send(request).await {
             Ok(answer) => Ok(Some(answer.body)),
             Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(self.failed(action, error)),
+        }
+    }
+
+    /// Returns the content at `path` in parts; `None` if it does not exist. Small content is read
+    /// with retries, larger content is not read again once it has begun.
+    pub(super) async fn open(
+        &self,
+        action: &str,
+        path: &str,
+    ) -> Result<Option<FileStream>, ItemError> {
+        let mut request = self.request(Method::GET, path);
+        request.limit = MAX_RECORD_BYTES;
+        match self.http.send(request).await {
+            Ok(answer) => Ok(Some(stream::once(async { Ok(answer.body) }).boxed())),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(http::Error::TooLarge { .. }) => {
+                let opened = self.http.open(self.request(Method::GET, path)).await;
+                let download = opened.map_err(|error| self.failed(action, error))?;
+                let (store, action) = (self.store.clone(), action.to_owned());
+                let content = download
+                    .content
+                    .map_err(move |error| error.into_item(&*store, &*action));
+                Ok(Some(content.boxed()))
+            }
             Err(error) => Err(self.failed(action, error)),
         }
     }

@@ -19,9 +19,12 @@ use serde::Deserialize;
 
 use super::forge_api::{ForgeApi, encoded};
 use super::probe;
-use super::{FileListing, FileName, ListedFile, PackageName, PackageScope, RecordStore};
+use super::{
+    FileListing, FileName, FileStream, ListedFile, PackageName, PackageScope, RecordStore,
+};
 use crate::error::{ItemError, ItemErrorKind, chain};
 use crate::http::{Client, Method, StatusCode, Url};
+use crate::model::env;
 use crate::model::lock::lock;
 use crate::probe::{ProbeCredential, ProbeFinding, ProbeReport};
 
@@ -251,6 +254,12 @@ impl RecordStore for GiteaPackages {
             .await
     }
 
+    async fn open(&self, file: &FileName) -> Result<Option<FileStream>, ItemError> {
+        self.files
+            .open(&format!("read {file}"), &self.file(file))
+            .await
+    }
+
     async fn list(&self, scope: &PackageScope) -> Result<FileListing, ItemError> {
         for _ in 0..MAX_LISTINGS {
             if let Some(listing) = self.try_list(scope).await? {
@@ -265,12 +274,19 @@ impl RecordStore for GiteaPackages {
             Ok(report) => report,
             Err(finding) => return vec![finding].into(),
         };
-        let mut scopes = None;
+        let (mut scopes, mut is_job_token) = (None, false);
         if credential.variable.is_some() {
             match self.api.document::<GiteaUser>("/api/v1/user").await {
                 Ok(user) => {
                     let user = user.map(|user| user.login).unwrap_or_default();
-                    if JOB_USERS.contains(&user.as_str()) {
+                    if credential.variable == Some(env::GITHUB_TOKEN) {
+                        is_job_token = true;
+                        report.findings.push(ProbeFinding::ok(
+                            probe::TOKEN,
+                            "",
+                            "GITHUB_TOKEN, the token of the job, which may only read",
+                        ));
+                    } else if JOB_USERS.contains(&user.as_str()) {
                         let finding = ProbeFinding::wrong(
                             probe::TOKEN,
                             "",
@@ -278,18 +294,22 @@ impl RecordStore for GiteaPackages {
                         );
                         report.findings.push(finding.fix(&self.api.permissions));
                         return report;
+                    } else {
+                        report.findings.push(ProbeFinding::ok(
+                            probe::TOKEN,
+                            "",
+                            format!("valid; belongs to {user}"),
+                        ));
                     }
-                    report.findings.push(ProbeFinding::ok(
-                        probe::TOKEN,
-                        "",
-                        format!("valid; belongs to {user}"),
-                    ));
                 }
                 Err(error) if probe::is(&error, StatusCode::UNAUTHORIZED) => {
                     let finding = ProbeFinding::wrong(
                         probe::TOKEN,
                         "",
-                        "the server rejected GITEA_TOKEN: it is invalid or was deleted",
+                        format!(
+                            "the server rejected {}: it is invalid or was deleted",
+                            credential.variable.unwrap_or(env::GITEA_TOKEN)
+                        ),
                     );
                     report.findings.push(finding.fix(&self.api.permissions));
                     return report;
@@ -342,7 +362,7 @@ impl RecordStore for GiteaPackages {
             .findings
             .extend(scopes.as_deref().and_then(probe::gitea_excess));
         report.findings.push(match (credential.variable, scopes) {
-            (None, _) => ProbeFinding::missing(
+            (variable, _) if variable.is_none() || is_job_token => ProbeFinding::missing(
                 probe::WRITE,
                 "",
                 "GITEA_TOKEN is not set, and writing needs a token",

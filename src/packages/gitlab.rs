@@ -18,7 +18,8 @@ use serde::Deserialize;
 use super::forge_api::{ForgeApi, encoded};
 use super::probe::{self, GitlabProject};
 use super::{
-    FileListing, FileName, GitlabFileIds, ListedFile, PackageName, PackageScope, RecordStore,
+    FileListing, FileName, FileStream, GitlabFileIds, ListedFile, PackageName, PackageScope,
+    RecordStore,
 };
 use crate::error::{ItemError, ItemErrorKind, chain};
 use crate::http::{Client, Method, StatusCode, Url};
@@ -33,8 +34,27 @@ const MAX_LISTINGS: usize = 4;
 
 const LIST: &str = "list the packages";
 
+/// Clients for the requests of a record store. They differ in their credentials.
+pub struct PackageClients {
+    /// Client that reads and writes files.
+    pub files: Arc<Client>,
+    /// Client that lists and deletes packages.
+    pub listings: Arc<Client>,
+}
+
+impl From<Arc<Client>> for PackageClients {
+    fn from(http: Arc<Client>) -> PackageClients {
+        PackageClients {
+            files: Arc::clone(&http),
+            listings: http,
+        }
+    }
+}
+
 /// Record store in the generic packages of a project.
 pub struct GitlabPackages {
+    /// API for files, which accepts deploy tokens.
+    files: ForgeApi,
     api: ForgeApi,
     project: u64,
 }
@@ -58,7 +78,7 @@ impl GitlabPackages {
     /// Returns the packages of `project` on the GitLab server at `url`. Requests use the
     /// credentials of `http`; `token` is the variable that they come from.
     pub fn new(
-        http: Arc<Client>,
+        clients: impl Into<PackageClients>,
         url: &Url,
         project: u64,
         token: Option<&str>,
@@ -74,14 +94,21 @@ impl GitlabPackages {
                 "GitLab responds with 401, 403 or 404 if CI_JOB_TOKEN lacks permission: add the job's project to the job token allowlist of \
                  project {project}, and give the user who runs the job {roles}"
             ),
+            Some(env::GITLAB_DEPLOY_TOKEN) => format!(
+                "GitLab responds with 401, 403 or 404 if GITLAB_DEPLOY_TOKEN is invalid or lacks permission: it must be of project {project} or its \
+                 group, with the scope `read_package_registry`, and `write_package_registry` to write; GitLab lists packages for CI_JOB_TOKEN \
+                 or GITLAB_TOKEN only, unless the project is public"
+            ),
             Some(token) => format!(
                 "GitLab responds with 401, 403 or 404 if {token} is invalid, expired or lacks permission: it needs the scope `api` (to \
                  read, `read_api`), and its user {roles}"
             ),
         };
+        let clients = clients.into();
         let store = format!("{}, project {project}", url.as_str().trim_end_matches('/'));
         Ok(GitlabPackages {
-            api: ForgeApi::new(http, url, store, permissions)?,
+            files: ForgeApi::new(clients.files, url, store.clone(), permissions.clone())?,
+            api: ForgeApi::new(clients.listings, url, store, permissions)?,
             project,
         })
     }
@@ -174,14 +201,20 @@ impl RecordStore for GitlabPackages {
     }
 
     async fn put(&self, file: &FileName, content: Bytes) -> Result<(), ItemError> {
-        self.api
+        self.files
             .put(&format!("write {file}"), &self.file(file), content)
             .await
     }
 
     async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError> {
-        self.api
+        self.files
             .get(&format!("read {file}"), &self.file(file))
+            .await
+    }
+
+    async fn open(&self, file: &FileName) -> Result<Option<FileStream>, ItemError> {
+        self.files
+            .open(&format!("read {file}"), &self.file(file))
             .await
     }
 
@@ -225,6 +258,14 @@ impl RecordStore for GitlabPackages {
                     }
                 }
             }
+            Some(env::GITLAB_DEPLOY_TOKEN) => report.findings.push(
+                ProbeFinding::unknown(
+                    probe::TOKEN,
+                    "",
+                    "GITLAB_DEPLOY_TOKEN, whose scopes GitLab does not report",
+                )
+                .fix(&self.api.permissions),
+            ),
             Some(_) => match self
                 .api
                 .document::<probe::GitlabToken>("/api/v4/personal_access_tokens/self")
@@ -279,9 +320,9 @@ impl RecordStore for GitlabPackages {
                     .push(ProbeFinding::ok(probe::PROJECT, "", project.name()));
                 Some(project)
             }
-            // A job token may read the packages of a project without permission to read the
+            // These tokens may read the packages of a project without permission to read the
             // project.
-            (Some(env::CI_JOB_TOKEN), Err(_)) => None,
+            (Some(env::CI_JOB_TOKEN | env::GITLAB_DEPLOY_TOKEN), Err(_)) => None,
             (_, Err(error)) if probe::is(&error, StatusCode::NOT_FOUND) => {
                 let detail = format!("project {} does not exist or is not visible", self.project);
                 let finding = ProbeFinding::wrong(probe::PROJECT, "", detail);

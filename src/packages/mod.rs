@@ -7,6 +7,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 
 use crate::error::ItemError;
 use crate::probe::{ProbeCredential, ProbeReport};
@@ -20,6 +21,7 @@ mod forge_api;
 pub mod gitea;
 pub mod gitlab;
 mod keys;
+mod large_record;
 pub mod memory;
 mod probe;
 mod read_only;
@@ -34,6 +36,7 @@ pub use documents::{Documents, StateDocument, StoredDocument};
 pub use keys::{
     EncodedName, FileKey, FileName, PackageContents, PackageName, PackageScope, Prefix,
 };
+pub use large_record::FileStream;
 pub use read_only::ReadOnlyFiles;
 pub use records::{
     DataFileContent, DataFileKind, RecordDeletion, RecordSet, Records, UnreadableFile,
@@ -56,6 +59,13 @@ pub trait RecordStore: Send + Sync {
 
     /// Returns the content of a file; `None` if it does not exist.
     async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError>;
+
+    /// Returns the content of a file in parts; `None` if it does not exist. Unlike with
+    /// [`get`](RecordStore::get), the file may have any size.
+    async fn open(&self, file: &FileName) -> Result<Option<FileStream>, ItemError> {
+        let content = self.get(file).await?;
+        Ok(content.map(|content| stream::once(async { Ok(content) }).boxed()))
+    }
 
     /// Returns all files in `scope`, or an error. A file that exists before and after the call is
     /// always included.

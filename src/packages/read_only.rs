@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{FileListing, FileName, ListedFile, PackageScope, RecordStore};
+use super::{FileListing, FileName, FileStream, ListedFile, PackageScope, RecordStore};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::probe::{ProbeCredential, ProbeReport};
 
@@ -41,6 +41,10 @@ impl RecordStore for ReadOnlyFiles {
 
     async fn get(&self, file: &FileName) -> Result<Option<Bytes>, ItemError> {
         self.0.get(file).await
+    }
+
+    async fn open(&self, file: &FileName) -> Result<Option<FileStream>, ItemError> {
+        self.0.open(file).await
     }
 
     async fn list(&self, scope: &PackageScope) -> Result<FileListing, ItemError> {

@@ -14,14 +14,39 @@ use crate::model::lock::lock;
 /// Kind of the entries in the user's cache.
 const KIND: &str = "records";
 
-/// Content of the files that this run has read, by package and file name.
+/// Maximum size of the content of one package that is cached, in bytes. Further files are read
+/// again.
+const MAX_PACKAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Maximum size of the content that is kept in memory, in bytes. Further packages are read from the
+/// user's cache, or again.
+const MAX_MEMORY_BYTES: usize = 64 * 1024 * 1024;
+
+/// Content by file name.
+type PackageFiles = BTreeMap<String, String>;
+
+/// Content of the files that this run has read, by package.
 #[derive(Default)]
-pub(super) struct RecordMemory(Mutex<BTreeMap<PackageName, BTreeMap<String, String>>>);
+pub(super) struct RecordMemory(Mutex<BTreeMap<PackageName, PackageFiles>>);
 
 impl RecordMemory {
-    fn packages(&self) -> MutexGuard<'_, BTreeMap<PackageName, BTreeMap<String, String>>> {
+    fn packages(&self) -> MutexGuard<'_, BTreeMap<PackageName, PackageFiles>> {
         lock(&self.0)
     }
+
+    /// Replaces the files of a package, unless that exceeds the limit.
+    fn insert(&self, package: &PackageName, files: PackageFiles) {
+        let mut packages = self.packages();
+        packages.remove(package);
+        let used: usize = packages.values().map(size_of_files).sum();
+        if used + size_of_files(&files) <= MAX_MEMORY_BYTES {
+            packages.insert(package.clone(), files);
+        }
+    }
+}
+
+fn size_of_files(files: &PackageFiles) -> usize {
+    files.values().map(String::len).sum()
 }
 
 /// Cached content of the files of one package.
@@ -31,9 +56,11 @@ pub(super) struct CachedPackage<'a> {
     package: &'a PackageName,
     key: String,
     /// Content by file name from earlier reads.
-    cached: BTreeMap<String, String>,
+    cached: PackageFiles,
     /// Content by file name that [`close`](CachedPackage::close) will store.
-    current: BTreeMap<String, String>,
+    current: PackageFiles,
+    /// Size of `current`, in bytes.
+    size: usize,
 }
 
 impl<'a> CachedPackage<'a> {
@@ -59,6 +86,7 @@ impl<'a> CachedPackage<'a> {
             key,
             cached,
             current: BTreeMap::new(),
+            size: 0,
         }
     }
 
@@ -70,10 +98,14 @@ impl<'a> CachedPackage<'a> {
             .filter(|text| file.matches(text.as_bytes()))
     }
 
-    /// Adds the content of a file. Content that does not match its hash, or is not UTF-8, is
+    /// Adds the content of a file, up to the limit of a package. Content that does not match its hash, or is not UTF-8, is
     /// ignored.
     pub(super) fn add(&mut self, file: &FileKey, content: &[u8]) {
+        if self.size + content.len() > MAX_PACKAGE_BYTES {
+            return;
+        }
         if let (true, Ok(text)) = (file.matches(content), std::str::from_utf8(content)) {
+            self.size += text.len();
             self.current.insert(file.to_string(), text.to_owned());
         }
     }
@@ -85,9 +117,7 @@ impl<'a> CachedPackage<'a> {
         {
             self.cache.put_bytes(KIND, &self.key, &bytes);
         }
-        self.memory
-            .packages()
-            .insert(self.package.clone(), self.current);
+        self.memory.insert(self.package, self.current);
     }
 }
 

@@ -4,14 +4,16 @@
 //! see all of them and use the last. If two writers write at once, both files stay, and every
 //! reader uses the same one.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 
+use super::large_record::{self, RecordContent, ReducedRecord};
 use super::record_cache::{CachedPackage, RecordMemory};
 use super::{
     EncodedName, FileKey, FileListing, FileName, ListedFile, PackageContents, PackageName,
@@ -19,12 +21,17 @@ use super::{
 };
 use crate::cache::Cache;
 use crate::error::{ItemError, ItemErrorKind, chain};
+use crate::model::lock::lock;
+use crate::model::record::MAX_RECORD_BYTES;
 use crate::model::text::printable;
 use crate::model::{BuildRecord, Clock, ImageReference, Repository};
 use crate::probe::{ProbeCredential, ProbeReport};
 
 /// Maximum number of parallel requests for files.
 const MAX_CONCURRENT_READS: usize = 16;
+
+/// Time limit for reading a record.
+const READ_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Maximum number of times that a package is listed because its files were replaced before they
 /// were read.
@@ -39,6 +46,17 @@ pub struct Records {
     memory: Arc<RecordMemory>,
     clock: Clock,
     requests: Arc<Semaphore>,
+    /// Files that are larger than a record may be and were logged.
+    reduced: Arc<Mutex<BTreeSet<UnreadableFile>>>,
+}
+
+/// Fields of records that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RecordFields {
+    /// Those that imglife defines, which are small.
+    Defined,
+    /// Also those that users added.
+    All,
 }
 
 /// Records that were read from a store.
@@ -48,6 +66,9 @@ pub struct RecordSet {
     pub records: Vec<BuildRecord>,
     /// Files among the records that are not valid records, sorted by name.
     pub unreadable: Vec<UnreadableFile>,
+    /// Files that are larger than a record may be, sorted by name. Their records are among
+    /// `records`, without the fields that the problem names.
+    pub reduced: Vec<UnreadableFile>,
     /// Time at which the earliest file that still exists was written; `None` if there is none or
     /// it is unknown.
     pub first_written: Option<DateTime<Utc>>,
@@ -151,6 +172,7 @@ impl Records {
             memory: Arc::default(),
             clock,
             requests: Arc::new(Semaphore::new(MAX_CONCURRENT_READS)),
+            reduced: Arc::default(),
         }
     }
 
@@ -164,16 +186,24 @@ impl Records {
         self.files.probe(login).await
     }
 
-    /// Returns the newest record of every image. Fails if one cannot be read.
+    /// Returns the newest record of every image, without custom fields. Fails if one cannot be
+    /// read.
     pub async fn all(&self) -> Result<RecordSet, ItemError> {
-        self.read(&PackageScope::AllRecords(self.prefix.clone()))
-            .await
+        let all = PackageScope::AllRecords(self.prefix.clone());
+        self.read(&all, RecordFields::Defined).await
     }
 
-    /// Returns the newest records of the images in one repository. Fails if one cannot be read.
+    /// Like [`all`](Records::all), with custom fields.
+    pub async fn all_with_custom_fields(&self) -> Result<RecordSet, ItemError> {
+        let all = PackageScope::AllRecords(self.prefix.clone());
+        self.read(&all, RecordFields::All).await
+    }
+
+    /// Returns the newest records of the images in one repository, without custom fields. Fails if
+    /// one cannot be read.
     pub async fn of(&self, repository: &Repository) -> Result<RecordSet, ItemError> {
-        self.read(&PackageScope::Package(self.package_of(repository)))
-            .await
+        let package = PackageScope::Package(self.package_of(repository));
+        self.read(&package, RecordFields::Defined).await
     }
 
     /// Writes a record, then deletes the earlier ones of the same tag.
@@ -368,11 +398,36 @@ impl Records {
 
     /// Returns the record in a file; `None` if the file does not exist or is not a valid record.
     async fn record_in(&self, name: &FileName) -> Result<Option<BuildRecord>, ItemError> {
-        let content = self.files.get(name).await?;
+        let content = self.content(name).await?;
         Ok(content.and_then(|content| record(name, &content).ok()))
     }
 
-    async fn read(&self, scope: &PackageScope) -> Result<RecordSet, ItemError> {
+    /// Returns the content of a file with a record; `None` if the file does not exist.
+    async fn content(&self, name: &FileName) -> Result<Option<RecordContent>, ItemError> {
+        let read = async {
+            match self.files.open(name).await? {
+                Some(content) => large_record::read(&name.file, content).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        match tokio::time::timeout(READ_TIMEOUT, read).await {
+            Ok(content) => content,
+            Err(_) => Err(self.error(
+                format!("read {name}"),
+                ItemErrorKind::Unreachable,
+                &format!(
+                    "it was not complete after {} seconds",
+                    READ_TIMEOUT.as_secs()
+                ),
+            )),
+        }
+    }
+
+    async fn read(
+        &self,
+        scope: &PackageScope,
+        fields: RecordFields,
+    ) -> Result<RecordSet, ItemError> {
         let listing = self.files.list(scope).await?;
         let foreign = listing
             .foreign
@@ -381,6 +436,7 @@ impl Records {
         let mut reading = RecordSet {
             records: Vec::new(),
             unreadable: foreign.collect(),
+            reduced: Vec::new(),
             first_written: listing.files.iter().map(|file| file.name.file.time()).min(),
         };
         let mut packages: BTreeMap<PackageName, Vec<FileKey>> = BTreeMap::new();
@@ -391,17 +447,19 @@ impl Records {
                 .push(file.name.file);
         }
         let mut readings = stream::iter(packages)
-            .map(|(package, files)| self.read_package(package, files))
+            .map(|(package, files)| self.read_package(package, files, fields))
             .buffer_unordered(MAX_CONCURRENT_READS);
         while let Some(package) = readings.try_next().await? {
             reading.records.extend(package.records);
             reading.unreadable.extend(package.unreadable);
+            reading.reduced.extend(package.reduced);
         }
         drop(readings);
         reading
             .records
             .sort_by(|one, other| one.image.cmp(&other.image));
         reading.unreadable.sort();
+        reading.reduced.sort();
         Ok(reading)
     }
 
@@ -410,9 +468,10 @@ impl Records {
         &self,
         package: PackageName,
         mut files: Vec<FileKey>,
+        fields: RecordFields,
     ) -> Result<RecordSet, ItemError> {
         for _ in 0..MAX_LISTINGS {
-            if let Some(reading) = self.read_newest(&package, files).await? {
+            if let Some(reading) = self.read_newest(&package, files, fields).await? {
                 return Ok(reading);
             }
             // A file was replaced after it was listed.
@@ -434,6 +493,7 @@ impl Records {
         &self,
         package: &PackageName,
         mut files: Vec<FileKey>,
+        fields: RecordFields,
     ) -> Result<Option<RecordSet>, ItemError> {
         files.sort();
         let newest: BTreeMap<EncodedName, FileKey> = files
@@ -445,12 +505,20 @@ impl Records {
         let (cached, missing): (Vec<FileKey>, Vec<FileKey>) = newest
             .into_values()
             .partition(|file| package_cache.get(file).is_some());
-        let mut contents: Vec<(FileKey, Bytes)> = Vec::with_capacity(cached.len() + missing.len());
+        let mut reading = RecordSet::default();
         for file in cached {
             let content = package_cache
                 .get(&file)
-                .map(|text| Bytes::copy_from_slice(text.as_bytes()));
-            contents.extend(content.map(|content| (file, content)));
+                .map(|text| RecordContent::Whole(Bytes::copy_from_slice(text.as_bytes())));
+            if let Some(content) = content {
+                self.add(
+                    &mut reading,
+                    &mut package_cache,
+                    (package, file),
+                    content,
+                    fields,
+                );
+            }
         }
         let mut fetched = stream::iter(missing)
             .map(|file| self.fetch(package, file))
@@ -458,41 +526,71 @@ impl Records {
         let mut is_complete = true;
         while let Some((file, content)) = fetched.try_next().await? {
             match content {
-                Some(content) => contents.push((file, content)),
+                Some(content) => {
+                    self.add(
+                        &mut reading,
+                        &mut package_cache,
+                        (package, file),
+                        content,
+                        fields,
+                    );
+                }
                 None => is_complete = false,
             }
         }
         drop(fetched);
-        let mut reading = RecordSet::default();
-        for (file, content) in contents {
-            package_cache.add(&file, &content);
-            let name = FileName {
-                package: package.clone(),
-                file,
-            };
-            match record(&name, &content) {
-                Ok(record) => reading.records.push(record),
-                Err(problem) => reading
-                    .unreadable
-                    .push(UnreadableFile::new(&name.path(), problem)),
-            }
-        }
         package_cache.close();
         Ok(is_complete.then_some(reading))
+    }
+
+    /// Adds the record in a file to a reading, and its content to the cache.
+    fn add(
+        &self,
+        reading: &mut RecordSet,
+        cache: &mut CachedPackage<'_>,
+        (package, file): (&PackageName, FileKey),
+        content: RecordContent,
+        fields: RecordFields,
+    ) {
+        if let RecordContent::Whole(content) = &content {
+            cache.add(&file, content);
+        }
+        let name = FileName {
+            package: package.clone(),
+            file,
+        };
+        match record(&name, &content) {
+            Ok(mut record) => {
+                if fields == RecordFields::Defined {
+                    record.drop_custom_fields();
+                }
+                reading.records.push(record);
+                if let RecordContent::Reduced(reduced) = content {
+                    let file = UnreadableFile::new(&name.path(), reduced_problem(&reduced));
+                    if lock(&self.reduced).insert(file.clone()) {
+                        tracing::warn!("{}: {}", file.file, file.problem);
+                    }
+                    reading.reduced.push(file);
+                }
+            }
+            Err(problem) => reading
+                .unreadable
+                .push(UnreadableFile::new(&name.path(), problem)),
+        }
     }
 
     async fn fetch(
         &self,
         package: &PackageName,
         file: FileKey,
-    ) -> Result<(FileKey, Option<Bytes>), ItemError> {
+    ) -> Result<(FileKey, Option<RecordContent>), ItemError> {
         // The semaphore is never closed, so this always gets a permit.
         let _permit = self.requests.acquire().await.ok();
         let name = FileName {
             package: package.clone(),
             file,
         };
-        let content = self.files.get(&name).await?;
+        let content = self.content(&name).await?;
         Ok((name.file, content))
     }
 
@@ -549,11 +647,15 @@ struct RecordSubject {
 
 /// Parses the record in `content` and checks that it belongs in the file `name`. The error
 /// describes the problem for people.
-fn record(name: &FileName, content: &[u8]) -> Result<BuildRecord, String> {
-    if !name.file.matches(content) {
-        return Err(HASH_MISMATCH.to_owned());
-    }
-    let record = BuildRecord::parse(content).map_err(|error| chain(&error))?;
+fn record(name: &FileName, content: &RecordContent) -> Result<BuildRecord, String> {
+    let json: &[u8] = match content {
+        RecordContent::Whole(content) if name.file.matches(content) => content,
+        RecordContent::Whole(_) => return Err(HASH_MISMATCH.to_owned()),
+        RecordContent::Reduced(reduced) => reduced.json.as_deref().ok_or_else(|| {
+            format!("it is larger than {MAX_RECORD_BYTES} bytes, and not a complete record")
+        })?,
+    };
+    let record = BuildRecord::parse(json).map_err(|error| chain(&error))?;
     let is_own = name.package.contents
         == PackageContents::RecordsOf(EncodedName::of(&record.image.repository.to_string()))
         && record
@@ -569,6 +671,23 @@ fn record(name: &FileName, content: &[u8]) -> Result<BuildRecord, String> {
             record.image
         ))
     }
+}
+
+/// Returns the description of what is missing of a record that is too large.
+fn reduced_problem(reduced: &ReducedRecord) -> String {
+    let fields: Vec<String> = reduced
+        .dropped
+        .iter()
+        .map(|field| format!("`{field}`"))
+        .collect();
+    let fields = if fields.is_empty() {
+        "the rest".to_owned()
+    } else {
+        fields.join(", ")
+    };
+    format!(
+        "the record is larger than {MAX_RECORD_BYTES} bytes; it still protects its base, and {fields} was not read"
+    )
 }
 
 impl UnreadableFile {

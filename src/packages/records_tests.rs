@@ -485,10 +485,7 @@ async fn put_preserves_fields_of_newer_versions() {
     let mut mine = record("r.example/a:1", "two");
     mine.unknown.insert("size".to_owned(), 2.into());
     records.put(&mine).await.expect("written");
-    let reading = records
-        .of(&repository("r.example/a"))
-        .await
-        .expect("a reading");
+    let reading = records.all_with_custom_fields().await.expect("a reading");
     assert_eq!(reading.records[0].revision, "two");
     assert_eq!(
         serde_json::to_string(&reading.records[0].unknown).expect("JSON"),

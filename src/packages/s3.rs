@@ -23,10 +23,13 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::http::StatusCode;
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use tokio::sync::OnceCell;
 
 use super::probe;
-use super::{FileListing, FileName, ListedFile, MAX_FILE_SIZE, PackageScope, RecordStore};
+use super::{
+    FileListing, FileName, FileStream, ListedFile, MAX_FILE_SIZE, PackageScope, RecordStore,
+};
 use crate::error::{ItemError, ItemErrorKind, chain};
 use crate::http::header::{HeaderMap, HeaderName, HeaderValue};
 use crate::http::{self, Client, Method, RequestKind, SignedRequest, Url};
@@ -65,11 +68,15 @@ pub struct S3Keys {
     pub session_token: Option<Secret>,
 }
 
+/// Size of the parts that a file is read in, in bytes.
+const PART_SIZE: u64 = 1024 * 1024;
+
 /// Record store in a bucket: `<prefix>/records/<repository>/<file>`.
+#[derive(Clone)]
 pub struct S3Files {
     http: Arc<Client>,
     bucket: S3Bucket,
-    sdk: OnceCell<Sdk>,
+    sdk: Arc<OnceCell<Sdk>>,
 }
 
 impl S3Files {
@@ -79,7 +86,7 @@ impl S3Files {
         S3Files {
             http,
             bucket,
-            sdk: OnceCell::new(),
+            sdk: Arc::default(),
         }
     }
 
@@ -116,6 +123,39 @@ impl S3Files {
                 Sdk::from_conf(config.build())
             })
             .await
+    }
+
+    /// Returns the part of a file that begins at `offset`, which is empty at its end; `None` if the
+    /// file does not exist. Servers that ignore ranges return the whole file.
+    async fn part(&self, file: &FileName, offset: u64) -> Result<Option<Bytes>, ItemError> {
+        let action = format!("read {file}");
+        let request = self
+            .sdk()
+            .await
+            .get_object()
+            .bucket(&self.bucket.name)
+            .key(file.path())
+            .range(format!("bytes={offset}-{}", offset + PART_SIZE - 1));
+        match request.send().await {
+            Ok(object) => match object.body.collect().await {
+                Ok(content) => Ok(Some(content.into_bytes())),
+                Err(error) => {
+                    Err(
+                        ItemError::new(self.name(), action, ItemErrorKind::Malformed, "")
+                            .caused_by(error),
+                    )
+                }
+            },
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|error| error.is_no_such_key()) =>
+            {
+                Ok(None)
+            }
+            Err(error) if error.code() == Some("InvalidRange") => Ok(Some(Bytes::new())),
+            Err(error) => Err(self.failed(&action, &error)),
+        }
     }
 
     fn failed<E>(&self, action: &str, error: &SdkError<E, HttpResponse>) -> ItemError
@@ -281,6 +321,31 @@ impl RecordStore for S3Files {
             }
             Err(error) => Err(self.failed(&action, &error)),
         }
+    }
+
+    async fn open(&self, file: &FileName) -> Result<Option<FileStream>, ItemError> {
+        let Some(first) = self.part(file, 0).await? else {
+            return Ok(None);
+        };
+        let (store, file) = (self.clone(), file.clone());
+        let parts = stream::try_unfold((0, Some(first)), move |(offset, part)| {
+            let (store, file) = (store.clone(), file.clone());
+            async move {
+                let part = match part {
+                    Some(part) => Some(part),
+                    None => store.part(&file, offset).await?,
+                };
+                let Some(part) = part.filter(|part| !part.is_empty()) else {
+                    return Ok(None);
+                };
+                // A shorter part is the last one, a longer one is the whole object: the server
+                // ignores ranges.
+                let next = offset + part.len() as u64;
+                let rest = (part.len() as u64 != PART_SIZE).then(Bytes::new);
+                Ok(Some((part, (next, rest))))
+            }
+        });
+        Ok(Some(parts.boxed()))
     }
 
     async fn list(&self, scope: &PackageScope) -> Result<FileListing, ItemError> {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
@@ -12,6 +13,9 @@ use crate::error::{ItemError, ItemErrorKind};
 use crate::model::image_config::MAX_IMAGE_CONFIG_BYTES;
 use crate::model::lock::lock;
 use crate::model::{Descriptor, Hasher, Repository};
+
+/// Time limit for reading an image configuration.
+const CONFIG_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Returns `stream` with a check of size and digest against `descriptor`.
 ///
@@ -47,15 +51,29 @@ pub async fn read_config(
             detail,
         ));
     }
-    let stream = source.blob(repository, config, 0).await?;
-    let bytes = verified(stream, config, repository.to_string()).try_fold(
-        BytesMut::new(),
-        |mut read, chunk| async move {
-            read.extend_from_slice(&chunk);
-            Ok(read)
-        },
-    );
-    Ok(bytes.await?.freeze())
+    let read = async {
+        let stream = source.blob(repository, config, 0).await?;
+        let bytes = verified(stream, config, repository.to_string()).try_fold(
+            BytesMut::new(),
+            |mut read, chunk| async move {
+                read.extend_from_slice(&chunk);
+                Ok(read)
+            },
+        );
+        Ok(bytes.await?.freeze())
+    };
+    match tokio::time::timeout(CONFIG_TIMEOUT, read).await {
+        Ok(read) => read,
+        Err(_) => Err(ItemError::new(
+            repository.to_string(),
+            format!("read blob {}", config.digest),
+            ItemErrorKind::Unreachable,
+            format!(
+                "the image configuration was not complete after {} seconds",
+                CONFIG_TIMEOUT.as_secs()
+            ),
+        )),
+    }
 }
 
 /// Verifies content like [`verified`], also if reading continues somewhere in the middle.

@@ -192,6 +192,7 @@ async fn every_world_is_reported_as_expected() {
         };
         let reading = RecordSet {
             records: world.records.clone(),
+            reduced: Vec::new(),
             unreadable: world.unreadable.clone(),
             first_written: None,
         };

@@ -36,6 +36,7 @@ fn reading() -> RecordSet {
     RecordSet {
         first_written: None,
         records,
+        reduced: Vec::new(),
         unreadable: vec![UnreadableFile {
             file: "x".to_owned(),
             problem: "it is no JSON".to_owned(),
@@ -216,7 +217,7 @@ async fn failed_deletion_does_not_stop_the_others_and_dry_run_deletes_nothing() 
         records.put(&record).await.expect("to write");
     }
     let world = World {
-        reading: records.all().await.expect("to read"),
+        reading: records.all_with_custom_fields().await.expect("to read"),
         ..World::default()
     };
     let planned = plan(&world, Some(0), None, DateTime::UNIX_EPOCH);
@@ -282,7 +283,7 @@ async fn records_of_images_that_were_registered_or_pushed_again_are_kept() {
         records.put(record).await.expect("to write");
     }
     let world = observe(
-        records.all().await.expect("to read"),
+        records.all_with_custom_fields().await.expect("to read"),
         None,
         Some(&registry(&["apps/web:9"]).await.stores()),
     )
@@ -313,7 +314,11 @@ async fn records_of_images_that_were_registered_or_pushed_again_are_kept() {
         )
     );
     assert_eq!(
-        records.all().await.expect("to read").records,
+        records
+            .all_with_custom_fields()
+            .await
+            .expect("to read")
+            .records,
         [pushed, newer]
     );
 }

@@ -399,6 +399,7 @@ fn record(image: &str, base: Option<&str>, base_digest: Option<&Digest>) -> Buil
 fn records(records: Vec<BuildRecord>) -> ObservedRecords {
     ObservedRecords::Read(RecordSet {
         records,
+        reduced: Vec::new(),
         unreadable: Vec::new(),
         first_written: None,
     })

@@ -208,6 +208,7 @@ impl World {
             .collect();
         ObservedRecords::Read(RecordSet {
             records: read.collect(),
+            reduced: Vec::new(),
             unreadable,
             first_written: None,
         })

@@ -232,6 +232,7 @@ async fn deletions_stop_when_the_records_become_unreadable() {
     }];
     let partly = ObservedRecords::Read(RecordSet {
         records: Vec::new(),
+        reduced: Vec::new(),
         unreadable,
         first_written: None,
     });

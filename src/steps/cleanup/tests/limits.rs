@@ -96,6 +96,7 @@ async fn safety_check_requires_complete_and_matching_records() {
     let baseless = record("r.example/apps/a:1", None, None);
     let unreadable = RecordSet {
         records: vec![on_base.clone()],
+        reduced: Vec::new(),
         unreadable: vec![UnreadableFile {
             file: "f".to_owned(),
             problem: "it is no record".to_owned(),

@@ -234,6 +234,7 @@ async fn preview_is_empty_after_a_failed_safety_check_or_above_max_delete_percen
     );
     let partly = ObservedRecords::Read(RecordSet {
         records: vec![on_base.clone()],
+        reduced: Vec::new(),
         unreadable,
         first_written: None,
     });

@@ -18,6 +18,7 @@ fn record_of(project: &str, base: &str, day: u32) -> BuildRecord {
 fn written(records: Vec<BuildRecord>, days_ago: i64) -> ObservedRecords {
     ObservedRecords::Read(RecordSet {
         records,
+        reduced: Vec::new(),
         unreadable: Vec::new(),
         first_written: Some(now() - TimeDelta::days(days_ago)),
     })
