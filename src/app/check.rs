@@ -10,7 +10,7 @@ use super::configuration::{has_record_store, load_configuration};
 use super::documents;
 use super::forge::{BaseRepository, base_repository};
 use super::image_stores::image_stores;
-use super::records::records;
+use super::records::{records, token_variable};
 use super::report_files::ReportFile;
 use super::result::{CommandResult, warn_of};
 use super::{CommandContext, GlobalOptions, Mode, OutputForm, runtime};
@@ -18,6 +18,7 @@ use crate::ci;
 use crate::config::{Config, SourceText};
 use crate::dockerfile::{self, ArgumentValues, DockerfileBase, FinalStageBase};
 use crate::error::{Exit, Failure, chain};
+use crate::model::env;
 use crate::model::text::excerpt;
 use crate::model::{ImageReference, Repository};
 use crate::packages::Records;
@@ -397,6 +398,8 @@ pub(super) fn base_arguments(
 /// Sources of a check, which the step borrows.
 struct OpenedSources {
     records: Option<Records>,
+    /// True if a token is set that not every job has.
+    has_token: bool,
     repository: Option<BaseRepository>,
     configuration: Option<SourceText>,
     eol_data: Option<(String, Bytes)>,
@@ -453,6 +456,8 @@ impl OpenedSources {
         };
         Ok(OpenedSources {
             records,
+            has_token: token_variable(config, process)?
+                .is_some_and(|variable| !matches!(variable, env::CI_JOB_TOKEN | env::GITHUB_TOKEN)),
             repository: base_repository(config, process)?,
             configuration,
             eol_data,
@@ -463,6 +468,7 @@ impl OpenedSources {
     fn step_sources(&self, process: &Process) -> CheckSources<'_> {
         CheckSources {
             records: self.records.as_ref(),
+            has_token: self.has_token,
             forge: self.repository.as_ref().map(|repository| ForgeBranch {
                 forge: &*repository.forge,
                 reference: &repository.reference,

@@ -8,14 +8,14 @@ use super::host_rules::rules;
 use super::job_limits::{check_bucket_server, check_scheme, limit, limited};
 use crate::cache::Cache;
 use crate::config::{Config, DEFAULT_NAME, RegistryConfig, RegistryProvider};
-use crate::credentials::{Credentials, ForgeCredentials, ForgeKind};
+use crate::credentials::{Credentials, ForgeApi, ForgeCredentials, ForgeKind};
 use crate::error::{Failure, ItemError};
 use crate::http::{Client, Settings, Url, host_of};
 use crate::model::env;
 use crate::model::{Host, Variables};
 use crate::packages::directory::DirectoryFiles;
 use crate::packages::gitea::{GiteaLocation, GiteaPackages};
-use crate::packages::gitlab::GitlabPackages;
+use crate::packages::gitlab::{GitlabPackages, PackageClients};
 use crate::packages::{Prefix, ReadOnlyFiles, RecordStore, Records};
 use crate::process::Process;
 
@@ -55,9 +55,23 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
                 .or(url.as_ref())
                 .ok_or_else(|| missing("url"))?;
             let project = project_id.ok_or_else(|| missing("project_id"))?;
-            let http = forge_client(ForgeKind::Gitlab, &[url], config, process)?;
+            let client = |api| api_client(ForgeKind::Gitlab, api, &[url], config, process);
+            let files = client(ForgeApi::PackageFiles)?;
+            let has_deploy_token = process
+                .variables
+                .get_filled(env::GITLAB_DEPLOY_TOKEN)
+                .is_some();
+            let clients = PackageClients {
+                // One client has one limit of connections to the server.
+                listings: if has_deploy_token {
+                    client(ForgeApi::Packages)?
+                } else {
+                    Arc::clone(&files)
+                },
+                files,
+            };
             Arc::new(
-                GitlabPackages::new(http, url, project, token_variable(config, process)?)
+                GitlabPackages::new(clients, url, project, token_variable(config, process)?)
                     .map_err(usage_failure)?,
             )
         }
@@ -137,6 +151,7 @@ pub(super) fn token_variable(
         |settings| rules(settings).credential_host(&host),
     );
     ForgeCredentials::new(forge, process.variables.clone())
+        .for_api(ForgeApi::PackageFiles)
         .variable(&credential_host)
         .map_err(|error| {
             let hint = error.hint.clone();
@@ -144,14 +159,25 @@ pub(super) fn token_variable(
         })
 }
 
-/// Returns a client for the API at `urls`. Fails when the token may not be sent there.
+/// Returns a client for the repositories of the server at `urls`. Fails when the token may not be
+/// sent there.
 pub(super) fn forge_client(
     forge: ForgeKind,
     urls: &[&Url],
     config: &Config,
     process: &Process,
 ) -> Result<Arc<Client>, Failure> {
-    let credentials = ForgeCredentials::new(forge, process.variables.clone());
+    api_client(forge, ForgeApi::Repositories, urls, config, process)
+}
+
+fn api_client(
+    forge: ForgeKind,
+    api: ForgeApi,
+    urls: &[&Url],
+    config: &Config,
+    process: &Process,
+) -> Result<Arc<Client>, Failure> {
+    let credentials = ForgeCredentials::new(forge, process.variables.clone()).for_api(api);
     let settings = settings(urls, config, &process.variables)?;
     for url in urls {
         check_scheme(url, &process.variables)?;

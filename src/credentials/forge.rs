@@ -20,11 +20,36 @@ pub enum ForgeKind {
     Gitea,
 }
 
-/// Token for a server: `GITLAB_TOKEN` or `CI_JOB_TOKEN` for GitLab, `GITEA_TOKEN` for Gitea. A
-/// token is not sent to a server that it is not allowed for.
+/// API of a server that a token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForgeApi {
+    /// Repositories and merge requests.
+    Repositories,
+    /// Listings and deletions of packages. GitLab does not accept deploy tokens for them, except
+    /// where no token is needed.
+    Packages,
+    /// Files of packages.
+    PackageFiles,
+}
+
+/// Token for a server. The first one that is set is used:
+///
+/// - GitLab: `GITLAB_TOKEN`; the token of the job, `CI_JOB_TOKEN`. For packages also
+///   `GITLAB_DEPLOY_TOKEN`: before the token of the job for files, after it for listings.
+/// - Gitea: `GITEA_TOKEN`; the token of the job, `GITHUB_TOKEN`
+///
+/// A token is not sent to a server that it is not allowed for.
 pub struct ForgeCredentials {
     kind: ForgeKind,
+    api: ForgeApi,
     variables: Variables,
+}
+
+/// Header with the token of a variable.
+struct ForgeToken {
+    variable: &'static str,
+    header: &'static str,
+    value: String,
 }
 
 /// Host of the CI system.
@@ -79,74 +104,103 @@ fn has_port(host: &Host) -> bool {
 
 impl ForgeCredentials {
     pub fn new(kind: ForgeKind, variables: Variables) -> ForgeCredentials {
-        ForgeCredentials { kind, variables }
+        ForgeCredentials {
+            kind,
+            api: ForgeApi::Repositories,
+            variables,
+        }
+    }
+
+    /// Returns the credentials for another API of the server.
+    #[must_use]
+    pub fn for_api(self, api: ForgeApi) -> ForgeCredentials {
+        ForgeCredentials { api, ..self }
     }
 
     /// Returns the variable with the token that is sent to `host`; `None` if no token is set. Fails
     /// like [`find`](Self::find).
     pub fn variable(&self, host: &Host) -> Result<Option<&'static str>, CredentialError> {
-        Ok(match self.find(host)? {
-            Credential::Header {
-                name: "job-token", ..
-            } => Some(env::CI_JOB_TOKEN),
-            Credential::Header { .. } => Some(if self.kind == ForgeKind::Gitlab {
-                env::GITLAB_TOKEN
-            } else {
-                env::GITEA_TOKEN
-            }),
-            _ => None,
-        })
+        Ok(self.token(host)?.map(|token| token.variable))
     }
 
     /// Returns the credential for `host`; `Anonymous` if no token is set. Fails if none of the
     /// tokens that are set is allowed for the host.
     pub fn find(&self, host: &Host) -> Result<Credential, CredentialError> {
-        let (variable, header) = match self.kind {
-            ForgeKind::Gitlab => (env::GITLAB_TOKEN, "private-token"),
-            ForgeKind::Gitea => (env::GITEA_TOKEN, "authorization"),
-        };
-        let mut problem = None;
-        if let Some(token) = self.get(variable) {
-            match self.refusal(variable, host) {
-                None => {
-                    let value = if self.kind == ForgeKind::Gitea {
-                        format!("token {token}")
-                    } else {
-                        token.to_owned()
-                    };
-                    return Ok(Credential::Header {
-                        name: header,
-                        value: Secret::new(value),
-                    });
-                }
-                Some(error) => problem = Some(error),
-            }
-        }
-        if let Some(token) = self
-            .get(env::CI_JOB_TOKEN)
-            .filter(|_| self.kind == ForgeKind::Gitlab)
-        {
-            if self.job_hosts().iter().any(|own| own.is(host)) {
-                return Ok(Credential::Header {
-                    name: "job-token",
-                    value: Secret::new(token),
-                });
-            }
-            problem = problem.or_else(|| Some(self.job_token_refusal(host)));
-        }
-        problem.map_or(Ok(Credential::Anonymous), Err)
+        Ok(self
+            .token(host)?
+            .map_or(Credential::Anonymous, |token| Credential::Header {
+                name: token.header,
+                value: Secret::new(token.value),
+            }))
     }
 
-    /// Returns Gitea's token as a credential for the container registry of `host`; `None` if it is
-    /// not allowed for the host. Gitea checks only the password.
-    pub(super) fn registry_credential(&self, host: &Host) -> Option<Credential> {
-        let token = self
-            .get(env::GITEA_TOKEN)
-            .filter(|_| self.refusal(env::GITEA_TOKEN, host).is_none())?;
-        Some(Credential::Basic {
+    fn token(&self, host: &Host) -> Result<Option<ForgeToken>, CredentialError> {
+        let private = (env::GITLAB_TOKEN, "private-token");
+        let deploy = (env::GITLAB_DEPLOY_TOKEN, "deploy-token");
+        let job = (env::CI_JOB_TOKEN, "job-token");
+        let gitea = (env::GITEA_TOKEN, "authorization");
+        let gitea_job = (env::GITHUB_TOKEN, "authorization");
+        let candidates = match (self.kind, self.api) {
+            (ForgeKind::Gitlab, ForgeApi::Repositories) => vec![private, job],
+            (ForgeKind::Gitlab, ForgeApi::Packages) => vec![private, job, deploy],
+            (ForgeKind::Gitlab, ForgeApi::PackageFiles) => vec![private, deploy, job],
+            (ForgeKind::Gitea, _) if self.is_gitea_job() => vec![gitea, gitea_job],
+            (ForgeKind::Gitea, _) => vec![gitea],
+        };
+        let mut problem = None;
+        for (variable, header) in candidates {
+            let Some(token) = self.get(variable) else {
+                continue;
+            };
+            let refusal = match variable {
+                env::CI_JOB_TOKEN if !self.is_of_job(host) => Some(self.job_token_refusal(host)),
+                // Every job of Gitea has this token, so another host is no mistake.
+                env::GITHUB_TOKEN if !self.is_of_job(host) => continue,
+                env::CI_JOB_TOKEN | env::GITHUB_TOKEN => None,
+                _ => self.refusal(variable, host),
+            };
+            if refusal.is_none() {
+                return Ok(Some(ForgeToken {
+                    variable,
+                    header,
+                    value: self.header_value(token),
+                }));
+            }
+            problem = problem.or(refusal);
+        }
+        problem.map_or(Ok(None), Err)
+    }
+
+    /// Returns true if a job's own token may be sent to `host`.
+    fn is_of_job(&self, host: &Host) -> bool {
+        self.job_hosts().iter().any(|own| own.is(host))
+    }
+
+    /// Returns the value of the header that sends a token.
+    fn header_value(&self, token: &str) -> String {
+        match self.kind {
+            ForgeKind::Gitlab => token.to_owned(),
+            ForgeKind::Gitea => format!("token {token}"),
+        }
+    }
+
+    /// Returns Gitea's token as a credential for the container registry of `host`, with its
+    /// variable; `None` if it is not allowed for the host. Gitea checks only the password.
+    pub(super) fn registry_credential(&self, host: &Host) -> Option<(&'static str, Credential)> {
+        let variable = self.variable(host).ok().flatten()?;
+        let credential = Credential::Basic {
             username: "token".to_owned(),
-            password: Secret::new(token),
-        })
+            password: Secret::new(self.get(variable)?),
+        };
+        Some((variable, credential))
+    }
+
+    /// Returns true in a job of Gitea or Forgejo Actions. The token of a job of GitHub has another
+    /// server.
+    fn is_gitea_job(&self) -> bool {
+        [env::GITEA_ACTIONS, env::FORGEJO_ACTIONS]
+            .iter()
+            .any(|name| self.get(name).is_some())
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -262,14 +316,19 @@ impl ForgeCredentials {
         CiHost::at(self.get(env::GITHUB_SERVER_URL)?)
     }
 
-    /// Returns the hosts that a GitLab job's own token may be sent to.
+    /// Returns the hosts that a job's own token may be sent to.
     fn job_hosts(&self) -> Vec<CiHost> {
-        let server = [env::CI_SERVER_HOST, env::CI_SERVER_URL]
+        let own: &[&str] = match self.kind {
+            ForgeKind::Gitlab => &[env::CI_SERVER_HOST, env::CI_SERVER_URL],
+            ForgeKind::Gitea => &[env::GITHUB_SERVER_URL],
+        };
+        let server = own
             .iter()
             .find_map(|name| self.get(name))
             .and_then(|_| self.server());
         let registry = self
             .get(env::CI_REGISTRY)
+            .filter(|_| self.kind == ForgeKind::Gitlab)
             .and_then(|registry| registry.parse().ok())
             .map(CiHost::Host);
         server.into_iter().chain(registry).collect()
@@ -439,6 +498,89 @@ mod tests {
             sent(ForgeKind::Gitea, &[&GITLAB_JOB, &token], "gitlab.example"),
             "nothing"
         );
+    }
+
+    #[test]
+    fn deploy_token_is_for_packages_of_the_jobs_server() {
+        let sent = |variables: &[&[(&str, &str)]], host: &str, api: ForgeApi| {
+            let variables: Variables = variables
+                .iter()
+                .flat_map(|part| part.iter().copied())
+                .collect();
+            let host = host.parse().expect("a host");
+            let credentials = ForgeCredentials::new(ForgeKind::Gitlab, variables).for_api(api);
+            let variable = credentials.variable(&host).ok().flatten();
+            match credentials.find(&host) {
+                Ok(Credential::Header { name, value }) => {
+                    format!("{name}: {} ({})", value.expose(), variable.expect("a name"))
+                }
+                Ok(_) => "nothing".to_owned(),
+                Err(error) => error.to_string(),
+            }
+        };
+        let deploy = [("GITLAB_DEPLOY_TOKEN", "hunter2")];
+        let job = [("CI_JOB_TOKEN", "hunter22")];
+        let personal = [("GITLAB_TOKEN", "hunter23")];
+        let deploy_token = "deploy-token: hunter2 (GITLAB_DEPLOY_TOKEN)";
+        let job_token = "job-token: hunter22 (CI_JOB_TOKEN)";
+        let all = [
+            ForgeApi::Repositories,
+            ForgeApi::Packages,
+            ForgeApi::PackageFiles,
+        ];
+        for (variables, expected) in [
+            (
+                vec![&GITLAB_JOB[..], &deploy, &job],
+                [job_token, job_token, deploy_token],
+            ),
+            (
+                vec![&GITLAB_JOB[..], &deploy],
+                ["nothing", deploy_token, deploy_token],
+            ),
+            (
+                vec![&GITLAB_JOB[..], &deploy, &job, &personal],
+                ["private-token: hunter23 (GITLAB_TOKEN)"; 3],
+            ),
+        ] {
+            let found = all.map(|api| sent(&variables, "gitlab.example", api));
+            assert_eq!(found, expected);
+        }
+        let refused = sent(&[&GITLAB_JOB, &deploy], "evil.example", ForgeApi::Packages);
+        assert!(
+            refused.contains("GITLAB_DEPLOY_TOKEN is not sent to this host"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn token_of_a_gitea_job_is_sent_only_to_its_server() {
+        let own = [("GITHUB_TOKEN", "hunter2")];
+        let token = [("GITEA_TOKEN", "hunter22")];
+        let at =
+            |variables: &[&[(&str, &str)]], host: &str| sent(ForgeKind::Gitea, variables, host);
+        assert_eq!(
+            at(&[&GITEA_JOB, &own], "gitea.example:3000"),
+            "authorization: token hunter2"
+        );
+        assert_eq!(
+            at(&[&GITEA_JOB, &own, &token], "gitea.example:3000"),
+            "authorization: token hunter22"
+        );
+        let empty = [("GITEA_TOKEN", "")];
+        assert_eq!(
+            at(&[&GITEA_JOB, &own, &empty], "gitea.example:3000"),
+            "authorization: token hunter2"
+        );
+        for host in ["gitea.example", "evil.example:3000"] {
+            assert_eq!(at(&[&GITEA_JOB, &own], host), "nothing", "{host}");
+        }
+        // The variable belongs to GitHub elsewhere.
+        let github = [("CI", "true"), ("GITHUB_ACTIONS", "true"), GITEA_JOB[2]];
+        assert_eq!(at(&[&github, &own], "gitea.example:3000"), "nothing");
+        assert_eq!(at(&[&own], "gitea.example:3000"), "nothing");
+        // A host that IMGLIFE_TOKEN_HOST names is for other tokens.
+        let named = [("IMGLIFE_TOKEN_HOST", "other.example")];
+        assert_eq!(at(&[&GITEA_JOB, &own, &named], "other.example"), "nothing");
     }
 
     #[test]

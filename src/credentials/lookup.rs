@@ -147,7 +147,7 @@ impl StandardCredentials {
             .is_some_and(|below| below.is_empty() || below.starts_with('/'))
     }
 
-    /// Returns the credential of a GitLab job at the registry of its server. It is sent only to the registry of the job's server.
+    /// Returns the credential of a GitLab job. It is sent only to the registry of the job's server.
     fn in_gitlab_job(&self, host: &Host) -> Option<Sourced<Credential>> {
         let get = |name| self.variables.get_filled(name);
         if get(env::GITLAB_CI) != Some("true")
@@ -185,14 +185,13 @@ impl StandardCredentials {
         let is_job = [env::GITEA_ACTIONS, env::FORGEJO_ACTIONS]
             .iter()
             .any(|name| self.variables.get_filled(name).is_some());
-        let value = is_job
-            .then(|| {
-                ForgeCredentials::new(ForgeKind::Gitea, self.variables.clone())
-                    .registry_credential(host)
-            })
-            .flatten()?;
+        if !is_job {
+            return None;
+        }
+        let credentials = ForgeCredentials::new(ForgeKind::Gitea, self.variables.clone());
+        let (variable, value) = credentials.registry_credential(host)?;
         Some(Sourced {
-            source: env::GITEA_TOKEN.to_owned(),
+            source: variable.to_owned(),
             value,
         })
     }

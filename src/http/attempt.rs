@@ -11,7 +11,6 @@ use super::error::Error;
 use super::host::HostState;
 use super::permits::ConnectionPermit;
 use super::request::{AuthMode, Body, Request};
-use crate::credentials::Credential;
 
 /// Maximum number of challenges of one request that differ from each other.
 const MAX_CHALLENGES: u32 = 4;
@@ -120,7 +119,7 @@ impl Client {
                 && matches!(authorization, Authorization::None)
                 && !std::mem::replace(&mut tries.has_asked, true)
                 && request.access.challenge_path.is_some()
-                && self.credential(host, &request.access).await? != Credential::Anonymous
+                && self.has_credential(host, &request.access).await
             {
                 // Some hosts hide from anonymous requests what the credential may read.
                 self.ask_for_challenge(host, &request.access).await;
@@ -149,7 +148,7 @@ impl Client {
                         .await?;
                 let error = self
                     .with_credential_use(host, &request.access, &authorization, error)
-                    .await?;
+                    .await;
                 if !is_expired {
                     return Err(error);
                 }

@@ -207,6 +207,13 @@ impl Client {
             || self.renew_credential(host, access, &current).await)
     }
 
+    /// Returns true if a credential is configured and can be used. The host may need none, so that a
+    /// failure to find one is no error here.
+    pub(super) async fn has_credential(&self, host: &HostState, access: &RequestAccess) -> bool {
+        let credential = self.credential(host, access).await;
+        credential.is_ok_and(|credential| credential != Credential::Anonymous)
+    }
+
     /// Requests the challenge of a host that denied an anonymous request without one, once in a
     /// run. Afterwards the scheme is known if the host has one.
     pub(super) async fn ask_for_challenge(&self, host: &HostState, access: &RequestAccess) {
@@ -239,19 +246,20 @@ impl Client {
         access: &RequestAccess,
         sent: &Authorization,
         error: Error,
-    ) -> Result<Error, Error> {
+    ) -> Error {
         let Error::Refused(mut response) = error else {
-            return Ok(error);
+            return error;
         };
-        if response.status == StatusCode::FORBIDDEN {
-            let credential = self.credential(host, access).await?;
+        if response.status == StatusCode::FORBIDDEN
+            && let Ok(credential) = self.credential(host, access).await
+        {
             response.credential = match self.credential_source(host, &credential, access).await {
                 None => CredentialUse::NotConfigured(host.origin.credential_host.clone()),
                 Some(source) if sent.header().is_some() => CredentialUse::Sent(source),
                 Some(source) => CredentialUse::NotSent(source),
             };
         }
-        Ok(Error::Refused(response))
+        Error::Refused(response)
     }
 
     /// Fetches a token for the first of the realm's lists of scopes that the token server accepts.

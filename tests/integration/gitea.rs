@@ -132,6 +132,33 @@ async fn sync_and_records_work_with_a_real_gitea() {
         "{:?}",
         gitea.packages()
     );
+
+    // A pull request of a fork has no secret, and Gitea lists packages for nobody without a token.
+    let fork = World::new()
+        .file(
+            "imglife.yaml",
+            format!(
+                "registry:\n  provider: gitea\n  url: {}\n  owner: {OWNER}\n  repo: bases\n  insecure_registries: [{:?}]\n",
+                gitea.url(),
+                gitea.host(),
+            ),
+        )
+        .variable("CI", "true")
+        .variable("GITEA_ACTIONS", "true")
+        .variable("GITHUB_SERVER_URL", gitea.url())
+        .variable("GITHUB_REPOSITORY", "other/web")
+        .variable("GITHUB_EVENT_NAME", "pull_request")
+        .variable("GITEA_TOKEN", "");
+    let probed = fork
+        .imglife(["check", "--base", &images[1], "--probe"])
+        .succeeds();
+    assert!(
+        probed.stdout.contains("the records may not be read"),
+        "{}",
+        probed.stdout
+    );
+    fork.imglife(["check", "--base", &images[1]]).exits(1);
+
     world.imglife(["app", "purge", "--keep", "0"]).exits(2);
     assert_eq!(recorded(&world), images);
     world.imglife(["app", "purge", "--keep", "1"]).succeeds();

@@ -50,6 +50,7 @@ fn lasting(variables: &Variables) -> impl Iterator<Item = &str> {
             name.starts_with(env::PREFIX) && CREDENTIAL_ENDS.iter().any(|end| name.ends_with(end));
         own || [
             env::GITLAB_TOKEN,
+            env::GITLAB_DEPLOY_TOKEN,
             env::GITEA_TOKEN,
             env::AWS_SECRET_ACCESS_KEY,
             env::DOCKER_AUTH_CONFIG,

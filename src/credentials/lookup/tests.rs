@@ -194,6 +194,19 @@ async fn gitea_job_token_is_sent_only_to_its_server() {
         .await,
         basic("robot", "p")
     );
+    // A pull request of a fork has no secret, but a token of its own.
+    let own = [
+        ci[0],
+        ci[1],
+        ci[2],
+        ("GITEA_TOKEN", ""),
+        ("GITHUB_TOKEN", "own"),
+    ];
+    assert_eq!(
+        found(&own, "gitea.example:3000").await,
+        basic("token", "own")
+    );
+    assert_eq!(found(&own, "evil.example").await, Credential::Anonymous);
     assert_eq!(
         found(&[ci[0], ci[2], ci[3]], "gitea.example:3000").await,
         Credential::Anonymous,

@@ -10,7 +10,7 @@ use crate::config::{
     ConfigErrors, DEFAULT_NAME, EolTarget, ForeignConfig, SourceText, load_foreign,
 };
 use crate::eol::{DataError, EolTable};
-use crate::error::{ItemError, chain};
+use crate::error::{ItemError, ItemErrorKind, chain};
 use crate::forge::Forge;
 use crate::model::eol::{Cycle, Phase};
 use crate::model::inventory::InvalidInventory;
@@ -21,10 +21,16 @@ use crate::registry::ImageStores;
 /// Age of an inventory above which a warning is added, in days.
 const MAX_INVENTORY_AGE: i64 = 14;
 
+/// Beginning of the reason why the bases are unknown if the records may not be read.
+const UNREADABLE_RECORDS: &str = "the records may not be read";
+
 /// Sources of the bases. Explicit sources take precedence.
 #[derive(Clone, Copy)]
 pub struct CheckSources<'a> {
     pub records: Option<&'a Records>,
+    /// True if a token is set for the records and the base repository, other than the one that every
+    /// job has.
+    pub has_token: bool,
     /// Base repository at a forge.
     pub forge: Option<ForgeBranch<'a>>,
     /// Explicit configuration.
@@ -115,7 +121,10 @@ pub async fn known(
             Ok(KnownBases {
                 source: BaseSource::Registry,
                 bases: base.into_iter().collect(),
-                warnings: Vec::new(),
+                warnings: Some(reason)
+                    .filter(|reason| reason.starts_with(UNREADABLE_RECORDS))
+                    .into_iter()
+                    .collect(),
             })
         }
         Err(error) => Err(error),
@@ -162,9 +171,19 @@ async fn documented(
     if let Some(source) = sources.configuration {
         return configured(sources, source, &Variables::default(), requested).await;
     }
-    if let Some(records) = sources.records
-        && let Some(data) = records.read_data(DataFileKind::Inventory).await?
-    {
+    let mut unreadable = None;
+    let data = match sources.records {
+        Some(records) => match records.read_data(DataFileKind::Inventory).await {
+            Ok(data) => data.map(|data| (records, data)),
+            Err(error) if is_optional(sources, &error) => {
+                unreadable = Some(error);
+                None
+            }
+            Err(error) => return Err(error.into()),
+        },
+        None => None,
+    };
+    if let Some((records, data)) = data {
         let inventory = Inventory::parse(&data.bytes);
         let mut inventory = inventory.map_err(|source| CheckError::Inventory {
             store: records.store_name(),
@@ -188,14 +207,22 @@ async fn documented(
         }
         return Ok(known);
     }
-    let Some(ForgeBranch { forge, reference }) = sources.forge else {
-        return Err(CheckError::NoSource("no inventory is published".to_owned()));
+    let no_inventory = match unreadable {
+        Some(error) => format!("{UNREADABLE_RECORDS}: {}", error.line()),
+        None => "no inventory is published".to_owned(),
     };
-    let file = forge.file(DEFAULT_NAME, reference).await?;
+    let Some(ForgeBranch { forge, reference }) = sources.forge else {
+        return Err(CheckError::NoSource(no_inventory));
+    };
+    let file = match forge.file(DEFAULT_NAME, reference).await {
+        Ok(file) => file,
+        Err(error) if is_optional(sources, &error) => None,
+        Err(error) => return Err(error.into()),
+    };
     let Some(file) = file else {
         let (name, scope) = (forge.name(), forge.scope());
         let reason = format!(
-            "no inventory is published, and {name} has no {DEFAULT_NAME} at {reference}, or the token lacks the scope `{scope}`"
+            "{no_inventory}, and {name} has no {DEFAULT_NAME} at {reference}, or the token lacks the scope `{scope}`"
         );
         return Err(CheckError::NoSource(reason));
     };
@@ -206,6 +233,17 @@ async fn documented(
     };
     let variables = forge.variables().await?;
     configured(sources, &source, &variables, requested).await
+}
+
+/// Returns true if a source that may not be read is left out: no token is set, as for the merge
+/// request of a fork, and the tags can be read at the registry.
+fn is_optional(sources: &CheckSources<'_>, error: &ItemError) -> bool {
+    sources.stores.is_some()
+        && !sources.has_token
+        && matches!(
+            error.kind,
+            ItemErrorKind::Unauthorized | ItemErrorKind::Forbidden | ItemErrorKind::Absent
+        )
 }
 
 /// Replaces the end-of-life dates in an inventory by those of `table`, for cycles that the table

@@ -124,6 +124,7 @@ impl CheckSetting {
     fn sources(&self) -> CheckSources<'_> {
         CheckSources {
             records: Some(&self.records),
+            has_token: true,
             forge: Some(ForgeBranch {
                 forge: &self.forge,
                 reference: "main",
@@ -435,6 +436,43 @@ async fn explicit_end_of_life_data_replaces_that_of_the_inventory() {
         observe(&image(BASE), None, &sources).await,
         Err(CheckError::EolData { .. })
     ));
+}
+
+#[tokio::test]
+async fn sources_that_may_not_be_read_without_a_token_are_left_out_for_the_probe() {
+    let store = store_with(&["3.21.3-core1.0.0", "3.21.4-core1.0.0"]).await;
+    for kind in [
+        ItemErrorKind::Unauthorized,
+        ItemErrorKind::Forbidden,
+        ItemErrorKind::Absent,
+        ItemErrorKind::Unreachable,
+    ] {
+        let setting = CheckSetting::new(&[]);
+        setting.files.fail(StoreCall::List, kind);
+        for (has_token, with_probe) in [(false, true), (false, false), (true, true)] {
+            let stores = store.stores();
+            let sources = CheckSources {
+                has_token,
+                stores: with_probe.then_some(&stores),
+                ..setting.sources()
+            };
+            let found = observe(&image(BASE), Some("team/web"), &sources).await;
+            let is_left_out = !has_token && with_probe && kind != ItemErrorKind::Unreachable;
+            assert_eq!(
+                found.is_ok(),
+                is_left_out,
+                "{kind:?} {has_token} {with_probe}"
+            );
+            let Ok(world) = found else { continue };
+            let report = BaseCheckReport::new(image(BASE), None, &world, STRICT);
+            assert_eq!(report.source, Some(BaseSource::Registry));
+            assert!(
+                report.warnings[0].starts_with("the records may not be read: "),
+                "{:?}",
+                report.warnings
+            );
+        }
+    }
 }
 
 #[tokio::test]

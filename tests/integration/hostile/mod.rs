@@ -32,7 +32,7 @@ const JOB: [(&str, &str); 12] = [
 ];
 
 /// Variables with credentials that a job can have.
-const CREDENTIALS: [(&str, &str); 30] = [
+const CREDENTIALS: [(&str, &str); 31] = [
     ("CI_JOB_TOKEN", "job-hunter2-a"),
     ("CI_JOB_JWT_V2", "jwt-hunter2-b"),
     ("CI_REGISTRY_PASSWORD", "job-hunter2-c"),
@@ -43,6 +43,7 @@ const CREDENTIALS: [(&str, &str); 30] = [
         "https://gitlab-ci-token:hunter2-f@gitlab.example/team/base.git",
     ),
     ("GITLAB_TOKEN", "glpat-hunter2-g"),
+    ("GITLAB_DEPLOY_TOKEN", "gldt-hunter2-gd"),
     ("GITLAB_PAT", "glpat-hunter2-h"),
     ("GITEA_TOKEN", "hunter2-i"),
     ("GITHUB_TOKEN", "ghs_hunter2-j"),

@@ -142,7 +142,7 @@ impl State {
         let may_write = match text(&received.headers, "authorization") {
             Some(token) if token == format!("token {TOKEN}") => true,
             Some(token) if token == format!("token {JOB}") => false,
-            _ => return message(401, "user does not exist"),
+            _ => return message(401, "token is required"),
         };
         match (received.method.as_str(), &parts[..]) {
             (_, ["api", "packages", owner, ..] | ["api", "v1", "packages", owner, ..])
