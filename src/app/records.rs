@@ -8,7 +8,7 @@ use super::host_rules::rules;
 use super::job_limits::{check_bucket_server, check_scheme, limit, limited};
 use crate::cache::Cache;
 use crate::config::{Config, DEFAULT_NAME, RegistryConfig, RegistryProvider};
-use crate::credentials::{Credentials, ForgeApi, ForgeCredentials, ForgeKind};
+use crate::credentials::{Credentials, ForgeCredentials, ForgeKind, TokenPurpose};
 use crate::error::{Failure, ItemError};
 use crate::http::{Client, Settings, Url, host_of};
 use crate::model::env;
@@ -55,8 +55,8 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
                 .or(url.as_ref())
                 .ok_or_else(|| missing("url"))?;
             let project = project_id.ok_or_else(|| missing("project_id"))?;
-            let client = |api| api_client(ForgeKind::Gitlab, api, &[url], config, process);
-            let files = client(ForgeApi::PackageFiles)?;
+            let client = |purpose| api_client(ForgeKind::Gitlab, purpose, &[url], config, process);
+            let files = client(TokenPurpose::PackageFiles)?;
             let has_deploy_token = process
                 .variables
                 .get_filled(env::GITLAB_DEPLOY_TOKEN)
@@ -64,7 +64,7 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
             let clients = PackageClients {
                 // One client has one limit of connections to the server.
                 listings: if has_deploy_token {
-                    client(ForgeApi::Packages)?
+                    client(TokenPurpose::Packages)?
                 } else {
                     Arc::clone(&files)
                 },
@@ -151,7 +151,7 @@ pub(super) fn token_variable(
         |settings| rules(settings).credential_host(&host),
     );
     ForgeCredentials::new(forge, process.variables.clone())
-        .for_api(ForgeApi::PackageFiles)
+        .for_purpose(TokenPurpose::PackageFiles)
         .variable(&credential_host)
         .map_err(|error| {
             let hint = error.hint.clone();
@@ -167,17 +167,17 @@ pub(super) fn forge_client(
     config: &Config,
     process: &Process,
 ) -> Result<Arc<Client>, Failure> {
-    api_client(forge, ForgeApi::Repositories, urls, config, process)
+    api_client(forge, TokenPurpose::Repositories, urls, config, process)
 }
 
 fn api_client(
     forge: ForgeKind,
-    api: ForgeApi,
+    purpose: TokenPurpose,
     urls: &[&Url],
     config: &Config,
     process: &Process,
 ) -> Result<Arc<Client>, Failure> {
-    let credentials = ForgeCredentials::new(forge, process.variables.clone()).for_api(api);
+    let credentials = ForgeCredentials::new(forge, process.variables.clone()).for_purpose(purpose);
     let settings = settings(urls, config, &process.variables)?;
     for url in urls {
         check_scheme(url, &process.variables)?;

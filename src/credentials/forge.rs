@@ -22,7 +22,7 @@ pub enum ForgeKind {
 
 /// API of a server that a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForgeApi {
+pub enum TokenPurpose {
     /// Repositories and merge requests.
     Repositories,
     /// Listings and deletions of packages. GitLab does not accept deploy tokens for them, except
@@ -41,7 +41,7 @@ pub enum ForgeApi {
 /// A token is not sent to a server that it is not allowed for.
 pub struct ForgeCredentials {
     kind: ForgeKind,
-    api: ForgeApi,
+    purpose: TokenPurpose,
     variables: Variables,
 }
 
@@ -106,15 +106,15 @@ impl ForgeCredentials {
     pub fn new(kind: ForgeKind, variables: Variables) -> ForgeCredentials {
         ForgeCredentials {
             kind,
-            api: ForgeApi::Repositories,
+            purpose: TokenPurpose::Repositories,
             variables,
         }
     }
 
     /// Returns the credentials for another API of the server.
     #[must_use]
-    pub fn for_api(self, api: ForgeApi) -> ForgeCredentials {
-        ForgeCredentials { api, ..self }
+    pub fn for_purpose(self, purpose: TokenPurpose) -> ForgeCredentials {
+        ForgeCredentials { purpose, ..self }
     }
 
     /// Returns the variable with the token that is sent to `host`; `None` if no token is set. Fails
@@ -140,10 +140,10 @@ impl ForgeCredentials {
         let job = (env::CI_JOB_TOKEN, "job-token");
         let gitea = (env::GITEA_TOKEN, "authorization");
         let gitea_job = (env::GITHUB_TOKEN, "authorization");
-        let candidates = match (self.kind, self.api) {
-            (ForgeKind::Gitlab, ForgeApi::Repositories) => vec![private, job],
-            (ForgeKind::Gitlab, ForgeApi::Packages) => vec![private, job, deploy],
-            (ForgeKind::Gitlab, ForgeApi::PackageFiles) => vec![private, deploy, job],
+        let candidates = match (self.kind, self.purpose) {
+            (ForgeKind::Gitlab, TokenPurpose::Repositories) => vec![private, job],
+            (ForgeKind::Gitlab, TokenPurpose::Packages) => vec![private, job, deploy],
+            (ForgeKind::Gitlab, TokenPurpose::PackageFiles) => vec![private, deploy, job],
             (ForgeKind::Gitea, _) if self.is_gitea_job() => vec![gitea, gitea_job],
             (ForgeKind::Gitea, _) => vec![gitea],
         };
@@ -502,13 +502,14 @@ mod tests {
 
     #[test]
     fn deploy_token_is_for_packages_of_the_jobs_server() {
-        let sent = |variables: &[&[(&str, &str)]], host: &str, api: ForgeApi| {
+        let sent = |variables: &[&[(&str, &str)]], host: &str, purpose: TokenPurpose| {
             let variables: Variables = variables
                 .iter()
                 .flat_map(|part| part.iter().copied())
                 .collect();
             let host = host.parse().expect("a host");
-            let credentials = ForgeCredentials::new(ForgeKind::Gitlab, variables).for_api(api);
+            let credentials =
+                ForgeCredentials::new(ForgeKind::Gitlab, variables).for_purpose(purpose);
             let variable = credentials.variable(&host).ok().flatten();
             match credentials.find(&host) {
                 Ok(Credential::Header { name, value }) => {
@@ -524,9 +525,9 @@ mod tests {
         let deploy_token = "deploy-token: hunter2 (GITLAB_DEPLOY_TOKEN)";
         let job_token = "job-token: hunter22 (CI_JOB_TOKEN)";
         let all = [
-            ForgeApi::Repositories,
-            ForgeApi::Packages,
-            ForgeApi::PackageFiles,
+            TokenPurpose::Repositories,
+            TokenPurpose::Packages,
+            TokenPurpose::PackageFiles,
         ];
         for (variables, expected) in [
             (
@@ -542,10 +543,14 @@ mod tests {
                 ["private-token: hunter23 (GITLAB_TOKEN)"; 3],
             ),
         ] {
-            let found = all.map(|api| sent(&variables, "gitlab.example", api));
+            let found = all.map(|purpose| sent(&variables, "gitlab.example", purpose));
             assert_eq!(found, expected);
         }
-        let refused = sent(&[&GITLAB_JOB, &deploy], "evil.example", ForgeApi::Packages);
+        let refused = sent(
+            &[&GITLAB_JOB, &deploy],
+            "evil.example",
+            TokenPurpose::Packages,
+        );
         assert!(
             refused.contains("GITLAB_DEPLOY_TOKEN is not sent to this host"),
             "{refused}"

@@ -13,7 +13,7 @@ mod lookup;
 mod named;
 mod own_variables;
 
-pub use forge::{ForgeApi, ForgeCredentials, ForgeKind};
+pub use forge::{ForgeCredentials, ForgeKind, TokenPurpose};
 pub use lookup::StandardCredentials;
 pub use named::{ReviewedHosts, plain_hosts, variable_prefix};
 pub use own_variables::check_collisions;

@@ -6,16 +6,12 @@
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
 
-use super::{FileKey, MAX_FILE_SIZE};
+use super::{FileKey, FileStream, MAX_FILE_SIZE};
 use crate::error::ItemError;
 use crate::model::record::MAX_RECORD_BYTES;
 use crate::model::text::excerpt;
 use crate::model::{Algorithm, Hasher};
-
-/// Content of a file, in parts.
-pub type FileStream = BoxStream<'static, Result<Bytes, ItemError>>;
 
 /// Fields of a large record that are read. They name the images, and who built them.
 const FIELDS: [&str; 9] = [

@@ -7,7 +7,8 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 
 use crate::error::ItemError;
 use crate::probe::{ProbeCredential, ProbeReport};
@@ -36,7 +37,6 @@ pub use documents::{Documents, StateDocument, StoredDocument};
 pub use keys::{
     EncodedName, FileKey, FileName, PackageContents, PackageName, PackageScope, Prefix,
 };
-pub use large_record::FileStream;
 pub use read_only::ReadOnlyFiles;
 pub use records::{
     DataFileContent, DataFileKind, RecordDeletion, RecordSet, Records, UnreadableFile,
@@ -45,6 +45,9 @@ pub use records::{
 
 /// Maximum size of a file, in bytes. Data files are larger than records.
 pub const MAX_FILE_SIZE: usize = 16 * 1024 * 1024;
+
+/// Content of a file, in parts.
+pub type FileStream = BoxStream<'static, Result<Bytes, ItemError>>;
 
 /// A store of files in packages. Files never change: a name is written once, read and deleted.
 #[async_trait]

@@ -468,6 +468,11 @@ fn logins_that_are_refused() {
 
     let refusing = FakeServer::start(|received| {
         match received.method.as_str() {
+        _ if !received.headers.contains_key("authorization") => (
+            StatusCode::UNAUTHORIZED,
+            [("www-authenticate", r#"Basic realm="registry""#)],
+        )
+            .into_response(),
         "GET" | "HEAD" if received.path == "/v2/" => typed("application/json", "{}"),
         "GET" | "HEAD" => (
             StatusCode::NOT_FOUND,
