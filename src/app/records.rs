@@ -107,7 +107,16 @@ pub fn records(config: &Config, process: &Process, mode: Mode) -> Result<Records
             endpoint,
             bucket,
             region,
-        } => s3(endpoint.as_ref(), bucket, region, config, process)?,
+            path_style,
+        } => {
+            let location = BucketLocation {
+                endpoint: endpoint.as_ref(),
+                bucket,
+                region,
+                path_style: *path_style,
+            };
+            s3(&location, config, process)?
+        }
         RegistryProvider::File { directory } => Arc::new(DirectoryFiles::new(directory.clone())),
     };
     let files = if mode == Mode::Apply {
@@ -233,11 +242,21 @@ fn host(url: &Url) -> Result<Host, Failure> {
     host_of(url).ok_or_else(|| Failure::usage(format!("the URL in `registry` has no host: {url}")))
 }
 
+/// Location of a bucket in the configuration.
+#[cfg_attr(
+    not(feature = "s3"),
+    expect(dead_code, reason = "the program was built without S3")
+)]
+struct BucketLocation<'a> {
+    endpoint: Option<&'a Url>,
+    bucket: &'a str,
+    region: &'a str,
+    path_style: Option<bool>,
+}
+
 #[cfg(feature = "s3")]
 fn s3(
-    endpoint: Option<&Url>,
-    bucket: &str,
-    region: &str,
+    location: &BucketLocation<'_>,
     config: &Config,
     process: &Process,
 ) -> Result<Arc<dyn RecordStore>, Failure> {
@@ -245,9 +264,9 @@ fn s3(
     use crate::model::Secret;
     use crate::packages::s3::{S3Bucket, S3Files, S3Keys};
 
-    let urls: Vec<&Url> = endpoint.into_iter().collect();
+    let urls: Vec<&Url> = location.endpoint.into_iter().collect();
     let mut settings = settings(&urls, config, &process.variables)?;
-    let endpoint = match endpoint {
+    let endpoint = match location.endpoint {
         Some(url) => settings
             .hosts
             .get(&host(url)?)
@@ -272,25 +291,19 @@ fn s3(
         });
     let bucket = S3Bucket {
         endpoint,
-        name: bucket.to_owned(),
-        region: region.to_owned(),
+        name: location.bucket.to_owned(),
+        region: location.region.to_owned(),
         keys,
     };
     // Requests are signed; they carry no other credential.
-    Ok(Arc::new(S3Files::new(
-        client(settings, Arc::new(NoCredentials), process),
-        bucket,
-    )))
+    let client = client(settings, Arc::new(NoCredentials), process);
+    Ok(Arc::new(
+        S3Files::new(client, bucket).with_path_style(location.path_style),
+    ))
 }
 
 #[cfg(not(feature = "s3"))]
-fn s3(
-    _: Option<&Url>,
-    _: &str,
-    _: &str,
-    _: &Config,
-    _: &Process,
-) -> Result<Arc<dyn RecordStore>, Failure> {
+fn s3(_: &BucketLocation<'_>, _: &Config, _: &Process) -> Result<Arc<dyn RecordStore>, Failure> {
     Err(Failure::usage(
         "this program was built without S3 (cargo feature `s3`)",
     ))

@@ -68,11 +68,12 @@ pub enum RegistryProvider {
         repo: Option<String>,
         config_ref: String,
     },
-    /// `endpoint` is `None` for AWS.
+    /// `endpoint` is `None` for AWS. `path_style` is `None` for the default of the endpoint.
     S3 {
         endpoint: Option<url::Url>,
         bucket: String,
         region: String,
+        path_style: Option<bool>,
     },
     /// A directory.
     File { directory: PathBuf },

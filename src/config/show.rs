@@ -217,6 +217,7 @@ impl TypedSection for RegistrySection<'_> {
             ) => plain(config_ref),
             (RegistryProvider::S3 { bucket, .. }, "bucket") => plain(bucket),
             (RegistryProvider::S3 { region, .. }, "region") => plain(region),
+            (RegistryProvider::S3 { path_style, .. }, "path_style") => plain(path_style),
             (RegistryProvider::File { directory }, "path") => path(directory),
             _ => None,
         }

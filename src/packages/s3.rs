@@ -50,7 +50,7 @@ const MAX_PAGES: usize = 10_000;
 /// Location of a bucket, and the access key for it.
 #[derive(Clone, Debug)]
 pub struct S3Bucket {
-    /// URL of a server other than AWS. The bucket is then the first part of the path.
+    /// URL of a server other than AWS.
     pub endpoint: Option<Url>,
     pub name: String,
     /// Region; empty for that of the profile.
@@ -76,6 +76,8 @@ const PART_SIZE: u64 = 1024 * 1024;
 pub struct S3Files {
     http: Arc<Client>,
     bucket: S3Bucket,
+    /// True if URLs have the bucket in their path; `None` for the default.
+    path_style: Option<bool>,
     sdk: Arc<OnceCell<Sdk>>,
 }
 
@@ -86,8 +88,16 @@ impl S3Files {
         S3Files {
             http,
             bucket,
+            path_style: None,
             sdk: Arc::default(),
         }
+    }
+
+    /// Sets whether URLs have the bucket in their path, or in the name of the host. By default, they
+    /// have it in the path at servers other than AWS.
+    #[must_use]
+    pub fn with_path_style(self, path_style: Option<bool>) -> S3Files {
+        S3Files { path_style, ..self }
     }
 
     async fn sdk(&self) -> &Sdk {
@@ -116,10 +126,10 @@ impl S3Files {
                     .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
                     .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
                 if let Some(endpoint) = endpoint {
-                    config = config
-                        .endpoint_url(endpoint.as_str())
-                        .force_path_style(true);
+                    config = config.endpoint_url(endpoint.as_str());
                 }
+                let is_in_path = self.path_style.unwrap_or(endpoint.is_some());
+                let config = config.force_path_style(is_in_path);
                 Sdk::from_conf(config.build())
             })
             .await

@@ -96,6 +96,9 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<RegistryConfig>, Vec
     let repo = fields.optional::<String>("repo").map(|repo| repo.value);
     let config_ref = fields.value::<String>("config_ref");
     let region = region(&fields);
+    let path_style = fields
+        .optional::<bool>("path_style")
+        .map(|style| style.value);
     let directory = fields.value::<PathBuf>("path");
     let prefix = prefix(&fields, provider);
     let mut insecure: Vec<Host> = fields
@@ -135,6 +138,7 @@ pub(super) fn registry(root: &Fields<'_>) -> Option<(Option<RegistryConfig>, Vec
             endpoint: url,
             bucket: bucket?,
             region: region?,
+            path_style,
         },
         ProviderKind::File => {
             let directory = context.directory.join(directory?);
@@ -174,7 +178,7 @@ fn only_for(key: &str) -> Option<&'static [ProviderKind]> {
         "api_url" | "config_ref" => Some(&[ProviderKind::Gitlab, ProviderKind::Gitea]),
         "project_id" => Some(&[ProviderKind::Gitlab]),
         "owner" | "repo" => Some(&[ProviderKind::Gitea]),
-        "bucket" | "region" => Some(&[ProviderKind::S3]),
+        "bucket" | "region" | "path_style" => Some(&[ProviderKind::S3]),
         "path" => Some(&[ProviderKind::File]),
         _ => None,
     }

@@ -15,7 +15,7 @@ pub(in crate::config) static REGISTRY: SectionSpec = SectionSpec {
         key(
             "url",
             Shape::Url,
-            "gitlab, gitea: URL of the instance. s3: URL of an S3-compatible endpoint other than AWS; buckets are then addressed in path style.",
+            "gitlab, gitea: URL of the instance. s3: URL of an S3-compatible endpoint other than AWS.",
         ),
         key(
             "api_url",
@@ -35,6 +35,11 @@ pub(in crate::config) static REGISTRY: SectionSpec = SectionSpec {
         ),
         key("bucket", Shape::Text, "s3: name of the bucket."),
         key("region", Shape::Text, "s3: region of the bucket.").default("us-east-1"),
+        key(
+            "path_style",
+            Shape::Flag,
+            "s3: if true, URLs have the bucket in their path, otherwise in the name of the host. The default is `true` with `url`, and `false` for AWS.",
+        ),
         key(
             "prefix",
             Shape::Text,

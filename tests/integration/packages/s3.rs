@@ -196,6 +196,76 @@ async fn prefix_is_optional_and_malformed_responses_are_errors() {
     assert_eq!(error.kind, ItemErrorKind::Malformed, "{}", chain(&error));
 }
 
+/// Returns the error of a server that answers with this status and body.
+async fn refusal(status: StatusCode, body: &'static str) -> imglife::error::ItemError {
+    let server = FakeServer::start(move |_| (status, body).into_response());
+    let url: Url = format!("http://{}", server.host()).parse().expect("a URL");
+    store(&url, "bucket", "id", "hunter2")
+        .list(&PackageScope::AllRecords(prefix()))
+        .await
+        .expect_err("a refusal")
+}
+
+#[tokio::test]
+async fn only_a_missing_bucket_is_reported_as_missing() {
+    for (body, kind, hint) in [
+        (
+            "<Error><Code>NoSuchBucket</Code><Message>none</Message></Error>",
+            ItemErrorKind::Absent,
+            "create the bucket",
+        ),
+        (
+            "<Error><Code>XAdminUserNotFound</Code><Message>No user</Message></Error>",
+            ItemErrorKind::Unauthorized,
+            "AWS_ACCESS_KEY_ID",
+        ),
+        (
+            "<html>not found</html>",
+            ItemErrorKind::Refused,
+            "check `registry.url`",
+        ),
+    ] {
+        let error = refusal(StatusCode::NOT_FOUND, body).await;
+        assert_eq!(error.kind, kind, "{body}: {}", chain(&error));
+        let found = error.hint().unwrap_or_default();
+        assert!(found.contains(hint), "{body}: {found}");
+        assert!(!chain(&error).contains("u{a}"), "{}", chain(&error));
+    }
+}
+
+#[tokio::test]
+async fn the_bucket_is_in_the_path_or_in_the_name_of_the_host() {
+    let server = FakeServer::start(|_| page(&[], None));
+    let url: Url = format!(
+        "http://localhost:{}",
+        server.host().rsplit(':').next().expect("a port")
+    )
+    .parse()
+    .expect("a URL");
+    for (style, path) in [
+        (None, "/bucket"),
+        (Some(true), "/bucket"),
+        (Some(false), "/"),
+    ] {
+        let seen = server.requests().len();
+        // The name `bucket.localhost` resolves on some systems only.
+        drop(
+            store(&url, "bucket", "id", "hunter2")
+                .with_path_style(style)
+                .list(&PackageScope::AllRecords(prefix()))
+                .await,
+        );
+        for request in &server.requests()[seen..] {
+            let found = request.path.split('?').next().unwrap_or_default();
+            assert_eq!(
+                found.trim_end_matches('/'),
+                path.trim_end_matches('/'),
+                "{style:?}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn unreachable_server_is_an_error_soon() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
