@@ -10,6 +10,7 @@ use result::print;
 pub use crate::ci::PipelineEvent;
 pub use crate::config::ConfigErrors;
 pub use crate::engines::{BuilderNode, BuildxBuilder};
+pub use crate::files::refuse_link_out;
 pub use crate::steps::Mode;
 pub use crate::steps::shard::Shard;
 pub use apps::{AppListOptions, AppPurgeOptions, ListOutput};

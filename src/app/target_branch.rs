@@ -105,14 +105,11 @@ fn repository_path(file: &Path, process: &Process) -> Option<String> {
         .iter()
         .find_map(|name| process.variables.get_filled(name))
         .map_or_else(|| process.directory.clone(), PathBuf::from);
-    let path = file
-        .canonicalize()
-        .ok()?
-        .strip_prefix(checkout.canonicalize().ok()?)
-        .ok()?
-        .to_str()?
-        .to_owned();
-    (!path.is_empty()).then_some(path)
+    // The name of the file itself is not followed: the checkout may replace it by a link.
+    let directory = file.parent()?.canonicalize().ok()?;
+    let path = directory.join(file.file_name()?);
+    let path = path.strip_prefix(checkout.canonicalize().ok()?).ok()?;
+    Some(path.to_str()?.to_owned())
 }
 
 /// Returns the branch that the changes are for: the target branch of the merge request, otherwise

@@ -22,11 +22,7 @@ pub fn trust(variables: &Variables, payload: Option<&str>) -> JobTrust {
     }
     let is_true = |name| get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let actions = is_actions(variables);
-    let is_protected = if actions {
-        is_true(env::GITHUB_REF_PROTECTED)
-    } else {
-        is_true(env::CI_COMMIT_REF_PROTECTED)
-    };
+    let is_protected = is_true(env::GITHUB_REF_PROTECTED) || is_true(env::CI_COMMIT_REF_PROTECTED);
     let is_tag = if actions {
         get(env::GITHUB_REF).is_some_and(|reference| reference.starts_with("refs/tags/"))
     } else {

@@ -7,7 +7,7 @@ use clap::{Args, Command};
 use clap_mangen::Man;
 use thiserror::Error;
 
-use crate::app::CommandContext;
+use crate::app::{CommandContext, refuse_link_out};
 use crate::error::{Exit, Failure};
 
 /// Print a manual page, or write all manual pages
@@ -53,8 +53,9 @@ impl ManArguments {
         program.build();
         if let Some(directory) = &self.dir {
             let path = context.process.directory.join(directory);
-            let written =
-                std::fs::create_dir_all(&path).and_then(|()| write_pages(&program, &path));
+            let written = refuse_link_out(&context.process.directory, &path)
+                .and_then(|()| std::fs::create_dir_all(&path))
+                .and_then(|()| write_pages(&program, &path));
             return match written {
                 Ok(()) => Ok(Exit::Done),
                 Err(source) => Err(Failure::failed(ManError::Unwritable {

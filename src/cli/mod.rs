@@ -11,6 +11,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::app::{self, CommandContext, CommandOptions, Invocation, Presentation};
 use crate::error::{Exit, Failure};
+use crate::model::JobTrust;
 use crate::process::Process;
 
 mod apps;
@@ -113,6 +114,11 @@ fn print_clap_message(error: &clap::Error, arguments: &[OsString], process: &Pro
 
 fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure> {
     let permissions = app::permissions(cli.global.permissions(), process);
+    if let JobTrust::Untrusted(reason) = permissions.trust {
+        tracing::info!(
+            "this job is untrusted, because {reason}: credentials, variables and commands are limited"
+        );
+    }
     let process = &Process {
         variables: process.variables.clone().with_permissions(permissions),
         ..process.clone()

@@ -79,11 +79,15 @@ impl Variables {
 
     /// Returns true if `value` has the form of a token or contains the value of a secret variable.
     pub fn holds_a_secret(&self, value: &str) -> bool {
+        // Ordinary words can be part of any value.
+        let is_random = |secret: &str| {
+            secret.len() >= MIN_CONTAINED_SECRET && secret.bytes().any(|byte| byte.is_ascii_digit())
+        };
         looks_like_a_token(value)
             || self.iter().any(|(name, secret)| {
                 secret_name(name) == Some(SecretName::Certain)
                     && (value == secret && secret.len() >= 4
-                        || secret.len() >= MIN_CONTAINED_SECRET && value.contains(secret))
+                        || is_random(secret) && value.contains(secret))
             })
     }
 

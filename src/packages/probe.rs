@@ -303,4 +303,22 @@ mod tests {
             "{soon:?}"
         );
     }
+
+    #[test]
+    fn scopes_that_no_command_needs_are_reported() {
+        let excess = |scopes: &[&str]| {
+            let token = GitlabToken {
+                scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+                expires_at: None,
+            };
+            token.excess().map(|finding| finding.detail)
+        };
+        assert_eq!(excess(&["api", "write_repository"]), None);
+        assert_eq!(
+            excess(&["api", "sudo", "admin_mode"]).as_deref(),
+            Some("the token may do more than imglife needs: sudo, admin_mode")
+        );
+        let gitea = |scope: &str| gitea_excess(&[scope.to_owned()]).is_some();
+        assert!(gitea("all") && gitea("write:admin") && !gitea("write:package"));
+    }
 }

@@ -374,6 +374,16 @@ fn wrong_configurations() {
         &["sync"],
     );
     page.visit(
+        "A variable that an untrusted job does not expand",
+        &of(&mirror("$TEAM_REGISTRY", "tag: 3.22.1", "")).variable("TEAM_REGISTRY", "r.example"),
+        &["sync", "--untrusted"],
+    );
+    page.visit(
+        "A path out of the repository",
+        &of("build:\n  core_version: 1.0.0\n  registry: r.example/bases\n  images:\n    - { name: alpine, folder: .., type: core, mirror_image: r.example/alpine, mirror_tag: 3.22.1 }\n"),
+        &["build"],
+    );
+    page.visit(
         "A command without its section",
         &of(&mirror("r.example", "tag: 3.22.1", "")),
         &["build"],

@@ -8,7 +8,7 @@ use crate::probe::ProbeFinding;
 /// Ends of the names of imglife's variables with a credential.
 const CREDENTIAL_ENDS: [&str; 3] = ["_PASSWORD", "_PASSWORD_FILE", "_TOKEN"];
 
-/// Returns the findings about the job.
+/// Returns the findings about the job; none outside CI.
 pub(super) fn findings(variables: &Variables) -> Vec<ProbeFinding> {
     const CHECK: &str = "job.trust";
     let reason = match variables.permissions().trust {
@@ -16,9 +16,7 @@ pub(super) fn findings(variables: &Variables) -> Vec<ProbeFinding> {
             let detail = "trusted: it runs for the default branch, a protected branch or a tag";
             return vec![ProbeFinding::ok(CHECK, "", detail)];
         }
-        JobTrust::Trusted => {
-            return vec![ProbeFinding::ok(CHECK, "", "trusted: this is no CI job")];
-        }
+        JobTrust::Trusted => return Vec::new(),
         JobTrust::Untrusted(reason) => reason,
     };
     let detail =
@@ -103,9 +101,6 @@ mod tests {
             ]
         );
         assert_eq!(details(&pairs, JobTrust::Trusted).len(), 1);
-        assert_eq!(
-            details(&[], JobTrust::Trusted),
-            ["job.trust  trusted: this is no CI job"]
-        );
+        assert_eq!(details(&[], JobTrust::Trusted), Vec::<String>::new());
     }
 }

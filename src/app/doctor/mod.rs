@@ -60,16 +60,17 @@ pub(super) fn run(
             tasks.extend(services::tasks(config, context));
         }
         tasks.extend(machine::tasks(config.as_ref(), context));
-        let mut groups = vec![
-            DoctorGroup {
-                name: "Configuration".to_owned(),
-                checks: findings,
-            },
-            DoctorGroup {
+        let mut groups = vec![DoctorGroup {
+            name: "Configuration".to_owned(),
+            checks: findings,
+        }];
+        let of_job = job::findings(&process.variables);
+        if !of_job.is_empty() {
+            groups.push(DoctorGroup {
                 name: "Job".to_owned(),
-                checks: job::findings(&process.variables),
-            },
-        ];
+                checks: of_job,
+            });
+        }
         let mut clock_offsets = Vec::new();
         let is_cancelled = cancel.clone();
         for (group, report) in run_checks(tasks, context, cancel).await {

@@ -120,6 +120,10 @@ pub(super) fn tasks<'a>(config: &'a Config, context: &'a CommandContext) -> Vec<
     {
         tasks.push(DoctorTask::new("Webhooks", "webhook.address", async move {
             let is_set = process.variables.get_filled(variable).is_some();
+            if !process.variables.permissions().may_run_commands() {
+                let detail = "not called in an untrusted job";
+                return vec![ProbeFinding::ok("webhook.address", variable, detail)].into();
+            }
             vec![match webhook(variable, config, process) {
                 Ok(url) => ProbeFinding::ok(
                     "webhook.address",

@@ -104,7 +104,10 @@ fn a_folder_outside_is_used_only_with_permission() {
 
 #[test]
 fn a_command_line_may_name_any_path() {
-    let world = World::new().file("imglife.yaml", "status: { title: Images }");
+    let world = World::new().file(
+        "imglife.yaml",
+        "sync: { entries: [{ source: 'ocidir://up', target: 'ocidir://m', tag: '1' }] }",
+    );
     let file = world.home().join("report.md");
     let outcome = world.imglife([
         "status",

@@ -72,15 +72,48 @@ fn registry() -> FakeServer {
     })
 }
 
+/// Returns the prefix of the variables with the login of a server.
+fn prefix_of(server: &FakeServer) -> String {
+    format!("IMGLIFE_{}", server.host().replace(['.', ':'], "_"))
+}
+
+/// Returns a configuration that mirrors a repository of each server.
+fn configuration(servers: &[&FakeServer]) -> String {
+    let hosts: Vec<String> = servers
+        .iter()
+        .map(|server| format!("'{}'", server.host()))
+        .collect();
+    let entries: String = servers
+        .iter()
+        .enumerate()
+        .map(|(position, server)| {
+            format!(
+                "  - {{ source: '{}/a', target: 'ocidir://t{position}', tag_regex: '.*' }}\n",
+                server.host()
+            )
+        })
+        .collect();
+    format!(
+        "registry: {{ insecure_registries: [{}] }}\nsync:\n entries:\n{entries}",
+        hosts.join(", ")
+    )
+}
+
+/// Returns the number of requests with a credential.
+fn logins(server: &FakeServer) -> usize {
+    server
+        .requests()
+        .iter()
+        .filter(|request| request.headers.contains_key(header::AUTHORIZATION))
+        .count()
+}
+
 #[test]
 fn an_untrusted_job_sends_a_login_only_to_the_host_that_a_variable_names() {
     let server = registry();
     let host = server.host();
-    let prefix = format!("IMGLIFE_{}", host.replace(['.', ':'], "_"));
-    let text = format!(
-        "registry: {{ insecure_registries: ['{host}'] }}
-sync: {{ entries: [{{ source: '{host}/a', target: 'ocidir://t', tag_regex: '.*' }}] }}"
-    );
+    let prefix = prefix_of(&server);
+    let text = configuration(&[&server]);
     let login = |named: Option<&str>, pairs: &[(&str, &str)]| {
         let mut world = job(pairs)
             .file("imglife.yaml", &text)
@@ -93,13 +126,7 @@ sync: {{ entries: [{{ source: '{host}/a', target: 'ocidir://t', tag_regex: '.*' 
         assert!(!outcome.stderr.contains("hunter2"), "{outcome:?}");
         outcome
     };
-    let sent = || {
-        server
-            .requests()
-            .iter()
-            .filter(|request| request.headers.contains_key(header::AUTHORIZATION))
-            .count()
-    };
+    let sent = || logins(&server);
     let refused = login(None, &JOB);
     assert_eq!((refused.code(), sent()), (Some(1), 0), "{refused:?}");
     assert!(
@@ -112,6 +139,55 @@ sync: {{ entries: [{{ source: '{host}/a', target: 'ocidir://t', tag_regex: '.*' 
     assert!(named.code() == Some(0) && sent() > 0, "{named:?}");
     let trusted = login(None, &[&JOB[..], &TRUSTED].concat());
     assert_eq!(trusted.code(), Some(0), "{trusted:?}");
+}
+
+#[test]
+fn a_host_that_the_target_branch_names_gets_its_login() {
+    let (reviewed, added) = (registry(), registry());
+    let on_main = configuration(&[&reviewed]);
+    let forge = FakeServer::start(move |request| {
+        let is_file =
+            request.path == "/api/v4/projects/42/repository/files/imglife.yaml/raw?ref=main";
+        if is_file {
+            Response::new(Body::from(on_main.clone()))
+        } else {
+            Response::builder()
+                .status(StatusCode::NOT_FOUND)
+                .body(Body::empty())
+                .expect("a response")
+        }
+    });
+    let mut world = job(&JOB).file("imglife.yaml", configuration(&[&reviewed, &added]));
+    let directory = world.path("");
+    let (name, port) = {
+        let host = forge.host();
+        let (name, port) = host.split_once(':').expect("a port");
+        (name.to_owned(), port.to_owned())
+    };
+    world = world
+        .variable("CI_SERVER_URL", format!("http://{}", forge.host()))
+        .variable("CI_SERVER_HOST", name)
+        .variable("CI_SERVER_PORT", port)
+        .variable("CI_JOB_TOKEN", "hunter2-job")
+        .variable("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "main")
+        .variable("CI_PROJECT_DIR", directory);
+    for server in [&reviewed, &added] {
+        let prefix = prefix_of(server);
+        world = world
+            .variable(&format!("{prefix}_USERNAME"), "bot")
+            .variable(&format!("{prefix}_PASSWORD"), "hunter2");
+    }
+    let outcome = world.imglife(["sync", "--list"]);
+    assert_eq!(outcome.code(), Some(1), "{outcome:?}");
+    assert_eq!(
+        (logins(&reviewed) > 0, logins(&added)),
+        (true, 0),
+        "{outcome:?}"
+    );
+    assert!(
+        format!("{outcome:?}").contains(&format!("set {}_HOST=", prefix_of(&added))),
+        "{outcome:?}"
+    );
 }
 
 /// Writes the base image into the layout `up`.
