@@ -415,6 +415,63 @@ async fn two_thousand_tags_are_planned_with_one_request_each() {
     assert!((2000..2100).contains(&requests), "{requests} requests");
 }
 
+/// Plans with one request for each tag, and deletes with three: the manifest for the journal, its
+/// referrers where the registry lists them, and the deletion.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deletion_takes_at_most_three_requests_for_each_tag() {
+    const TAGS: usize = 90;
+    const KEPT: usize = 10;
+    let mut measured = Vec::new();
+    for server in Server::found("requests of a cleanup") {
+        if !server.is_distribution() {
+            continue;
+        }
+        let registry = Registry::builder().server(server).start();
+        let (store, at) = (client(&registry), registry.repository("mirrors/a"));
+        let mut graph = Graph::default();
+        for version in 0..TAGS {
+            let name = format!("1.{version}");
+            let image = graph.small_image(Flavour::Oci, "linux/amd64", &name);
+            graph.tag(&name, &image);
+        }
+        graph.publish(&store, &at).await;
+        let entry = entry("up.example/a", &at.to_string(), "tag: '1.0'");
+        let rules = format!(
+            "retention: {{ keep_last: {KEPT}, grace_days: 0, max_delete_percent: 100, \
+             require_records: false }}\n"
+        );
+        let world = World::new().file("imglife.yaml", configuration(&[&registry], &entry) + &rules);
+        let mark = registry.mark();
+        world
+            .imglife(["cleanup", "--report", "report.json"])
+            .succeeds();
+        // The first tag is selected by the configuration.
+        assert_eq!(tags(&store, &at).await.len(), KEPT + 1, "{server:?}");
+        let requests = registry.requests_since(mark);
+        let deleted = TAGS - KEPT - 1;
+        let of_tags = requests
+            .iter()
+            .filter(|request| {
+                request.path.contains("/manifests/") || request.path.contains("/referrers/")
+            })
+            .count();
+        // The kept tags are looked up again before the first deletion, and the host's kind of
+        // deletion is detected.
+        let limit = TAGS + 3 * deleted + (KEPT + 1) + 3;
+        assert!(
+            of_tags <= limit,
+            "{server:?}: {of_tags} requests for {deleted} tags"
+        );
+        assert!(
+            requests.len() <= limit + TAGS + 12,
+            "{server:?}: {} requests",
+            requests.len()
+        );
+        measured.push((server, requests.len()));
+    }
+    assert!(!measured.is_empty());
+}
+
 async fn store_manifest(store: &dyn ImageStore, at: &Repository, tag: &str) -> Manifest {
     let tag: Tag = tag.parse().expect("a tag");
     store

@@ -92,8 +92,10 @@ pub(super) fn deletes_manifest(
 }
 
 /// Returns true if the manifest of one of the images may be deleted.
-pub(super) fn deletes_manifests(groups: &[&DeletionGroup]) -> bool {
+pub(super) fn deletes_manifests<'g>(
+    groups: impl IntoIterator<Item = &'g &'g DeletionGroup>,
+) -> bool {
     groups
-        .iter()
+        .into_iter()
         .any(|group| group.method != DeletionMethod::Tags)
 }

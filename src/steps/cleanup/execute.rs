@@ -15,13 +15,15 @@ use super::outcome::{
     CleanupOutcome, DeletionResult, GroupOutcome, RepositoryOutcome, RetirementOutcome,
     RetirementResult,
 };
-use super::plan::{DeletionGroup, DeletionMethod, Plan, RepositoryPlan, Retirement};
-use super::reasons::{KeepReason, PendingDeletion};
+use super::plan::{DeletionGroup, DeletionMethod, Plan, RepositoryPlan};
+use super::preparation::{Preparation, PreparedImage};
+use super::reasons::KeepReason;
 use super::recheck::{CurrentState, ExpectedListing, Recheck};
 use super::record_watch::RecordWatch;
+use super::retirements::Retirements;
 use super::tag_deletions::{TagDeletions, TagToDelete};
 use crate::error::{ItemError, chain};
-use crate::model::{Digest, JournalChange, Reference, Repository, Tag};
+use crate::model::{Digest, Repository, Tag};
 use crate::progress::{Event, ItemOutcome, Progress};
 use crate::registry::{Deletion, ImageStores, SweepKeep, SweepResult};
 use crate::steps::Mode;
@@ -34,9 +36,23 @@ const CONCURRENT_REPOSITORIES: usize = 4;
 /// limit as well.
 const CONCURRENT_IMAGES: usize = 8;
 
-/// Minimum number of images that are deleted before the repository is read again. The number grows
-/// with the remaining tags, so that a deleted image costs at most about two requests.
-const MIN_BATCH: usize = 64;
+/// Number of images with an archive that are deleted before all tags are read again.
+const MAX_ARCHIVED: usize = 64;
+
+/// Minimum number of images that are deleted before all tags are read again. The number grows with
+/// the remaining tags, so that reading again costs at most about one request for an image.
+const MIN_DELETIONS: usize = 1024;
+
+/// Minimum number of images that are deleted before the tags are listed and the records are read
+/// again. The number grows with the listing.
+const MIN_CHUNK: usize = 64;
+
+/// Number of tags in a listing for each image that is deleted before the listing is read again, so
+/// that this costs a small part of a request for an image.
+const LISTED_TAGS_PER_IMAGE: usize = 16;
+
+/// Estimated number of requests that deleting an image takes, in a run with a limit of requests.
+const REQUESTS_PER_IMAGE: u64 = 4;
 
 /// Mode and resources of an execution.
 pub struct CleanupExecution<'a> {
@@ -145,7 +161,15 @@ impl Executor<'_> {
             return outcome;
         }
         if !planned.retirements.is_empty() {
-            self.retire(planned, &mut outcome).await;
+            let retirements = Retirements {
+                stores: &self.execution.stores,
+                recheck: &self.recheck,
+                tag_deletions: &self.tag_deletions,
+                journal: self.execution.journal,
+            };
+            retirements
+                .retire(planned, &mut outcome, || self.is_stopped())
+                .await;
         }
         if !planned.groups.is_empty() {
             self.delete(planned, &mut outcome).await;
@@ -266,6 +290,23 @@ impl Executor<'_> {
         }
     }
 
+    /// Returns how many of the images are deleted before the repository is read again.
+    ///
+    /// `remaining` is the number of images in the repository that are kept or not yet deleted.
+    fn batch_size(&self, groups: &[&DeletionGroup], remaining: usize) -> usize {
+        let size = if groups.iter().any(|group| !group.archive.is_empty()) {
+            MAX_ARCHIVED
+        } else {
+            MIN_DELETIONS.max(remaining / 2)
+        };
+        // What was prepared must be deleted within the limit of requests.
+        let affordable = self.execution.max_requests.map_or(usize::MAX, |limit| {
+            let left = limit.saturating_sub(self.execution.stores.requests());
+            usize::try_from(left / REQUESTS_PER_IMAGE).unwrap_or(usize::MAX)
+        });
+        size.min(affordable.max(1)).min(groups.len())
+    }
+
     /// Reads the repository again, deletes the first images, and returns the remaining groups.
     async fn delete_batch<'a>(
         &self,
@@ -279,14 +320,6 @@ impl Executor<'_> {
         } else {
             ExpectedListing::Tags
         };
-        let state = self
-            .recheck
-            .read(planned, deletes_manifests(&groups), expected)
-            .await;
-        if let Ok(state) = &state {
-            progress.add_state(state);
-            outcome.listing_doubt = outcome.listing_doubt.take().or(state.listing_doubt.clone());
-        }
         let groups = self.without_needed_attachments(groups, progress, outcome);
         // Parts of other groups wait: if the image that lists them stays, they stay as well.
         let parts: BTreeSet<&Digest> = groups.iter().flat_map(|group| &group.parts).collect();
@@ -300,31 +333,43 @@ impl Executor<'_> {
             (ready, waiting)
         };
         let remaining = planned.kept.len() + planned.groups.len() - outcome.groups.len();
-        left.extend(batch.split_off(MIN_BATCH.max(remaining / 2).min(batch.len())));
-        let (state, archived) = self.archive(planned, &batch, state, expected).await;
+        left.extend(batch.split_off(self.batch_size(&batch, remaining)));
+        let state = self
+            .recheck
+            .read(
+                planned,
+                deletes_manifests(batch.iter().chain(&left)),
+                &left,
+                expected,
+            )
+            .await;
+        if let Ok(state) = &state {
+            progress.add_state(state);
+            outcome.listing_doubt = outcome.listing_doubt.take().or(state.listing_doubt.clone());
+        }
+        let batch = self.without_needed_attachments(batch, progress, outcome);
+        let (state, archived) = self.archive(planned, &batch, &left, state, expected).await;
         if let Ok(state) = &state {
             progress.add_state(state);
         }
-        let prepared = self
-            .prepare(planned, &batch, &archived, &state, progress)
-            .await;
-        let deletions =
-            batch
-                .iter()
-                .zip(archived)
-                .zip(prepared)
-                .map(|((group, archived), referrers)| {
-                    let needed_by = progress.needed_by(&group.digest);
-                    let state = match (&state, &referrers) {
-                        (Err(error), _) | (Ok(_), Err(error)) => Err(error.clone()),
-                        (Ok(state), Ok(_)) => Ok(state),
-                    };
-                    let referrers = referrers.unwrap_or_default();
-                    self.delete_group(planned, group, archived, state, needed_by, referrers)
-                });
-        let deletions: Vec<GroupDeletion> = stream::iter(deletions.collect::<Vec<_>>())
-            .buffered(CONCURRENT_IMAGES)
-            .collect()
+        let prepared = match &state {
+            Ok(state) => {
+                let preparation = Preparation {
+                    stores: &self.execution.stores,
+                    recheck: &self.recheck,
+                    journal: self.execution.journal,
+                    planned,
+                };
+                let prepared = preparation
+                    .batch(&batch, &archived, state, progress, || self.is_stopped())
+                    .await;
+                progress.needed.extend(prepared.claimed);
+                prepared.images
+            }
+            Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let deletions = self
+            .delete_prepared(planned, &batch, archived, prepared, state, progress)
             .await;
         for (group, deletion) in batch.iter().zip(deletions) {
             let digests = group.below.iter().chain([&group.digest]);
@@ -347,188 +392,49 @@ impl Executor<'_> {
         left
     }
 
-    /// Writes the images that are about to be deleted to the journal. Returns the referrers of each
-    /// image, with their subjects.
-    async fn prepare(
+    /// Deletes images of a batch that was prepared. Reads the listing and the records again now and
+    /// then.
+    async fn delete_prepared(
         &self,
         planned: &RepositoryPlan,
         batch: &[&DeletionGroup],
-        archived: &[ArchiveResult],
-        state: &Result<CurrentState, ItemError>,
-        progress: &DeletionProgress,
-    ) -> Vec<Result<BTreeMap<Digest, Digest>, ItemError>> {
-        let Ok(state) = state else {
-            return vec![Ok(BTreeMap::new()); batch.len()];
-        };
-        let is_changed = |group: &DeletionGroup, archived: &ArchiveResult| {
-            archived.error.is_none() && state.keep_reason(planned, group).is_none()
-        };
-        let deletes = |group: &DeletionGroup| {
-            deletes_manifest(group, progress.needed_by(&group.digest), state)
-        };
-        let lookups = batch
-            .iter()
-            .zip(archived)
-            .map(|(group, archived)| async move {
-                if is_changed(group, archived) && deletes(group) {
-                    self.recheck.referrers(&planned.repository, group).await
-                } else {
-                    Ok(BTreeMap::new())
+        archived: Vec<ArchiveResult>,
+        prepared: Vec<Result<PreparedImage<'_>, ItemError>>,
+        mut state: Result<CurrentState, ItemError>,
+        progress: &mut DeletionProgress,
+    ) -> Vec<GroupDeletion> {
+        let chunk = MIN_CHUNK.max(planned.listed.len() / LISTED_TAGS_PER_IMAGE);
+        let mut deletions = Vec::with_capacity(batch.len());
+        let mut images = archived.into_iter().zip(prepared);
+        for (position, groups) in batch.chunks(chunk).enumerate() {
+            if position > 0 && !self.is_stopped() {
+                state = match state {
+                    Ok(state) => self.recheck.refresh(planned, state).await,
+                    Err(error) => Err(error),
+                };
+                if let Ok(state) = &state {
+                    progress.add_state(state);
                 }
-            });
-        let mut referrers: Vec<Result<BTreeMap<Digest, Digest>, ItemError>> =
-            stream::iter(lookups.collect::<Vec<_>>())
-                .buffered(CONCURRENT_IMAGES)
-                .collect()
-                .await;
-        let (mut changes, mut manifests) = (Vec::new(), BTreeSet::new());
-        for ((group, archived), found) in batch.iter().zip(archived).zip(&referrers) {
-            let Ok(found) = found else { continue };
-            if !is_changed(group, archived) {
-                continue;
             }
-            changes.extend(group.tags.iter().map(|(tag, reason)| {
-                let archive = archived.tags.iter().find(|(name, _)| name == tag);
-                JournalChange {
-                    tag: tag.clone(),
-                    digest: group.digest.clone(),
-                    reason: reason.key(),
-                    retired_to: None,
-                    archive: archive.map(|(_, image)| image.clone()),
-                }
-            }));
-            if deletes(group) {
-                manifests.insert(group.digest.clone());
-                manifests.extend(group.parts.iter().chain(found.keys()).cloned());
-            }
-        }
-        let manifests = manifests.into_iter().collect();
-        let (stores, repository) = (&self.execution.stores, &planned.repository);
-        let journal = self.execution.journal;
-        if !self.is_stopped()
-            && let Err(error) = journal.write(stores, repository, changes, manifests).await
-        {
-            referrers.fill_with(|| Err(error.clone()));
-        }
-        referrers
-    }
-
-    /// Moves images to their retired tags.
-    async fn retire(&self, planned: &RepositoryPlan, outcome: &mut RepositoryOutcome) {
-        for batch in planned.retirements.chunks(MIN_BATCH) {
-            let state = self
-                .recheck
-                .read(planned, false, ExpectedListing::Tags)
-                .await;
-            let changes = batch.iter().flat_map(|retirement| {
-                retirement
-                    .group
-                    .tags
-                    .iter()
-                    .map(|(tag, reason)| JournalChange {
-                        tag: tag.clone(),
-                        digest: retirement.group.digest.clone(),
-                        reason: reason.key(),
-                        retired_to: Some(retirement.pending.to.clone()),
-                        archive: None,
-                    })
-            });
-            let is_cancelled = self.is_stopped();
-            let state = match state {
-                Ok(state) if !is_cancelled => {
-                    let (stores, repository) = (&self.execution.stores, &planned.repository);
-                    let journal = self.execution.journal;
-                    let written = journal
-                        .write(stores, repository, changes.collect(), Vec::new())
-                        .await;
-                    written.map(|()| state)
-                }
-                state => state,
-            };
-            let moves = batch.iter().map(|retirement| {
-                let state = state.as_ref().map_err(ItemError::clone);
-                async move {
-                    let result = match state {
-                        _ if self.is_stopped() => RetirementResult::NotStarted,
-                        Ok(state) => self.retire_image(planned, retirement, state).await,
-                        Err(error) => RetirementResult::Failed(error),
+            let work = groups
+                .iter()
+                .zip(&mut images)
+                .map(|(group, (archived, prepared))| {
+                    let needed_by = progress.needed_by(&group.digest);
+                    let image = match (&state, prepared) {
+                        (Err(error), _) => Err(error.clone()),
+                        (Ok(_), Err(error)) => Err(error),
+                        (Ok(state), Ok(image)) => Ok((state, image)),
                     };
-                    RetirementOutcome {
-                        retirement: retirement.clone(),
-                        result,
-                    }
-                }
-            });
-            let moved: Vec<RetirementOutcome> = stream::iter(moves.collect::<Vec<_>>())
+                    self.delete_group(planned, group, archived, image, needed_by)
+                });
+            let mut done: Vec<GroupDeletion> = stream::iter(work.collect::<Vec<_>>())
                 .buffered(CONCURRENT_IMAGES)
                 .collect()
                 .await;
-            outcome.retirements.extend(moved);
+            deletions.append(&mut done);
         }
-    }
-
-    /// Moves an image to its retired tag. If the registry refuses the new tag, the image waits under
-    /// its own tag instead.
-    async fn retire_image(
-        &self,
-        planned: &RepositoryPlan,
-        retirement: &Retirement,
-        state: &CurrentState,
-    ) -> RetirementResult {
-        let (repository, group) = (&planned.repository, &retirement.group);
-        if let Some(reason) = state.keep_reason(planned, group) {
-            return RetirementResult::Kept(reason);
-        }
-        let pending = &retirement.pending;
-        let waits = || {
-            RetirementResult::Kept(KeepReason::Waiting(PendingDeletion {
-                because: pending.because,
-                until: pending.until,
-            }))
-        };
-        let work = async {
-            let existing = self.recheck.existing_tags(planned, group, state).await?;
-            let Some(tag) = existing.first() else {
-                return Ok(RetirementResult::Kept(KeepReason::Absent));
-            };
-            let reference = Reference::Digest(group.digest.clone());
-            let stores = &self.execution.stores;
-            let Some(manifest) = stores
-                .of(repository)
-                .manifest(repository, &reference)
-                .await?
-            else {
-                return Ok(RetirementResult::Kept(KeepReason::Absent));
-            };
-            let store = stores.writable(repository)?;
-            let to = Reference::Tag(pending.to.clone());
-            if let Err(error) = store.put_manifest(repository, &to, &manifest).await {
-                tracing::warn!("{repository}:{tag} waits under its own tag: {error}");
-                return Ok(waits());
-            }
-            // The old tag goes only if the new one is really there.
-            let found = stores.of(repository).resolve(repository, &to).await?;
-            if found.is_none_or(|found| found.digest != group.digest) {
-                return Ok(waits());
-            }
-            let deleted = self
-                .tag_deletions
-                .delete(&TagToDelete {
-                    repository,
-                    tag,
-                    digest: &group.digest,
-                    kept: vec![&pending.to],
-                    others: Vec::new(),
-                    needs_manifest: true,
-                })
-                .await?;
-            Ok(match (deleted.error, deleted.deletion) {
-                (Some(error), _) => RetirementResult::Failed(error),
-                (None, Deletion::Unsupported) => waits(),
-                (None, _) => RetirementResult::Retired,
-            })
-        };
-        work.await.unwrap_or_else(RetirementResult::Failed)
+        deletions
     }
 
     /// Archives those of the images that have an archive. Returns the state afterwards, because
@@ -537,6 +443,7 @@ impl Executor<'_> {
         &self,
         planned: &RepositoryPlan,
         groups: &[&DeletionGroup],
+        left: &[&DeletionGroup],
         state: Result<CurrentState, ItemError>,
         expected: ExpectedListing,
     ) -> (Result<CurrentState, ItemError>, Vec<ArchiveResult>) {
@@ -561,7 +468,12 @@ impl Executor<'_> {
             .await;
         let state = self
             .recheck
-            .read(planned, deletes_manifests(groups), expected)
+            .read(
+                planned,
+                deletes_manifests(groups.iter().chain(left)),
+                left,
+                expected,
+            )
             .await;
         (state, archived)
     }
@@ -583,7 +495,12 @@ impl Executor<'_> {
             progress.needed.extend(leftovers);
             return;
         }
-        let state = match self.recheck.read(planned, true, ExpectedListing::Any).await {
+        let left: Vec<&DeletionGroup> = planned.groups.iter().collect();
+        let state = match self
+            .recheck
+            .read(planned, true, &left, ExpectedListing::Any)
+            .await
+        {
             Ok(state) => state,
             Err(error) => {
                 outcome.warnings.push(format!(
@@ -654,9 +571,8 @@ impl Executor<'_> {
         planned: &RepositoryPlan,
         group: &DeletionGroup,
         archived: ArchiveResult,
-        state: Result<&CurrentState, ItemError>,
+        image: Result<(&CurrentState, PreparedImage<'_>), ItemError>,
         needed_by: NeededBy,
-        referrers: BTreeMap<Digest, Digest>,
     ) -> GroupDeletion {
         let item = format!("{}@{}", planned.repository, group.digest.short());
         let mut deletion = GroupDeletion {
@@ -670,11 +586,11 @@ impl Executor<'_> {
         }
         let progress = &self.execution.progress;
         progress.event(Event::Started { item: &item });
-        let result = match (archived.error, state) {
+        let result = match (archived.error, image) {
             (Some(error), _) | (None, Err(error)) => Err(error),
-            (None, Ok(state)) => {
-                deletion.referrers = referrers;
-                self.try_delete(planned, group, state, needed_by, &mut deletion)
+            (None, Ok((state, image))) => {
+                deletion.referrers = image.referrers;
+                self.try_delete(planned, group, state, image.tags, needed_by, &mut deletion)
                     .await
             }
         };
@@ -694,11 +610,12 @@ impl Executor<'_> {
                 DeletionResult::Kept(reason)
             }
             Err(error) => {
+                let outcome = ItemOutcome::Failed {
+                    cause: &error.line(),
+                };
                 progress.event(Event::Finished {
                     item: &item,
-                    outcome: ItemOutcome::Failed {
-                        cause: &error.line(),
-                    },
+                    outcome,
                 });
                 DeletionResult::Failed(error)
             }
@@ -712,6 +629,7 @@ impl Executor<'_> {
         planned: &RepositoryPlan,
         group: &DeletionGroup,
         state: &CurrentState,
+        prepared: Option<Vec<&Tag>>,
         needed_by: NeededBy,
         deletion: &mut GroupDeletion,
     ) -> Result<Option<KeepReason>, ItemError> {
@@ -736,7 +654,11 @@ impl Executor<'_> {
             }
             NeededBy::Nothing | NeededBy::Image | NeededBy::Record => {}
         }
-        let tags = self.recheck.existing_tags(planned, group, state).await?;
+        let deletes_manifest = deletes_manifest(group, needed_by, state);
+        let tags = match prepared.filter(|_| deletes_manifest) {
+            Some(tags) => tags,
+            None => self.recheck.existing_tags(planned, group, state).await?,
+        };
         let is_archived = |tag: &Tag| {
             !group.archive.contains_key(tag)
                 || deletion
@@ -750,9 +672,16 @@ impl Executor<'_> {
                 "the tag {tag} did not exist when the image was archived; the image was not deleted"
             )));
         }
-        let deletes_manifest = deletes_manifest(group, needed_by, state);
-        let store = self.execution.stores.writable(repository);
-        let store = store?;
+        if deletes_manifest
+            && group.method == DeletionMethod::TagsThenManifest
+            && self
+                .tag_deletions
+                .delete_manifest(repository, &group.digest, &tags)
+                .await?
+        {
+            return Ok(None);
+        }
+        let store = self.execution.stores.writable(repository)?;
         if group.method != DeletionMethod::Manifest {
             let kept: Vec<&Tag> = state.kept_tags(&group.digest).iter().collect();
             for (position, tag) in tags.iter().enumerate() {

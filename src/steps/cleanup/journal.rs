@@ -42,6 +42,9 @@ pub trait JournalStore: Send + Sync {
     }
 }
 
+/// Manifests that are deleted by digest; `None` if the content was not read yet.
+pub(super) type DeletedManifests = BTreeMap<Digest, Option<Manifest>>;
+
 /// The journal of one run.
 pub struct Journal {
     store: Arc<dyn JournalStore>,
@@ -105,8 +108,8 @@ impl Journal {
         }
     }
 
-    /// Writes `changes`, and the manifests `deleted` that are deleted by digest, which are read from
-    /// `repository` first. A manifest that does not exist any more is left out.
+    /// Writes `changes`, and the manifests `deleted` that are deleted by digest. Those without
+    /// content are read from `repository` first, and left out if they do not exist any more.
     ///
     /// Fails if a manifest cannot be read or a batch cannot be stored; then nothing may be changed.
     pub(super) async fn write(
@@ -114,10 +117,10 @@ impl Journal {
         stores: &ImageStores,
         repository: &Repository,
         changes: Vec<JournalChange>,
-        deleted: Vec<Digest>,
+        deleted: DeletedManifests,
     ) -> Result<(), ItemError> {
         let mut manifests: Vec<JournalManifest> = stream::iter(deleted)
-            .map(|digest| manifest(stores, repository, digest))
+            .map(|(digest, known)| manifest(stores, repository, digest, known))
             .buffered(CONCURRENT_READS)
             .try_filter_map(|found| std::future::ready(Ok(found)))
             .try_collect()
@@ -206,10 +209,19 @@ async fn manifest(
     stores: &ImageStores,
     repository: &Repository,
     digest: Digest,
+    known: Option<Manifest>,
 ) -> Result<Option<JournalManifest>, ItemError> {
-    let store = stores.of(repository);
-    let reference = Reference::Digest(digest.clone());
-    let Some(found) = store.manifest(repository, &reference).await? else {
+    let found = match known {
+        Some(known) => Some(known),
+        None => {
+            let reference = Reference::Digest(digest.clone());
+            stores
+                .of(repository)
+                .manifest(repository, &reference)
+                .await?
+        }
+    };
+    let Some(found) = found else {
         return Ok(None);
     };
     let content = String::from_utf8(found.bytes.to_vec()).map_err(|_| {

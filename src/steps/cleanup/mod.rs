@@ -18,8 +18,8 @@
 //! - `plan`: groups the tags to delete by image and orders the deletions.
 //! - `preview`: predicts the plan with as few requests as possible.
 //! - `journal`: writes down every change before it is made.
-//! - `record_watch`, `recheck`, `archive`, `deletion_progress`, `tag_deletions`, `final_check`,
-//!   `execute`: carry out the plan, and check that nothing else was deleted. An image that a record
+//! - `record_watch`, `recheck`, `archive`, `deletion_progress`, `preparation`, `tag_deletions`,
+//!   `retirements`, `final_check`, `execute`: carry out the plan, and check that nothing else was deleted. An image that a record
 //!   refers to by then is kept.
 //! - `histories`: the state of tags that outlives a run.
 //! - `undo`: restores tags from the journal.
@@ -47,6 +47,7 @@ mod observer;
 mod outcome;
 mod plan;
 mod policy;
+mod preparation;
 mod preview;
 mod protections;
 mod reasons;
@@ -55,6 +56,7 @@ mod record_watch;
 mod report;
 mod repository_reader;
 mod required_facts;
+mod retirements;
 mod safety_check;
 mod tag_deletions;
 mod tag_spellings;

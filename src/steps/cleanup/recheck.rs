@@ -14,7 +14,7 @@ use super::repository_reader::listing_lacks;
 use crate::error::ItemError;
 use crate::model::lock::lock;
 use crate::model::manifest::MAX_INDEX_NESTING;
-use crate::model::{Digest, Reference, Repository, Tag};
+use crate::model::{Digest, Manifest, Reference, Repository, Tag};
 use crate::registry::{ImageStores, ProvedTags, Referrers};
 
 /// Maximum number of parallel tag lookups. Each host has its own limit as well.
@@ -77,6 +77,18 @@ impl CurrentState {
     }
 }
 
+/// Tags of an image that is about to be deleted.
+pub(super) enum CurrentTags<'g> {
+    Unchanged {
+        /// Tags that exist; they all name the image.
+        tags: Vec<&'g Tag>,
+        /// Manifest of the image; `None` if none of its tags exists.
+        manifest: Option<Manifest>,
+    },
+    /// A tag names another image than in the plan.
+    Moved { tag: &'g Tag, to: Digest },
+}
+
 /// Requirement on a listing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ExpectedListing {
@@ -90,12 +102,13 @@ impl Recheck<'_> {
     /// Reads the current state.
     ///
     /// Before manifests are deleted, which deletes all of their tags, the listing is proved to be
-    /// complete, and every planned tag that still exists is looked up: it may name another image by
-    /// now. The records are read last.
+    /// complete, and every tag that is kept or belongs to an image in `later` is looked up: it may
+    /// name another image by now. The caller looks up the other tags. The records are read last.
     pub(super) async fn read(
         &self,
         planned: &RepositoryPlan,
         deletes_manifests: bool,
+        later: &[&DeletionGroup],
         expected: ExpectedListing,
     ) -> Result<CurrentState, ItemError> {
         let repository = &planned.repository;
@@ -116,12 +129,51 @@ impl Recheck<'_> {
         }
         let mut changed: Vec<&Tag> = tags.difference(&planned.listed).collect();
         if deletes_manifests {
-            changed.extend(self.moved_tags(planned, &tags).await?);
+            changed.extend(self.moved_tags(planned, later, &tags).await?);
         }
+        let changed = changed.into_iter().cloned().collect();
+        self.state(planned, tags, changed, listing.doubt).await
+    }
+
+    /// Reads the listing and the records again, a short time after `state` was read.
+    pub(super) async fn refresh(
+        &self,
+        planned: &RepositoryPlan,
+        state: CurrentState,
+    ) -> Result<CurrentState, ItemError> {
+        let repository = &planned.repository;
+        let listed = self.stores.of(repository).tags(repository).await?;
+        let tags: BTreeSet<Tag> = listed
+            .unwrap_or_default()
+            .into_iter()
+            .map(|listed| listed.tag)
+            .collect();
+        if tags.is_empty() && !planned.kept.is_empty() {
+            return Err(ItemError::other(
+                "the repository listed tags before, and lists none now",
+            ));
+        }
+        let new = tags
+            .iter()
+            .filter(|tag| !planned.listed.contains(*tag) && !state.tags.contains(*tag))
+            .cloned()
+            .collect();
+        self.state(planned, tags, new, state.listing_doubt).await
+    }
+
+    /// Returns the state after reading the `changed` tags and the records.
+    async fn state(
+        &self,
+        planned: &RepositoryPlan,
+        tags: BTreeSet<Tag>,
+        changed: Vec<Tag>,
+        listing_doubt: Option<String>,
+    ) -> Result<CurrentState, ItemError> {
+        let store = self.stores.of(&planned.repository);
         let mut claimed = BTreeSet::new();
         for tag in changed {
-            let reference = Reference::Tag(tag.clone());
-            let read = manifest_tree::all_digests(store, repository, &reference).await?;
+            let read = manifest_tree::all_digests(store, &planned.repository, &Reference::Tag(tag))
+                .await?;
             claimed.extend(read.into_iter().flatten());
         }
         let records = self.records.fresh().await?;
@@ -137,24 +189,25 @@ impl Recheck<'_> {
             claimed,
             recorded,
             tags,
-            listing_doubt: listing.doubt,
+            listing_doubt,
             records,
         })
     }
 
-    /// Returns those of the planned tags in `tags` that name another image than in the plan.
+    /// Returns the kept tags and those of `later` that are in `tags` and name another image than in the plan.
     ///
     /// Fails if a kept tag exists that `tags` lacks: the listing is incomplete.
     async fn moved_tags<'p>(
         &self,
         planned: &'p RepositoryPlan,
+        later: &[&'p DeletionGroup],
         tags: &BTreeSet<Tag>,
     ) -> Result<Vec<&'p Tag>, ItemError> {
         let kept = planned
             .kept
             .iter()
             .map(|(tag, digest, _)| (tag, digest.as_ref(), true));
-        let deleted = planned.groups.iter().flat_map(|group| {
+        let deleted = later.iter().flat_map(|group| {
             group
                 .tags
                 .iter()
@@ -249,16 +302,52 @@ impl Recheck<'_> {
                 .await;
             match found? {
                 Some(found) if found.digest == group.digest => existing.push(tag),
-                Some(_) => {
-                    let cause = format!(
-                        "the tag {tag} was moved since it was read; the image was not deleted"
-                    );
-                    return Err(ItemError::other(cause).with_hint("run `imglife cleanup` again"));
-                }
+                Some(_) => return Err(Recheck::moved(tag)),
                 None => {}
             }
         }
         Ok(existing)
+    }
+
+    /// Returns the tags of an image that still exist, with its manifest, by one request for each
+    /// tag.
+    pub(super) async fn current_tags<'g>(
+        &self,
+        planned: &RepositoryPlan,
+        group: &'g DeletionGroup,
+        state: &CurrentState,
+    ) -> Result<CurrentTags<'g>, ItemError> {
+        let repository = &planned.repository;
+        let store = self.stores.of(repository);
+        let (mut existing, mut manifest) = (Vec::new(), None);
+        let listed = group.tags.iter().map(|(tag, _)| tag);
+        for tag in listed.filter(|tag| state.tags.contains(*tag)) {
+            let reference = Reference::Tag(tag.clone());
+            let found = if manifest.is_none() {
+                manifest = store.manifest(repository, &reference).await?;
+                manifest
+                    .as_ref()
+                    .map(|found: &Manifest| found.digest.clone())
+            } else {
+                let found = store.resolve(repository, &reference).await?;
+                found.map(|found| found.digest)
+            };
+            match found {
+                Some(digest) if digest == group.digest => existing.push(tag),
+                Some(to) => return Ok(CurrentTags::Moved { tag, to }),
+                None => {}
+            }
+        }
+        Ok(CurrentTags::Unchanged {
+            tags: existing,
+            manifest,
+        })
+    }
+
+    /// Returns the error for a tag that names another image than in the plan.
+    pub(super) fn moved(tag: &Tag) -> ItemError {
+        let cause = format!("the tag {tag} was moved since it was read; the image was not deleted");
+        ItemError::other(cause).with_hint("run `imglife cleanup` again")
     }
 
     /// Returns the referrers of the image and of its parts that the store lists, each with its

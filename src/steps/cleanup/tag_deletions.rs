@@ -17,6 +17,18 @@ use crate::registry::{Deletion, ImageStores};
 pub(super) struct TagDeletions {
     stores: ImageStores,
     hosts: Mutex<HashMap<String, Arc<AsyncMutex<HostCheck>>>>,
+    manifests: Mutex<HashMap<String, Arc<AsyncMutex<ManifestDeletion>>>>,
+}
+
+/// Observed effect of deleting a manifest that has tags.
+#[derive(Clone, Copy, Default)]
+enum ManifestDeletion {
+    #[default]
+    Untried,
+    /// The tags are gone as well.
+    RemovesTags,
+    /// The tags are still there, or the host refuses to delete a manifest that has tags.
+    LeavesTags,
 }
 
 /// Result of the check of a host.
@@ -55,15 +67,63 @@ impl TagDeletions {
         TagDeletions {
             stores,
             hosts: Mutex::default(),
+            manifests: Mutex::default(),
         }
     }
 
     fn of(&self, repository: &Repository) -> Arc<AsyncMutex<HostCheck>> {
-        let host = match repository {
-            Repository::Remote { host, .. } => host.to_string(),
-            Repository::Layout { .. } => String::new(),
+        lock(&self.hosts)
+            .entry(host(repository))
+            .or_default()
+            .clone()
+    }
+
+    /// Deletes a manifest together with all of its `tags`, by a single request where the host removes
+    /// the tags of a deleted manifest. Nothing else may need the manifest.
+    ///
+    /// Returns false if tags are left, which must be deleted one by one: in layouts, and on hosts
+    /// that keep the tags or refuse the request. The first deletion on a host shows which it is.
+    pub(super) async fn delete_manifest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        tags: &[&Tag],
+    ) -> Result<bool, ItemError> {
+        let Some(tag) = tags
+            .first()
+            .filter(|_| matches!(repository, Repository::Remote { .. }))
+        else {
+            return Ok(false);
         };
-        lock(&self.hosts).entry(host).or_default().clone()
+        self.check(repository).await?;
+        let store = self.stores.writable(repository)?;
+        let observed = lock(&self.manifests)
+            .entry(host(repository))
+            .or_default()
+            .clone();
+        let mut observed = observed.lock().await;
+        match *observed {
+            ManifestDeletion::LeavesTags => Ok(false),
+            ManifestDeletion::RemovesTags => {
+                drop(observed);
+                let deletion = store.delete_manifest(repository, digest).await?;
+                Ok(matches!(deletion, Deletion::Deleted | Deletion::NotFound))
+            }
+            ManifestDeletion::Untried => {
+                let deletion = store.delete_manifest(repository, digest).await;
+                if matches!(deletion, Ok(Deletion::Deleted)) {
+                    let reference = Reference::Tag((*tag).clone());
+                    let source = self.stores.of(repository);
+                    let found = source.resolve(repository, &reference).await;
+                    if matches!(found, Ok(None)) {
+                        *observed = ManifestDeletion::RemovesTags;
+                        return Ok(true);
+                    }
+                }
+                *observed = ManifestDeletion::LeavesTags;
+                Ok(false)
+            }
+        }
     }
 
     /// Fails if nothing more may be deleted on the host of `repository`.
@@ -181,6 +241,14 @@ impl TagDeletions {
         .with_hint(
             "do not clean up this registry by tag; `imglife cleanup --undo` restores deleted tags",
         )
+    }
+}
+
+/// Returns the host of a repository; empty for layouts.
+fn host(repository: &Repository) -> String {
+    match repository {
+        Repository::Remote { host, .. } => host.to_string(),
+        Repository::Layout { .. } => String::new(),
     }
 }
 

@@ -171,6 +171,19 @@ impl SampleRepository {
         digest
     }
 
+    /// Makes every deletion of one of the tags or manifests fail.
+    fn fail_deletion(&self, subjects: &[&str], kind: ItemErrorKind) {
+        let subjects: Vec<String> = subjects.iter().map(|&subject| subject.to_owned()).collect();
+        self.store.fail_when(move |call| {
+            let is_deletion = matches!(
+                call.operation,
+                StoreOperation::DeleteTag | StoreOperation::DeleteManifest
+            );
+            let fails = is_deletion && subjects.contains(&call.subject);
+            fails.then_some(StoreFault::Error(kind))
+        });
+    }
+
     async fn put(&self, manifest: serde_json::Value) -> Digest {
         let manifest = Manifest::parse(Bytes::from(manifest.to_string()), None, Algorithm::Sha256)
             .expect("a manifest");

@@ -96,13 +96,21 @@ async fn long_run_reads_the_repository_again() {
             report.totals.deleted,
             sample.store.count(StoreOperation::Tags)
         ),
-        // One for each of three batches, and one at the end.
+        // One before each 64 deletions, and one at the end.
         (130, 3 + 1)
     );
-    // Each deleted tag before its deletion, and all remaining tags for each batch.
+    // Reads, asks for referrers and deletes each image once. Looks up the kept tag, and the first
+    // deleted one.
+    let operations = [
+        StoreOperation::Manifest,
+        StoreOperation::Referrers,
+        StoreOperation::DeleteManifest,
+        StoreOperation::DeleteTag,
+        StoreOperation::Resolve,
+    ];
     assert_eq!(
-        sample.store.count(StoreOperation::Resolve),
-        130 + (131 + 66 + 2)
+        operations.map(|operation| sample.store.count(operation)),
+        [130, 130, 130, 0, 2]
     );
 }
 
@@ -184,10 +192,7 @@ async fn referrers_of_a_kept_part_are_kept() {
                 .tag("8.0", &sample.index(&[&shared, &another]).await, 0)
                 .await;
         } else {
-            sample.store.fail_when(|call| {
-                let fails = call.operation == StoreOperation::DeleteTag && call.subject == "1.1";
-                fails.then_some(StoreFault::Error(ItemErrorKind::ServerError))
-            });
+            sample.fail_deletion(&["1.1", other.as_str()], ItemErrorKind::ServerError);
         }
         sample.execute(&plan, Mode::Apply).await;
         assert!(

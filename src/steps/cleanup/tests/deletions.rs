@@ -1,5 +1,7 @@
 //! Deletion of images, parts, referrers and attachments.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 
 #[tokio::test]
@@ -75,16 +77,14 @@ async fn parts_are_deleted_last_and_only_if_no_kept_index_needs_them() {
 async fn parts_are_kept_when_an_index_could_not_be_deleted() {
     let sample = SampleRepository::new("r.example/m/a", DeletionSupport::ALL);
     let shared = sample.image("shared", json!({})).await;
+    let mut last = shared.clone();
     for (name, other) in [("1.0", "a"), ("1.1", "b")] {
         let other = sample.image(other, json!({})).await;
-        let index = sample.index(&[&shared, &other]).await;
-        sample.tag(name, &index, 365).await;
+        last = sample.index(&[&shared, &other]).await;
+        sample.tag(name, &last, 365).await;
     }
     sample.old("2.0").await;
-    sample.store.fail_when(|call| {
-        let fails = call.operation == StoreOperation::DeleteTag && call.subject == "1.1";
-        fails.then_some(StoreFault::Error(ItemErrorKind::ServerError))
-    });
+    sample.fail_deletion(&["1.1", last.as_str()], ItemErrorKind::ServerError);
     let config = mirror("keep_last: 1");
     let report = sample.run(&config, ObservedRecords::NotConfigured).await;
     assert_eq!(
@@ -108,10 +108,7 @@ async fn tags_deleted_before_an_error_are_reported_as_deleted() {
     let sample = SampleRepository::mirror(&["1.0", "2.0"]).await;
     let digest = sample.old("1.0").await;
     sample.tag("1.1", &digest, 365).await;
-    sample.store.fail_when(|call| {
-        let fails = call.operation == StoreOperation::DeleteTag && call.subject == "1.1";
-        fails.then_some(StoreFault::Error(ItemErrorKind::Forbidden))
-    });
+    sample.fail_deletion(&["1.1", digest.as_str()], ItemErrorKind::Forbidden);
     let report = sample
         .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
         .await;
@@ -303,6 +300,7 @@ async fn image_is_kept_if_its_tag_cannot_be_deleted() {
     );
     let old = sample.old("1.0").await;
     sample.old("2.0").await;
+    sample.fail_deletion(&[old.as_str()], ItemErrorKind::Forbidden);
     let report = sample
         .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
         .await;
@@ -322,15 +320,7 @@ async fn tagged_part_is_kept_when_its_index_could_not_be_deleted() {
         let index = sample.index(&[&child]).await;
         sample.tag("1.0", &index, 365).await;
         sample.old("2.0").await;
-        let of_index = index.to_string();
-        sample.store.fail_when(move |call| {
-            let fails = matches!(
-                call.operation,
-                StoreOperation::DeleteTag | StoreOperation::DeleteManifest
-            );
-            let fails = fails && (call.subject == "1.0" || call.subject == of_index);
-            fails.then_some(StoreFault::Error(ItemErrorKind::ServerError))
-        });
+        sample.fail_deletion(&["1.0", index.as_str()], ItemErrorKind::ServerError);
         sample
             .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
             .await;
@@ -352,14 +342,9 @@ async fn parts_of_an_attachment_are_deleted_after_it() {
     let index = sample.index(&[&shared, &own]).await;
     sample.tag("1.1", &index, 365).await;
     let list = Tag::of_referrers(&subject).to_string();
-    sample
-        .tag(&list, &sample.index(&[&shared]).await, 365)
-        .await;
-    let failing = list.clone();
-    sample.store.fail_when(move |call| {
-        let fails = call.operation == StoreOperation::DeleteTag && call.subject == failing;
-        fails.then_some(StoreFault::Error(ItemErrorKind::ServerError))
-    });
+    let listing = sample.index(&[&shared]).await;
+    sample.tag(&list, &listing, 365).await;
+    sample.fail_deletion(&[&list, listing.as_str()], ItemErrorKind::ServerError);
     let config = mirror("keep_last: 1");
     sample.run(&config, ObservedRecords::NotConfigured).await;
     assert_eq!(sample.tags().await, names(&["2.0", &list]));
@@ -372,4 +357,38 @@ async fn parts_of_an_attachment_are_deleted_after_it() {
     sample.execute(&plan(&world, &policy()), Mode::Apply).await;
     assert_eq!(sample.tags().await, names(&["2.0"]));
     assert!(!sample.has(&shared).await);
+}
+
+#[tokio::test]
+async fn tags_are_deleted_singly_where_a_manifest_with_tags_is_refused() {
+    for is_refused in [false, true] {
+        let sample = SampleRepository::mirror(&["3.0"]).await;
+        for name in ["1.0", "1.1"] {
+            sample.old(name).await;
+        }
+        let digest = sample.old("1.2").await;
+        sample.tag("1.2-alias", &digest, 365).await;
+        let is_first = AtomicBool::new(true);
+        sample.store.fail_when(move |call| {
+            let fails = is_refused
+                && call.operation == StoreOperation::DeleteManifest
+                && is_first.swap(false, Ordering::SeqCst);
+            fails.then_some(StoreFault::Error(ItemErrorKind::Forbidden))
+        });
+        let report = sample
+            .run(&mirror("keep_last: 1"), ObservedRecords::NotConfigured)
+            .await;
+        assert_eq!(sample.tags().await, names(&["3.0"]), "{is_refused}");
+        assert_eq!(
+            (report.exit(), report.totals.deleted),
+            (Exit::Done, 4),
+            "{is_refused} {report:?}"
+        );
+        let (tags, manifests) = (
+            sample.store.count(StoreOperation::DeleteTag),
+            sample.store.count(StoreOperation::DeleteManifest),
+        );
+        let expected = if is_refused { (4, 1 + 3) } else { (0, 3) };
+        assert_eq!((tags, manifests), expected);
+    }
 }
