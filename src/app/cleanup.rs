@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -30,9 +30,12 @@ use crate::packages::{Documents, Records};
 use crate::report::{Block, Document, json};
 use crate::steps::cleanup::{
     self, CleanupExecution, CleanupPolicy, CleanupReport, CleanupScope, Journal, JournalStore,
-    ObservedRecords, Observer, OutsideFacts, RecordWatch, RecordsSource, Undo, UndoSelection,
-    targets,
+    ObservedRecords, Observer, OutsideFacts, ReadingLimits, RecordWatch, RecordsSource, Undo,
+    UndoSelection, targets,
 };
+
+/// Time that requests in flight have after a run was cancelled while it read the registries.
+const READING_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Options of `imglife cleanup`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -307,6 +310,10 @@ async fn cleanup(
             cache: &cache,
             progress: &*context.progress,
             now,
+            limits: ReadingLimits {
+                max_requests: options.max_requests,
+                cancel: Some(&cancel),
+            },
         };
         let lists = keep_lists(config, context).await;
         let source = source_url(&context.process.variables);
@@ -333,12 +340,18 @@ async fn cleanup(
             }
         }
     };
+    // Reading stops by itself soon after it is cancelled, and keeps what it has for the next run.
+    let stopped = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(READING_STOP_TIMEOUT).await;
+    };
     let world = tokio::select! {
-        world = world => world,
-        () = cancel.cancelled() => {
-            tracing::warn!("stopped while reading the registries; nothing was changed");
-            return Ok(CleanupReport::stopped(options.mode, began.elapsed()));
-        }
+        world = world => Some(world),
+        () = stopped => None,
+    };
+    let Some(world) = world.filter(|_| !cancel.is_cancelled()) else {
+        tracing::warn!("stopped while reading the registries; nothing was changed");
+        return Ok(CleanupReport::stopped(options.mode, began.elapsed()));
     };
     let policy = CleanupPolicy {
         now,

@@ -21,7 +21,7 @@ use crate::model::Inventory;
 use crate::packages::{DataFileKind, Documents, RecordSet, Records};
 use crate::process::Process;
 use crate::report::{json, junit, openmetrics};
-use crate::steps::cleanup::{Observer, PreviewInput, preview};
+use crate::steps::cleanup::{Observer, PreviewInput, ReadingLimits, preview};
 use crate::steps::status::{
     self, ExpectedDeletions, MarkerError, PageOutcome, StatusReport, World,
 };
@@ -201,6 +201,7 @@ async fn observe(
     let process = &context.process;
     let cache = UserDigestCache::of("cleanup", process, Mode::Apply);
     let observer = Observer {
+        limits: ReadingLimits::default(),
         stores,
         cache: &cache,
         progress: &*context.progress,

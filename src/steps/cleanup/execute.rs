@@ -52,7 +52,7 @@ const MIN_CHUNK: usize = 64;
 const LISTED_TAGS_PER_IMAGE: usize = 16;
 
 /// Estimated number of requests that deleting an image takes, in a run with a limit of requests.
-const REQUESTS_PER_IMAGE: u64 = 4;
+const REQUESTS_PER_IMAGE: usize = 3;
 
 /// Mode and resources of an execution.
 pub struct CleanupExecution<'a> {
@@ -302,7 +302,8 @@ impl Executor<'_> {
         // What was prepared must be deleted within the limit of requests.
         let affordable = self.execution.max_requests.map_or(usize::MAX, |limit| {
             let left = limit.saturating_sub(self.execution.stores.requests());
-            usize::try_from(left / REQUESTS_PER_IMAGE).unwrap_or(usize::MAX)
+            let left = usize::try_from(left).unwrap_or(usize::MAX);
+            left.saturating_sub(remaining) / REQUESTS_PER_IMAGE
         });
         size.min(affordable.max(1)).min(groups.len())
     }

@@ -3,9 +3,10 @@
 //! Harbor, Amazon's registry and zot take each GET of a manifest for a pull, by which their own
 //! rules keep an image.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::manifest_tree::{self, DateSource, ManifestTree};
@@ -21,7 +22,14 @@ pub(super) struct RememberedImages<'a> {
     repository: &'a Repository,
     /// Digest that each tag named in an earlier run.
     digests: HashMap<Tag, Digest>,
+    /// Tags that earlier parts of the current reading read.
+    current: HashSet<Tag>,
+    /// Start of the current reading.
+    started: DateTime<Utc>,
 }
+
+/// Time after which a reading that was stopped starts again.
+const MAX_READING_TIME: TimeDelta = TimeDelta::hours(24);
 
 /// Facts about an image, which never change.
 #[derive(Deserialize, Serialize)]
@@ -41,21 +49,48 @@ impl<'a> RememberedImages<'a> {
     pub(super) fn load(
         cache: &'a dyn DigestCache,
         repository: &'a Repository,
+        now: DateTime<Utc>,
     ) -> RememberedImages<'a> {
-        let shards = SHARDS.iter().filter(|_| is_cached(repository));
-        let texts = shards.filter_map(|shard| cache.get(&shard_key(repository, *shard)));
-        let digests = texts.flat_map(|text| {
-            let entry = |line: &str| {
-                let (tag, digest) = line.split_once(' ')?;
-                Some((tag.parse().ok()?, digest.parse().ok()?))
-            };
-            text.lines().filter_map(entry).collect::<Vec<_>>()
-        });
-        RememberedImages {
+        let started = cache
+            .get(&reading_key(repository))
+            .and_then(|text| text.parse::<DateTime<Utc>>().ok())
+            .filter(|started| (TimeDelta::zero()..MAX_READING_TIME).contains(&(now - *started)));
+        let mut remembered = RememberedImages {
             cache,
             repository,
-            digests: digests.collect(),
+            digests: HashMap::new(),
+            current: HashSet::new(),
+            started: started.unwrap_or(now),
+        };
+        let mark = remembered.mark();
+        let shards = SHARDS.iter().filter(|_| is_cached(repository));
+        for text in shards.filter_map(|shard| cache.get(&shard_key(repository, *shard))) {
+            for line in text.lines() {
+                let mut words = line.split(' ');
+                let (Some(Ok(tag)), Some(Ok(digest))) = (
+                    words.next().map(str::parse::<Tag>),
+                    words.next().map(str::parse),
+                ) else {
+                    continue;
+                };
+                if words.next() == Some(&mark) {
+                    remembered.current.insert(tag.clone());
+                }
+                remembered.digests.insert(tag, digest);
+            }
         }
+        remembered
+    }
+
+    /// Returns the mark of tags that the current reading read.
+    fn mark(&self) -> String {
+        self.started.timestamp().to_string()
+    }
+
+    /// Returns true if a tag was read by an earlier part of the current reading, so that it needs no
+    /// request.
+    pub(super) fn is_current(&self, tag: &Tag) -> bool {
+        self.current.contains(tag)
     }
 
     pub(super) fn repository(&self) -> &Repository {
@@ -76,6 +111,9 @@ impl<'a> RememberedImages<'a> {
         let Some((last, image)) = last.and_then(|last| Some((last, is_known(last)?))) else {
             return self.read(source, &reference).await;
         };
+        if self.is_current(tag) {
+            return Ok(Some(image));
+        }
         match source.resolve(self.repository, &reference).await? {
             None => Ok(None),
             Some(found) if found.digest == *last => Ok(Some(image)),
@@ -105,38 +143,60 @@ impl<'a> RememberedImages<'a> {
     /// Writes the digests of tags to the cache, for the next run. With `replaces`, tags that are not
     /// among them are forgotten.
     pub(super) fn store<'t>(&self, tags: impl Iterator<Item = &'t ObservedTag>, replaces: bool) {
+        let mut digests = if replaces {
+            BTreeMap::new()
+        } else {
+            self.known()
+        };
+        digests.extend(
+            tags.filter_map(|tag| Some((&tag.tag, (&tag.image.as_ref().ok()?.digest, false)))),
+        );
+        self.write(&digests);
+    }
+
+    /// Writes the tags that a stopped reading has read, so that the next run goes on with the others.
+    pub(super) fn store_part<'t>(&self, tags: impl Iterator<Item = &'t ObservedTag>) {
         if !is_cached(self.repository) {
             return;
         }
-        let mut digests: BTreeMap<&Tag, &Digest> = BTreeMap::new();
-        if !replaces {
-            digests.extend(&self.digests);
+        let mut digests = self.known();
+        digests.extend(
+            tags.filter_map(|tag| Some((&tag.tag, (&tag.image.as_ref().ok()?.digest, true)))),
+        );
+        self.write(&digests);
+        self.cache
+            .put(&reading_key(self.repository), &self.started.to_rfc3339());
+    }
+
+    /// Returns the digests of the cache, and whether the current reading read them.
+    fn known(&self) -> BTreeMap<&Tag, (&Digest, bool)> {
+        let entry = |(tag, digest)| (tag, (digest, self.is_current(tag)));
+        self.digests.iter().map(entry).collect()
+    }
+
+    fn write(&self, digests: &BTreeMap<&Tag, (&Digest, bool)>) {
+        if !is_cached(self.repository) {
+            return;
         }
-        for tag in tags {
-            if let Ok(tree) = &tag.image {
-                digests.insert(&tag.tag, &tree.digest);
-            }
-        }
-        let changed: BTreeSet<char> = {
-            let added = digests
-                .iter()
-                .filter(|(tag, digest)| self.digests.get(**tag) != Some(**digest))
-                .map(|(tag, _)| shard(tag));
-            let removed = self
-                .digests
-                .keys()
-                .filter(|tag| !digests.contains_key(*tag))
-                .map(shard);
-            added.chain(removed).collect()
-        };
-        let mut texts: BTreeMap<char, String> = changed
+        let known = self.known();
+        let added = digests
             .iter()
-            .map(|shard| (*shard, String::new()))
+            .filter(|(tag, entry)| known.get(**tag) != Some(*entry))
+            .map(|(tag, _)| shard(tag));
+        let removed = known
+            .keys()
+            .filter(|tag| !digests.contains_key(**tag))
+            .map(|tag| shard(tag));
+        let mut texts: BTreeMap<char, String> = added
+            .chain(removed)
+            .map(|shard| (shard, String::new()))
             .collect();
-        for (tag, digest) in digests {
+        let current = self.mark();
+        for (tag, (digest, is_current)) in digests {
             if let Some(text) = texts.get_mut(&shard(tag)) {
+                let mark = if *is_current { &current } else { "" };
                 // Writing to a string does not fail.
-                let _written = writeln!(text, "{tag} {digest}");
+                let _written = writeln!(text, "{}", format!("{tag} {digest} {mark}").trim_end());
             }
         }
         for (shard, text) in texts {
@@ -190,6 +250,11 @@ fn image_key(digest: &Digest, reference: &Reference) -> String {
 
 fn shard_key(repository: &Repository, shard: char) -> String {
     format!("tags 1 {repository} {shard}")
+}
+
+/// Returns the cache key of the start of a reading that was stopped.
+fn reading_key(repository: &Repository) -> String {
+    format!("reading 1 {repository}")
 }
 
 fn shard(tag: &Tag) -> char {

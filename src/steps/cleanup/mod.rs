@@ -72,7 +72,7 @@ pub use keep_list::{KeepList, KeptName};
 pub use manifest_tree::ManifestTree;
 pub use needed_images::{ImageNeed, NeededImages, OutsideFacts, ProjectDeployments};
 pub use observe::{observe, observe_entries, observe_records, observe_with};
-pub use observer::Observer;
+pub use observer::{Observer, ReadingLimits};
 pub use plan::{DeletionGroup, DeletionMethod, Plan, RepositoryPlan, Retirement, plan};
 pub use policy::CleanupPolicy;
 pub use preview::{CleanupPreview, PreviewInput, preview};
@@ -86,8 +86,8 @@ pub use undo::{
     undo,
 };
 pub use world::{
-    DesiredTags, ObservedRecords, ObservedRepository, ObservedTag, RepositoryRole, TagReadError,
-    World,
+    DesiredTags, ObservedRecords, ObservedRepository, ObservedTag, ReadingProgress, RepositoryRole,
+    TagReadError, UnreadRepository, World,
 };
 
 #[cfg(test)]

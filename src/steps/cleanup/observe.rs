@@ -14,7 +14,9 @@ use super::protections::RecordProtections;
 use super::repository_reader::RepositoryReader;
 use super::tag_spellings::read_tag_case;
 use super::targets::{CleanupScope, CleanupTarget, targets};
-use super::world::{DesiredTags, ObservedRecords, ObservedRepository, RepositoryRole, World};
+use super::world::{
+    DesiredTags, ObservedRecords, ObservedRepository, RepositoryRole, UnreadRepository, World,
+};
 use crate::config::Config;
 use crate::error::{ItemError, chain};
 use crate::model::Repository;
@@ -73,7 +75,15 @@ pub async fn observe_with(
         .iter()
         .filter_map(|repository| repository.desired.upstream_warning.clone());
     warnings.extend(upstream_warnings);
-    world.repositories = repositories;
+    let (cut, read) = repositories
+        .into_iter()
+        .partition(|repository| repository.cut.is_some());
+    world.repositories = read;
+    let unread = |repository: ObservedRepository| UnreadRepository {
+        repository: repository.repository,
+        progress: repository.cut.filter(|progress| progress.listed > 0),
+    };
+    world.unread = Vec::into_iter(cut).map(unread).collect();
     check_clocks(&mut world.repositories, observer);
     world.orphans = orphans;
     world.warnings = warnings;

@@ -10,7 +10,7 @@ use super::policy::{CleanupPolicy, archive_tag, decide};
 use super::protections::{RecordProtections, pinned};
 use super::reasons::{DeleteReason, KeepReason, PendingRetirement, TagVerdict};
 use super::safety_check::safety_check;
-use super::world::{ObservedRepository, ObservedTag, RepositoryRole, World};
+use super::world::{ObservedRepository, ObservedTag, RepositoryRole, UnreadRepository, World};
 use crate::error::ItemError;
 use crate::model::{Digest, ImageReference, Repository, Tag, TagHistory};
 use crate::packages::StoredDocument;
@@ -24,6 +24,8 @@ pub struct Plan {
     /// Reason why nothing at all is deleted.
     pub safety_error: Option<ItemError>,
     pub orphans: Vec<Repository>,
+    /// Repositories of which too little is known to plan anything.
+    pub unread: Vec<UnreadRepository>,
     pub warnings: Vec<String>,
 }
 
@@ -175,6 +177,7 @@ fn plan_with(world: &World, policy: &CleanupPolicy, safety_error: Option<ItemErr
             .collect(),
         safety_error,
         orphans: world.orphans.clone(),
+        unread: world.unread.clone(),
         warnings: world
             .warnings
             .iter()

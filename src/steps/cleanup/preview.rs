@@ -241,7 +241,7 @@ async fn read_undecided(
         .into_iter()
         .cloned()
         .collect();
-    let remembered = &RememberedImages::load(reader.observer.cache, &name);
+    let remembered = &RememberedImages::load(reader.observer.cache, &name, reader.observer.now);
     let reads = undecided
         .into_iter()
         .map(|tag| reader.read_tag(remembered, ListedTag::named(tag), repository.role));

@@ -10,6 +10,7 @@ use super::outcome::{
 };
 use super::plan::{Plan, RepositoryPlan};
 use super::reasons::{DeleteReason, KeepReason, PendingRetirement};
+use super::world::UnreadRepository;
 use crate::error::{Exit, ItemError};
 use crate::model::{Digest, ImageReference, Repository, Tag, TagVersion};
 use crate::report::text::human_bytes;
@@ -138,7 +139,7 @@ impl CleanupReport {
     /// Returns the report on the `outcome` of `plan`.
     pub fn new(plan: &Plan, outcome: CleanupOutcome) -> CleanupReport {
         let mut report = CleanupReport {
-            interrupted: outcome.is_interrupted,
+            interrupted: outcome.is_interrupted || !plan.unread.is_empty(),
             safety_error: plan.safety_error.clone(),
             orphans: plan.orphans.clone(),
             warnings: plan.warnings.clone(),
@@ -148,6 +149,9 @@ impl CleanupReport {
         for repository in outcome.repositories {
             report.add(repository);
         }
+        report
+            .warnings
+            .extend(plan.unread.iter().map(UnreadRepository::warning));
         if let Some(limit) = outcome
             .spent_requests
             .filter(|_| report.totals.not_done > 0)

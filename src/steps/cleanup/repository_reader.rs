@@ -13,7 +13,9 @@ use super::observer::Observer;
 use super::protections::RecordProtections;
 use super::required_facts::{MissingDates, needs_deletions, undecided_tags};
 use super::tag_spellings::read_tag_case;
-use super::world::{ObservedRepository, ObservedTag, RepositoryRole, TagReadError};
+use super::world::{
+    ObservedRepository, ObservedTag, ReadingProgress, RepositoryRole, TagReadError,
+};
 use crate::error::{ItemError, ItemErrorKind};
 use crate::model::{Digest, Repository, Tag};
 use crate::progress::Event;
@@ -48,6 +50,10 @@ impl RepositoryReader<'_> {
         mut repository: ObservedRepository,
     ) -> ObservedRepository {
         let name = repository.repository.clone();
+        if self.observer.is_stopped() {
+            repository.cut = Some(ReadingProgress { read: 0, listed: 0 });
+            return repository;
+        }
         self.observer.progress.event(Event::Observing {
             what: &format!("tags of {name}"),
         });
@@ -71,14 +77,30 @@ impl RepositoryReader<'_> {
         )
         .await;
         let role = repository.role;
-        let remembered = RememberedImages::load(self.observer.cache, &name);
+        let remembered = RememberedImages::load(self.observer.cache, &name, self.observer.now);
         // Full references in a layout are names that keep their content, but no tags of it.
         let tags = listing.tags.into_iter().filter(|tag| !tag.is_reference);
-        let reads = tags.map(|listed| self.read_tag(&remembered, listed, role));
-        let read: Vec<(ObservedTag, DateSource)> = stream::iter(reads)
+        let remembered_tags = &remembered;
+        let reads = tags.map(|listed| async move {
+            if self.observer.is_stopped() && !remembered_tags.is_current(&listed.tag) {
+                return None;
+            }
+            Some(self.read_tag(remembered_tags, listed, role).await)
+        });
+        let read: Vec<Option<(ObservedTag, DateSource)>> = stream::iter(reads)
             .buffered(CONCURRENT_MANIFESTS)
             .collect()
             .await;
+        let listed = read.len();
+        let read: Vec<(ObservedTag, DateSource)> = read.into_iter().flatten().collect();
+        if read.len() < listed {
+            remembered.store_part(read.iter().map(|(tag, _)| tag));
+            repository.cut = Some(ReadingProgress {
+                read: read.len(),
+                listed,
+            });
+            return repository;
+        }
         let (tags, date_sources): (Vec<ObservedTag>, Vec<(Tag, DateSource)>) = read
             .into_iter()
             .map(|(tag, date_source)| (tag.clone(), (tag.tag, date_source)))
@@ -238,7 +260,7 @@ impl RepositoryReader<'_> {
             .collect();
         let name = &repository.repository;
         let store = self.observer.stores.of(name);
-        let remembered = &RememberedImages::load(self.observer.cache, name);
+        let remembered = &RememberedImages::load(self.observer.cache, name, self.observer.now);
         let reads = unknown
             .into_iter()
             .map(|digest| async move { remembered.read_digest(store, &digest).await });

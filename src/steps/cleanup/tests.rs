@@ -288,6 +288,7 @@ impl SampleRepository {
         let (cache, progress) = (crate::transfer::no_cache(), crate::progress::silent());
         let stores = self.store.stores();
         let observer = Observer {
+            limits: ReadingLimits::default(),
             stores: &stores,
             cache: &*cache,
             progress: &*progress,

@@ -39,7 +39,42 @@ pub struct World {
     pub require_records: bool,
     /// Repositories next to the bases that the configuration does not name.
     pub orphans: Vec<Repository>,
+    /// Repositories that were not read completely before the run reached its limit. They are not
+    /// in `repositories`.
+    pub unread: Vec<UnreadRepository>,
     pub warnings: Vec<String>,
+}
+
+/// A repository that was not read completely.
+#[derive(Clone, Debug)]
+pub struct UnreadRepository {
+    pub repository: Repository,
+    /// Number of tags that were read, in this run and earlier ones; `None` if they were not listed.
+    pub progress: Option<ReadingProgress>,
+}
+
+impl UnreadRepository {
+    /// Returns the warning for the report.
+    pub(super) fn warning(&self) -> String {
+        let progress = match self.progress {
+            Some(ReadingProgress { read, listed }) => {
+                format!("{read} of its {listed} tags are read")
+            }
+            None => "none of its tags is read".to_owned(),
+        };
+        format!(
+            "{}: nothing was deleted, because the run reached its limit while it read the \
+             repository; {progress}, and the next run goes on with the others",
+            self.repository
+        )
+    }
+}
+
+/// Tags that were read of a repository.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadingProgress {
+    pub read: usize,
+    pub listed: usize,
 }
 
 impl World {
@@ -83,6 +118,7 @@ impl World {
             foreign_bases: foreign_bases.unwrap_or_default(),
             require_records,
             orphans: Vec::new(),
+            unread: Vec::new(),
             warnings: Vec::new(),
         }
     }
@@ -235,6 +271,8 @@ pub struct ObservedRepository {
     pub desired: DesiredTags,
     /// State that earlier cleanups left; `None` without a record store, so that no tag waits.
     pub history: Option<StoredDocument<TagHistory>>,
+    /// Tags that were read until the run reached its limit; `None` if it did not.
+    pub(super) cut: Option<ReadingProgress>,
 }
 
 impl ObservedRepository {
@@ -264,6 +302,7 @@ impl ObservedRepository {
             deletions: DeletionSupport::UNKNOWN,
             desired: DesiredTags::default(),
             history: None,
+            cut: None,
         }
     }
 

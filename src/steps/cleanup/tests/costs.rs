@@ -10,6 +10,7 @@ async fn requests(
 ) -> (usize, usize) {
     let (stores, progress) = (sample.store.stores(), crate::progress::silent());
     let observer = Observer {
+        limits: ReadingLimits::default(),
         stores: &stores,
         cache,
         progress: &*progress,
@@ -150,4 +151,71 @@ async fn run_stops_at_its_limit_of_requests_and_the_next_goes_on() {
         plan = sample.plan(&config, ObservedRecords::NotConfigured).await;
     }
     assert_eq!(sample.tags().await, names(&["1.0.199"]));
+}
+
+/// Reads the world with a limit of requests.
+async fn world_with_limit(
+    sample: &SampleRepository,
+    config: &Config,
+    cache: &SharedCache,
+    max_requests: u64,
+    now: DateTime<Utc>,
+) -> World {
+    let (stores, progress) = (sample.store.stores(), crate::progress::silent());
+    let observer = Observer {
+        limits: ReadingLimits {
+            max_requests: Some(max_requests),
+            cancel: None,
+        },
+        stores: &stores,
+        cache,
+        progress: &*progress,
+        now,
+    };
+    sample.store.clear_calls();
+    let scope = CleanupScope::default();
+    observe(config, &scope, ObservedRecords::NotConfigured, observer).await
+}
+
+#[tokio::test]
+async fn reading_stops_at_its_limit_of_requests_and_the_next_run_goes_on() {
+    let (sample, _) = many().await;
+    let config = mirror("keep_last: 1, max_delete_percent: 100");
+    let cache = SharedCache::default();
+    let mut read = 0;
+    let mut requests = 0;
+    for run in 1.. {
+        let world = world_with_limit(&sample, &config, &cache, 60, now()).await;
+        requests += sample.store.calls().len();
+        assert!(sample.store.calls().len() < 60 + 20);
+        let Some(unread) = world.unread.first() else {
+            assert_eq!((run, world.repositories[0].tags().count()), (4, 200));
+            break;
+        };
+        let progress = unread.progress.expect("a listing");
+        assert!(progress.read > read && progress.listed == 200, "{unread:?}");
+        read = progress.read;
+        // Nothing is planned, and the report says so.
+        let plan = plan(&world, &policy());
+        assert_eq!(plan.deletions().count(), 0);
+        let report = sample.execute(&plan, Mode::Apply).await;
+        assert!(
+            report.interrupted && report.exit() == Exit::Done,
+            "{report:?}"
+        );
+        let warning = format!("{read} of its 200 tags are read");
+        assert!(report.warnings[0].contains(&warning), "{report:?}");
+    }
+    // Each tag was read once.
+    assert!((200..250).contains(&requests), "{requests}");
+    // After a complete reading, or after a day, everything is read again.
+    for hours in [0, 25] {
+        let later = now() + TimeDelta::hours(hours);
+        let world = world_with_limit(&sample, &config, &cache, 60, later).await;
+        let read = world.unread[0].progress.expect("a listing").read;
+        assert!(read < 80, "{read}");
+    }
+    let world = world_with_limit(&sample, &config, &cache, 0, now()).await;
+    assert!(world.unread[0].progress.is_none());
+    assert!(plan(&world, &policy()).unread[0].progress.is_none());
 }

@@ -414,6 +414,7 @@ async fn complete_plan(sample: &SampleRepository, config: &Config) -> Plan {
     let (cache, progress) = (crate::transfer::no_cache(), crate::progress::silent());
     let stores = sample.store.stores();
     let observer = Observer {
+        limits: ReadingLimits::default(),
         stores: &stores,
         cache: &*cache,
         progress: &*progress,

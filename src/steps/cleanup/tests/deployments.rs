@@ -41,6 +41,7 @@ async fn world_with(
     let (cache, progress) = (crate::transfer::no_cache(), crate::progress::silent());
     let stores = sample.store.stores();
     let observer = Observer {
+        limits: ReadingLimits::default(),
         stores: &stores,
         cache: &*cache,
         progress: &*progress,

@@ -433,6 +433,7 @@ async fn a_preview_names_the_day_on_which_a_waiting_tag_is_deleted() {
             documents: Some(&documents),
         };
         let observer = Observer {
+            limits: ReadingLimits::default(),
             stores: &stores,
             cache: &*cache,
             progress: &*progress,

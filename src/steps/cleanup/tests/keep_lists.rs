@@ -190,6 +190,7 @@ async fn plan_with(
     let (cache, progress) = (crate::transfer::no_cache(), crate::progress::silent());
     let stores = sample.store.stores();
     let observer = Observer {
+        limits: ReadingLimits::default(),
         stores: &stores,
         cache: &*cache,
         progress: &*progress,
@@ -338,6 +339,7 @@ async fn base_of_another_project_is_kept() {
         let (cache, progress) = (crate::transfer::no_cache(), crate::progress::silent());
         let stores = sample.store.stores();
         let observer = Observer {
+            limits: ReadingLimits::default(),
             stores: &stores,
             cache: &*cache,
             progress: &*progress,

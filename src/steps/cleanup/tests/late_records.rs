@@ -64,6 +64,7 @@ async fn image_registered_during_observation_is_kept() {
     let (cache, progress) = (crate::transfer::no_cache(), crate::progress::silent());
     let stores = sample.store.stores();
     let observer = Observer {
+        limits: ReadingLimits::default(),
         stores: &stores,
         cache: &*cache,
         progress: &*progress,

@@ -103,6 +103,7 @@ impl SampleLayout {
         let (cache, progress) = (crate::transfer::no_cache(), crate::progress::silent());
         let stores = ImageStores::single(self.store.clone());
         let observer = Observer {
+            limits: ReadingLimits::default(),
             stores: &stores,
             cache: &*cache,
             progress: &*progress,

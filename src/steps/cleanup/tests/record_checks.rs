@@ -260,6 +260,7 @@ async fn base_that_no_record_names_is_kept_for_thirty_days_after_the_first_recor
     let (cache, progress) = (crate::transfer::no_cache(), crate::progress::silent());
     let stores = named.store.stores();
     let observer = Observer {
+        limits: ReadingLimits::default(),
         stores: &stores,
         cache: &*cache,
         progress: &*progress,

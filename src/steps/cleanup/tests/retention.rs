@@ -366,6 +366,7 @@ async fn dates_are_read_only_where_needed_and_once_for_shared_content() {
     let stores = sample.store.stores();
     let progress = crate::progress::silent();
     let observer = Observer {
+        limits: ReadingLimits::default(),
         stores: &stores,
         cache: &cache,
         progress: &*progress,
