@@ -23,7 +23,7 @@ use imglife::packages::directory::DirectoryFiles;
 use imglife::packages::{Prefix, RecordSet, Records};
 use imglife::registry::memory::{MemoryStore, StoreOperation};
 use imglife::registry::{ImageStore, InMemory};
-use imglife::steps::cleanup::{Observer, PreviewInput, preview};
+use imglife::steps::cleanup::{Observer, PreviewInput, ReadingLimits, preview};
 use imglife::steps::eol::EolAssessor;
 use imglife::steps::status::{observe, page, plan};
 use serde::Deserialize;
@@ -185,6 +185,7 @@ async fn every_world_is_reported_as_expected() {
         let (cache, progress) = (imglife::transfer::no_cache(), imglife::progress::silent());
         let now = given.today.and_time(NaiveTime::MIN).and_utc();
         let observer = Observer {
+            limits: ReadingLimits::default(),
             stores: &stores,
             cache: &*cache,
             progress: &*progress,

@@ -22,7 +22,8 @@ use imglife::packages::{RecordSet, UnreadableFile};
 use imglife::registry::memory::{MemoryStore, StoreFault, StoreOperation};
 use imglife::registry::{DeletionSupport, ImageStore, InMemory, Support};
 use imglife::steps::cleanup::{
-    CleanupPolicy, CleanupScope, DeletionMethod, ObservedRecords, Observer, Plan, observe, plan,
+    CleanupPolicy, CleanupScope, DeletionMethod, ObservedRecords, Observer, Plan, ReadingLimits,
+    observe, plan,
 };
 use serde::Deserialize;
 
@@ -335,6 +336,7 @@ async fn every_world_is_cleaned_up_as_expected_and_every_reason_to_keep_is_met()
         let (cache, progress) = (imglife::transfer::no_cache(), imglife::progress::silent());
         let stores = place.stores();
         let observer = Observer {
+            limits: ReadingLimits::default(),
             stores: &stores,
             cache: &*cache,
             progress: &*progress,
