@@ -73,7 +73,7 @@ impl Preparation<'_> {
                     Ok(Ok(PreparedImage::default()))
                 }
             });
-        let read: Vec<Result<Result<PreparedImage<'g>, MovedTag>, ItemError>> =
+        let read: Vec<Result<Result<PreparedImage<'g>, RetaggedImage>, ItemError>> =
             stream::iter(reads.collect::<Vec<_>>())
                 .buffered(CONCURRENT_IMAGES)
                 .collect()
@@ -139,7 +139,7 @@ impl Preparation<'_> {
         &self,
         group: &'g DeletionGroup,
         state: &CurrentState,
-    ) -> Result<Result<PreparedImage<'g>, MovedTag>, ItemError> {
+    ) -> Result<Result<PreparedImage<'g>, RetaggedImage>, ItemError> {
         let current = self
             .recheck
             .current_tags(self.planned, group, state)
@@ -148,7 +148,7 @@ impl Preparation<'_> {
             CurrentTags::Unchanged { tags, manifest } => (tags, manifest),
             CurrentTags::Moved { tag, to } => {
                 let error = Recheck::moved(tag);
-                return Ok(Err(MovedTag { to, error }));
+                return Ok(Err(RetaggedImage { to, error }));
             }
         };
         let referrers = self
@@ -173,7 +173,7 @@ impl Preparation<'_> {
 }
 
 /// A tag that names another image than in the plan.
-struct MovedTag {
+struct RetaggedImage {
     to: Digest,
     error: ItemError,
 }
