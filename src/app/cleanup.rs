@@ -29,9 +29,9 @@ use crate::model::{JournalBatch, Repository};
 use crate::packages::{Documents, Records};
 use crate::report::{Block, Document, json};
 use crate::steps::cleanup::{
-    self, CleanupExecution, CleanupPolicy, CleanupReport, CleanupScope, Journal, JournalStore,
-    ObservedRecords, Observer, OutsideFacts, ReadingLimits, RecordWatch, RecordsSource, Undo,
-    UndoSelection, targets,
+    self, Applications, CleanupExecution, CleanupPolicy, CleanupReport, CleanupScope, Journal,
+    JournalStore, ObservedRecords, Observer, OutsideFacts, ReadingLimits, RecordWatch,
+    RecordsSource, Undo, UndoSelection, targets,
 };
 
 /// Time that requests in flight have after a run was cancelled while it read the registries.
@@ -72,9 +72,10 @@ pub(super) fn run(
         return Err(missing_setting("retention", &config, process)
             .hint("add retention rules, for example `retention: { keep_last: 5 }`"));
     }
-    if targets(&config).is_empty() {
-        return Err(missing_setting("build.images", &config, process)
-            .hint("add images or `sync.entries`: cleanup applies to both"));
+    if targets(&config).is_empty() && Applications::of(&config).is_empty() {
+        return Err(missing_setting("build.images", &config, process).hint(
+            "add images, `sync.entries` or `retention.repositories`: cleanup applies to all of them",
+        ));
     }
     if let Some(tags) = &options.release {
         return release(&config, tags, options, context);
@@ -86,7 +87,7 @@ pub(super) fn run(
         only: checked_only(
             &options.only,
             &config.directory,
-            &names(&config),
+            &names_with_applications(&config, &options.only),
             "`--only` matches the name or repository of an image",
         )?,
         shard: options.shard,
@@ -114,6 +115,20 @@ pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
         .iter()
         .map(|target| target.names(config))
         .collect()
+}
+
+/// Like [`names`], with the application repositories: their patterns, and each name of `only` that is
+/// one.
+fn names_with_applications(config: &Config, only: &[String]) -> Vec<Vec<String>> {
+    let applications = Applications::of(config);
+    let named = only.iter().filter(|name| {
+        let repository = name.parse::<Repository>();
+        repository.is_ok_and(|repository| applications.contains(&config.canonical(&repository)))
+    });
+    let mut names = names(config);
+    names.extend(applications.names().map(|name| vec![name.to_owned()]));
+    names.extend(named.map(|name| vec![name.clone()]));
+    names
 }
 
 /// Restores tags from the journal.

@@ -392,6 +392,8 @@ pub enum GraceMode {
 /// Images that others need and `cleanup` keeps (keys of the general `retention`).
 #[derive(Clone, Debug, Default)]
 pub struct KeeperConfig {
+    /// Repositories of applications that are cleaned up as well.
+    pub repositories: Vec<RepositoryPattern>,
     /// Bases of other configurations, which records may name.
     pub foreign_bases: Vec<RepositoryPattern>,
     /// Images that are never deleted. Each has a tag or a digest.

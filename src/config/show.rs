@@ -372,6 +372,7 @@ impl TypedSection for RetentionConfig {
             "min_keep" => plain(self.min_keep),
             "max_delete_percent" => plain(self.max_delete_percent),
             "require_records" => plain(self.require_records),
+            "repositories" => patterns(&self.keepers.as_ref()?.repositories),
             "foreign_bases" => patterns(&self.keepers.as_ref()?.foreign_bases),
             "grace_days" => plain(self.grace_days),
             "grace" => keyword(self.grace),

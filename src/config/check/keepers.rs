@@ -13,7 +13,8 @@ use crate::config::{
 use crate::model::ImageReference;
 
 /// Keys that overrides of an image or entry must not have.
-const GENERAL_KEYS: [&str; 5] = [
+const GENERAL_KEYS: [&str; 6] = [
+    "repositories",
     "foreign_bases",
     "hold",
     "keep_from",
@@ -24,6 +25,7 @@ const GENERAL_KEYS: [&str; 5] = [
 /// Reads the keys of the general rules.
 pub(super) fn read(fields: &Fields<'_>) -> KeeperConfig {
     KeeperConfig {
+        repositories: patterns(fields, "repositories"),
         foreign_bases: patterns(fields, "foreign_bases"),
         hold: fields
             .list("hold")

@@ -52,6 +52,12 @@ pub(in crate::config) static RETENTION: SectionSpec = SectionSpec {
         )
         .default("true"),
         key(
+            "repositories",
+            Shape::List(&Shape::RepositoryPattern),
+            "Repositories of applications to clean up by these rules; `*` and `?` are wildcards. There a build record protects its own image only while it is among the newest `keep_last` of its project. Only in the general `retention`.",
+        )
+        .default("[]"),
+        key(
             "foreign_bases",
             Shape::List(&Shape::RepositoryPattern),
             "Base repositories of other configurations, which records may name; `*` and `?` are wildcards. Cleanup stops if more than 10 percent of the projects use bases that are neither configured nor in this list. Only in the general `retention`.",

@@ -27,7 +27,9 @@ pub(super) fn grace_period(repository: &ObservedRepository) -> Option<TimeDelta>
         .max()
         .filter(|days| *days > 0)?;
     match repository.role {
-        RepositoryRole::Base | RepositoryRole::Mirror => Some(TimeDelta::days(days.into())),
+        RepositoryRole::Base | RepositoryRole::Mirror | RepositoryRole::Application => {
+            Some(TimeDelta::days(days.into()))
+        }
         RepositoryRole::Archive { .. } => None,
     }
 }

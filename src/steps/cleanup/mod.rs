@@ -3,6 +3,7 @@
 //! Each file uses only the files above it in this list:
 //!
 //! - `targets`: repositories of the configuration, with the rules that apply to them.
+//! - `applications`: repositories of applications, and the records that count in them.
 //! - `keep_list`, `needed_images`: images that something other than records needs.
 //! - `manifest_tree`, `world`: what was read from registries and records, without any judgement.
 //! - `attachments`: tags that belong to another image.
@@ -14,7 +15,8 @@
 //! - `policy`: decides on every tag, once. If anything about a tag is unknown, the tag is kept.
 //! - `required_facts`: the facts that the policy needs, so that nothing else is requested.
 //! - `manifest_cache`: images that earlier runs read.
-//! - `observer`, `desired_tags`, `tag_spellings`, `dependency_reader`, `repository_reader`, `observe`: read the world.
+//! - `observer`, `desired_tags`, `tag_spellings`, `dependency_reader`, `repository_reader`,
+//!   `application_reader`, `observe`: read the world.
 //! - `plan`: groups the tags to delete by image and orders the deletions.
 //! - `preview`: predicts the plan with as few requests as possible.
 //! - `journal`: writes down every change before it is made.
@@ -27,6 +29,8 @@
 //!
 //! Repositories that the configuration does not name are listed and never changed.
 
+mod application_reader;
+mod applications;
 mod archive;
 mod attachments;
 mod clock_check;
@@ -64,6 +68,7 @@ mod targets;
 mod undo;
 mod world;
 
+pub use applications::Applications;
 pub use dependency_reader::read_missing_subjects;
 pub use execute::{CleanupExecution, execute};
 pub use histories::{read_histories, store_histories};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
+use super::application_reader::applications;
 use super::clock_check::clock_error;
 use super::dependency_reader::complete_trees;
 use super::desired_tags::{desired_tags, identities, selections};
@@ -45,6 +46,7 @@ pub async fn observe_with(
 ) -> World {
     let mut world = World::new(config, records.into(), outside, observer.now);
     let targets = scope.targets(config);
+    let applications = applications(config, scope, &world, observer).await;
     let desired = async {
         let positions = targets
             .iter()
@@ -59,11 +61,15 @@ pub async fn observe_with(
     let ((desired, mut warnings), (orphans, orphan_warnings)) =
         futures_util::join!(desired, orphans(config, observer));
     warnings.extend(orphan_warnings);
+    warnings.extend(applications.warnings);
     let protections = RecordProtections::of_world(&world);
     let reader = &RepositoryReader {
         observer,
         protections: &protections,
     };
+    let application_facts = applications.targets.iter().map(|_| DesiredTags::default());
+    let desired: Vec<DesiredTags> = desired.into_iter().chain(application_facts).collect();
+    let targets: Vec<CleanupTarget> = targets.into_iter().chain(applications.targets).collect();
     let reads = unread_repositories(config, &targets, desired)
         .into_iter()
         .map(|repository| async move { reader.read_repository(repository).await });
@@ -140,7 +146,7 @@ pub async fn observe_records(
 /// Called last, before something is deleted: it sends a request for each entry of an index.
 pub async fn observe_entries(mut world: World, observer: Observer<'_>) -> World {
     let repositories = std::mem::take(&mut world.repositories);
-    let protections = &RecordProtections::of(&world.records);
+    let protections = &RecordProtections::of(&world.records, &world.applications);
     let reads = repositories.into_iter().map(|mut repository| async move {
         complete_trees(observer, protections, &mut repository).await;
         repository

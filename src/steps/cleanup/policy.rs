@@ -237,7 +237,7 @@ fn unchecked_verdicts(
     now: DateTime<Utc>,
 ) -> BTreeMap<Tag, TagVerdict> {
     let mut verdicts: BTreeMap<Tag, TagVerdict> = match &repository.role {
-        RepositoryRole::Base | RepositoryRole::Mirror => {
+        RepositoryRole::Base | RepositoryRole::Mirror | RepositoryRole::Application => {
             retention_verdicts(repository, protections, now)
         }
         RepositoryRole::Archive { keep_days } => {

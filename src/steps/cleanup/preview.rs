@@ -234,7 +234,9 @@ async fn read_undecided(
         }
     }
     let missing = match repository.role {
-        RepositoryRole::Base | RepositoryRole::Archive { .. } => MissingDates::Unread,
+        RepositoryRole::Base | RepositoryRole::Application | RepositoryRole::Archive { .. } => {
+            MissingDates::Unread
+        }
         RepositoryRole::Mirror => MissingDates::Unknown,
     };
     let undecided: BTreeSet<Tag> = undecided_tags(&repository, protections, missing, now)
@@ -262,7 +264,7 @@ async fn read_undecided(
     }
     repository.compare_origins();
     let mut inspected: BTreeSet<Tag> = date_sources.keys().cloned().collect();
-    if repository.role == RepositoryRole::Base {
+    if repository.role.has_build_dates() {
         reader.read_dates(&mut repository, date_sources).await;
     }
     loop {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::applications::Applications;
 use super::needed_images::{ImageNeed, NeededImages};
 use super::reasons::KeepReason;
 use super::world::{ObservedRecords, ObservedRepository, ObservedTag, RepositoryRole, World};
@@ -29,6 +30,10 @@ pub struct RecordProtections {
     base_digests: HashMap<Digest, RecordPosition>,
     own_tags: ProtectedTags,
     own_digests: HashMap<Digest, RecordPosition>,
+    /// Repositories in which only the newest records of a project protect their own images.
+    applications: Arc<Applications>,
+    newest_tags: ProtectedTags,
+    newest_digests: HashMap<Digest, RecordPosition>,
     /// Repositories of bases that records name.
     named: HashSet<Repository>,
     /// The same repositories by their path, for records that name another host.
@@ -53,7 +58,7 @@ type RecordPosition = (u32, u32);
 impl RecordProtections {
     /// Returns the protections of all readings of a world, and of other images that are needed.
     pub(super) fn of_world(world: &World) -> RecordProtections {
-        let mut protections = RecordProtections::of(&world.records);
+        let mut protections = RecordProtections::of(&world.records, &world.applications);
         for (repository, digests) in &world.needed.digests_in {
             for digest in digests {
                 protections.add_digest_in(repository, digest);
@@ -64,7 +69,10 @@ impl RecordProtections {
     }
 
     /// Returns the protections of the records of all `readings`.
-    pub fn of(readings: &[Arc<ObservedRecords>]) -> RecordProtections {
+    pub fn of(
+        readings: &[Arc<ObservedRecords>],
+        applications: &Arc<Applications>,
+    ) -> RecordProtections {
         let first = readings
             .iter()
             .filter_map(|records| records.first_record())
@@ -72,6 +80,7 @@ impl RecordProtections {
         let mut protections = RecordProtections {
             readings: readings.to_vec(),
             unnamed_until: first.and_then(|first| first.checked_add_signed(UNNAMED_LIMIT)),
+            applications: applications.clone(),
             ..RecordProtections::default()
         };
         for (reading, records) in (0..).zip(readings) {
@@ -79,6 +88,13 @@ impl RecordProtections {
             count_indexed(records.records().len());
             for (position, record) in (0..).zip(records.records()) {
                 protections.add(record, (reading, position));
+            }
+            if !applications.is_empty() {
+                let newest = applications.protecting(records.records());
+                let protecting = (0..).zip(records.records()).zip(newest);
+                for ((position, record), _) in protecting.filter(|(_, newest)| *newest) {
+                    protections.add_newest(record, (reading, position));
+                }
             }
         }
         protections
@@ -118,6 +134,16 @@ impl RecordProtections {
         for digest in image.digest.iter().chain(&record.digest) {
             self.own_digests.insert(digest.clone(), position);
             self.add_digest_in(&image.repository, digest);
+        }
+    }
+
+    fn add_newest(&mut self, record: &BuildRecord, position: RecordPosition) {
+        let image = &record.image;
+        if let Some(tag) = &image.tag {
+            add_tag(&mut self.newest_tags, &image.repository, tag, position);
+        }
+        for digest in image.digest.iter().chain(&record.digest) {
+            self.newest_digests.insert(digest.clone(), position);
         }
     }
 
@@ -276,8 +302,13 @@ impl RecordProtections {
             .or_else(|| by_digest(&self.base_digests))
             .map(KeepReason::BaseOf)
             .or_else(|| {
-                by_tag(&self.own_tags)
-                    .or_else(|| by_digest(&self.own_digests))
+                let (tags, digests) = if self.applications.contains(repository) {
+                    (&self.newest_tags, &self.newest_digests)
+                } else {
+                    (&self.own_tags, &self.own_digests)
+                };
+                by_tag(tags)
+                    .or_else(|| by_digest(digests))
                     .map(KeepReason::Recorded)
             })
             .or_else(|| {

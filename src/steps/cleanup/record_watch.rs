@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::Mutex;
 
+use super::applications::Applications;
 use super::protections::{RecordProtections, pinned};
 use super::safety_check::records_error;
 use super::world::ObservedRecords;
@@ -34,6 +35,7 @@ pub struct RecordWatch<'a> {
     source: &'a dyn RecordsSource,
     is_forced: bool,
     now: DateTime<Utc>,
+    applications: Arc<Applications>,
     pub(super) max_age: Duration,
     last: Mutex<Option<LastReading>>,
 }
@@ -48,14 +50,16 @@ struct LastReading {
 pub(super) struct RecordReading {
     /// Records with canonical repository names.
     records: Arc<ObservedRecords>,
+    applications: Arc<Applications>,
     protections: OnceLock<RecordProtections>,
     pinned: OnceLock<BTreeSet<Digest>>,
 }
 
 impl RecordReading {
-    fn new(records: Arc<ObservedRecords>) -> RecordReading {
+    fn new(records: Arc<ObservedRecords>, applications: Arc<Applications>) -> RecordReading {
         RecordReading {
             records,
+            applications,
             protections: OnceLock::new(),
             pinned: OnceLock::new(),
         }
@@ -63,8 +67,9 @@ impl RecordReading {
 
     /// Returns what the records protect.
     pub(super) fn protections(&self) -> &RecordProtections {
-        self.protections
-            .get_or_init(|| RecordProtections::of(std::slice::from_ref(&self.records)))
+        self.protections.get_or_init(|| {
+            RecordProtections::of(std::slice::from_ref(&self.records), &self.applications)
+        })
     }
 
     /// Returns the digests that the records name.
@@ -88,6 +93,7 @@ impl<'a> RecordWatch<'a> {
             source,
             is_forced,
             now,
+            applications: Arc::new(Applications::of(config)),
             max_age: MAX_READING_AGE,
             last: Mutex::default(),
         }
@@ -107,7 +113,7 @@ impl<'a> RecordWatch<'a> {
         let records = ObservedRecords::resolved(records, self.config, self.now);
         let reading = match last {
             Some(last) if *last.reading.records == *records => last.reading.clone(),
-            _ => Arc::new(RecordReading::new(records)),
+            _ => Arc::new(RecordReading::new(records, self.applications.clone())),
         };
         *last = Some(LastReading {
             began,

@@ -114,7 +114,7 @@ impl RepositoryReader<'_> {
         // A list of referrers that turns out to be an image is dated and ranked like one, which can
         // change the verdicts on others.
         loop {
-            if repository.role == RepositoryRole::Base {
+            if repository.role.has_build_dates() {
                 self.read_dates(&mut repository, date_sources.clone()).await;
             }
             let images = check_lists(self.observer, self.protections, &mut repository).await;
@@ -228,7 +228,7 @@ impl RepositoryReader<'_> {
         let dates = self.observer.stores.of(repository).push_dates(repository);
         match dates.await {
             Err(error)
-                if role == RepositoryRole::Base
+                if role.has_build_dates()
                     && matches!(
                         error.kind,
                         ItemErrorKind::Absent

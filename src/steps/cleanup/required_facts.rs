@@ -36,7 +36,9 @@ pub(super) fn undecided_tags<'a>(
         missing == MissingDates::Unknown
             || match repository.role {
                 RepositoryRole::Mirror => tag.pushed_at.is_some(),
-                RepositoryRole::Base | RepositoryRole::Archive { .. } => tag.created.is_some(),
+                RepositoryRole::Base
+                | RepositoryRole::Application
+                | RepositoryRole::Archive { .. } => tag.created.is_some(),
             }
     };
     let has_version = |tag: &ObservedTag| {

@@ -155,6 +155,7 @@ impl<'a> OwnBases<'a> {
     fn foreign(&self, record: &'a BuildRecord) -> Option<&'a ImageReference> {
         let base = record.base.as_ref()?;
         let is_known = self.world.configured.contains(&base.repository)
+            || self.world.applications.contains(&base.repository)
             || self
                 .world
                 .foreign_bases

@@ -25,6 +25,8 @@ pub struct CleanupTarget {
     pub images: Vec<usize>,
     /// Positions of the sync entries that write to it.
     pub entries: Vec<usize>,
+    /// True for the repository of an application, which has no images or entries here.
+    pub is_application: bool,
     /// Rules of each image and entry. A tag is deleted only if all of them delete it.
     pub rules: Vec<RetentionConfig>,
 }
@@ -44,6 +46,7 @@ pub fn targets(config: &Config) -> Vec<CleanupTarget> {
                     repository: repository.clone(),
                     images: Vec::new(),
                     entries: Vec::new(),
+                    is_application: false,
                     rules: Vec::new(),
                 });
                 targets.len() - 1

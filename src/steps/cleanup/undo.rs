@@ -12,6 +12,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use super::applications::Applications;
 use super::histories::history_name;
 use super::targets::{CleanupTarget, targets};
 use crate::config::Config;
@@ -286,21 +287,22 @@ impl RepositoryUndo<'_> {
     fn check_configured(&self, change: &JournalChange) -> Result<(), ItemError> {
         let config = self.undo.config;
         let targets = targets(config);
-        let canonical = |repositories: Vec<Repository>| -> BTreeSet<Repository> {
+        let all_canonical = |repositories: Vec<Repository>| -> BTreeSet<Repository> {
             repositories
                 .iter()
                 .map(|repository| config.canonical(repository))
                 .collect()
         };
-        let archives = canonical(targets.iter().flat_map(CleanupTarget::archives).collect());
-        let mut known = canonical(
+        let archives = all_canonical(targets.iter().flat_map(CleanupTarget::archives).collect());
+        let mut known = all_canonical(
             targets
                 .into_iter()
                 .map(|target| target.repository)
                 .collect(),
         );
         known.extend(archives.iter().cloned());
-        let is_known = known.contains(&config.canonical(self.repository));
+        let canonical = config.canonical(self.repository);
+        let is_known = known.contains(&canonical) || Applications::of(config).contains(&canonical);
         let is_archive_known = change
             .archive
             .as_ref()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, Utc};
 
+use super::applications::Applications;
 use super::manifest_tree::ManifestTree;
 use super::needed_images::{NeededImages, OutsideFacts};
 use super::targets::{CleanupTarget, targets};
@@ -31,6 +32,8 @@ pub struct World {
     /// Repositories that records may name as a base: all bases and mirrors, in scope or not, under
     /// their canonical names ([`Config::canonical`]).
     pub configured: BTreeSet<Repository>,
+    /// Repositories of applications that are cleaned up.
+    pub applications: Arc<Applications>,
     /// Bases of other configurations, which records may name.
     pub foreign_bases: Vec<RepositoryPattern>,
     /// Images that something other than records needs.
@@ -102,6 +105,7 @@ impl World {
             .iter()
             .map(|target| config.canonical(&target.repository))
             .collect();
+        let applications = Arc::new(Applications::of(config));
         let records = ObservedRecords::resolved(records, config, now);
         let read = match &*records {
             ObservedRecords::Read(reading) => Some(&*reading.records),
@@ -112,7 +116,8 @@ impl World {
             repositories: Vec::new(),
             records: vec![records],
             has_bases,
-            expects_records: has_bases || config.registry.is_some(),
+            expects_records: has_bases || config.registry.is_some() || !applications.is_empty(),
+            applications,
             configured,
             needed,
             foreign_bases: foreign_bases.unwrap_or_default(),
@@ -222,10 +227,21 @@ impl ObservedRecords {
 pub enum RepositoryRole {
     Base,
     Mirror,
+    /// Repository of an application (`retention.repositories`).
+    Application,
     /// Target of earlier archiving; its tags expire after `keep_days`.
     Archive {
         keep_days: u32,
     },
+}
+
+impl RepositoryRole {
+    /// Returns true if an image is as old as its build, unless it was pushed or recorded later.
+    ///
+    /// A mirror has the images of other builders, whose dates are not its age.
+    pub(super) fn has_build_dates(self) -> bool {
+        matches!(self, RepositoryRole::Base | RepositoryRole::Application)
+    }
 }
 
 /// A repository as it was read.
@@ -312,7 +328,9 @@ impl ObservedRepository {
         target: &CleanupTarget,
         desired: DesiredTags,
     ) -> ObservedRepository {
-        let role = if target.images.is_empty() {
+        let role = if target.is_application {
+            RepositoryRole::Application
+        } else if target.images.is_empty() {
             RepositoryRole::Mirror
         } else {
             RepositoryRole::Base
@@ -365,7 +383,9 @@ impl ObservedRepository {
         let usable = |date: Option<DateTime<Utc>>| date.filter(|date| date.year() >= FIRST_YEAR);
         let pushed_at = usable(tag.pushed_at);
         match self.role {
-            RepositoryRole::Base => pushed_at.max(usable(tag.created)).max(tag.recorded_at),
+            RepositoryRole::Base | RepositoryRole::Application => {
+                pushed_at.max(usable(tag.created)).max(tag.recorded_at)
+            }
             RepositoryRole::Mirror => pushed_at,
             RepositoryRole::Archive { .. } => None,
         }
