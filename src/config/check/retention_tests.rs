@@ -109,9 +109,10 @@ fn archives_in_a_configured_repository_are_reported() {
 
 #[test]
 fn keys_of_the_whole_cleanup_are_checked_and_general_only() {
-    let own = "retention: { foreign_bases: [a/*], hold: ['a:1'], keep_from: ['-'], sources: [x], keep_deployed: { environments: [a] } }";
+    let own = "retention: { repositories: [a/*], foreign_bases: [a/*], hold: ['a:1'], keep_from: ['-'], sources: [x], keep_deployed: { environments: [a] } }";
     let findings = findings_of(&entry(&format!("tag: 3.21.3\n{own}\n")));
     for key in [
+        "repositories",
         "foreign_bases",
         "hold",
         "keep_from",

@@ -20,6 +20,7 @@ use crate::registry::memory::{ImageStoreCall, MemoryStore, StoreFault, StoreOper
 use crate::registry::{DeletionSupport, ImageSource, ImageStore, InMemory, Support};
 use crate::steps::Mode;
 
+mod applications;
 mod archiving;
 mod concurrent_changes;
 mod costs;

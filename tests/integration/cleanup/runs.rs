@@ -103,6 +103,60 @@ async fn a_run_is_narrowed_by_names_and_by_shards_and_says_what_it_did() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn application_repositories_are_found_by_their_pattern_and_cleaned_up() {
+    let registry = Registry::plain();
+    let host = registry.host();
+    let versions = ["1.0", "1.1", "1.2", "1.3"];
+    for path in ["apps/team/api", "apps/web", "other/web"] {
+        publish(&registry, path, &versions).await;
+    }
+    let world = World::new().file(
+        "imglife.yaml",
+        format!(
+            "registry: {{ provider: file, insecure_registries: ['{host}'] }}\n\
+             retention: {{ keep_last: 1, grace_days: 0, max_delete_percent: 100, \
+             repositories: ['{host}/apps/*'] }}\n"
+        ),
+    );
+    // The second image of one project, and the only one of another.
+    for (tag, project) in [
+        ("1.0", "team/web"),
+        ("1.1", "team/web"),
+        ("1.2", "team/other"),
+    ] {
+        let image = format!("{host}/apps/web:{tag}");
+        world
+            .imglife([
+                "register",
+                "--image",
+                &image,
+                "--base",
+                "r.example/b:1",
+                "--project",
+                project,
+            ])
+            .succeeds();
+    }
+    world
+        .imglife(["cleanup", "--only", &format!("{host}/apps/web"), "--force"])
+        .succeeds();
+    let left = |path: &str| {
+        let repository = registry.repository(path);
+        let store = client(&registry);
+        async move { tags(&store, &repository).await }
+    };
+    assert_eq!(left("apps/web").await, set(&["1.1", "1.2", "1.3"]));
+    assert_eq!(left("apps/team/api").await, set(&versions));
+    // Records must name known bases.
+    let stopped = world.imglife(["cleanup"]);
+    assert_eq!(stopped.code(), Some(1), "{}", stopped.stderr);
+    assert_eq!(left("apps/team/api").await, set(&versions));
+    world.imglife(["cleanup", "--force"]).succeeds();
+    assert_eq!(left("apps/team/api").await, set(&["1.3"]));
+    assert_eq!(left("other/web").await, set(&versions));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_safety_check_keeps_everything_and_is_in_the_report_unless_forced() {
     let registry = Registry::plain();
     let host = registry.host();

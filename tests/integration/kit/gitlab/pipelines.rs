@@ -55,7 +55,7 @@ async fn base_images_and_an_application_live_from_an_empty_project_on() {
             .contains("2098-11-01")
     );
     assert!(
-        !first.ran("imglife-cleanup"),
+        !first.ran("imglife-cleanup: [1/1]"),
         "cleanup waits for somebody who starts it"
     );
     for (job, file) in [
@@ -191,13 +191,15 @@ async fn base_images_and_an_application_live_from_an_empty_project_on() {
         report.contains("platform/app") && report.contains("1.0.0"),
         "{report}"
     );
-    let cleaned =
-        json_of(&last.artifact("imglife-cleanup", "imglife-reports/cleanup/cleanup.json"));
+    let cleaned = json_of(&last.artifact(
+        "imglife-cleanup: [1/1]",
+        "imglife-reports/cleanup/cleanup.json",
+    ));
     assert_eq!(cleaned["deleted"], json!([]), "{cleaned:#}");
     assert!(
-        last.log("imglife-cleanup").contains("Kept"),
+        last.log("imglife-cleanup: [1/1]").contains("Kept"),
         "{}",
-        last.log("imglife-cleanup")
+        last.log("imglife-cleanup: [1/1]")
     );
 }
 
@@ -393,22 +395,22 @@ async fn the_components_project_tests_and_releases_itself() {
         "test-status",
         "test-check",
         "test-register",
-        "test-cleanup",
+        "test-cleanup: [1/1]",
     ];
     let of_pipeline = [
         "pipeline-sync: [1/1]",
         "pipeline-build: [1/1]",
         "pipeline-eol-update",
         "pipeline-status",
-        "pipeline-cleanup",
+        "pipeline-cleanup: [1/1]",
     ];
     for job in of_components.iter().chain(&of_pipeline) {
         assert!(pushed.ran(job), "{job} did not run");
     }
     assert!(!pushed.ran("release") && !pushed.ran("publish-sync: [1/1]") && !pushed.ran("version"));
     assert!(
-        pushed.log("test-cleanup").contains("[dry-run]")
-            && pushed.log("pipeline-cleanup").contains("[dry-run]")
+        pushed.log("test-cleanup: [1/1]").contains("[dry-run]")
+            && pushed.log("pipeline-cleanup: [1/1]").contains("[dry-run]")
     );
 
     let directory = site.checkout(

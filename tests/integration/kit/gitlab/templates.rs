@@ -89,6 +89,7 @@ fn reaches() -> Vec<(
             "/variables/IMGLIFE_BUILD_ONLY",
             json!("alpine"),
         ),
+        ("cleanup", "parallel", json!(3), "/parallel", json!(3)),
         (
             "cleanup",
             "only",
