@@ -346,6 +346,9 @@ async fn cleanup(
         if let Some(documents) = &documents {
             cleanup::read_histories(&mut world, config, documents).await;
         }
+        if let Some(journal) = &journal_store {
+            cleanup::read_deleted_subjects(&mut world, &**journal, observer).await;
+        }
         match options.mode {
             Mode::List | Mode::DryRun => world,
             Mode::Apply => {

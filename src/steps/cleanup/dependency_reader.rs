@@ -22,7 +22,10 @@ use crate::registry::Support;
 /// can be deleted.
 ///
 /// Every other image that no tag leads to keeps its attachments, and needs no request.
-pub async fn read_missing_subjects(observer: Observer<'_>, repository: &mut ObservedRepository) {
+pub(super) async fn read_missing_subjects(
+    observer: Observer<'_>,
+    repository: &mut ObservedRepository,
+) {
     if repository.deleted_subjects.is_empty() {
         return;
     }

@@ -69,9 +69,8 @@ mod undo;
 mod world;
 
 pub use applications::Applications;
-pub use dependency_reader::read_missing_subjects;
 pub use execute::{CleanupExecution, execute};
-pub use histories::{read_histories, store_histories};
+pub use histories::{read_deleted_subjects, read_histories, store_histories};
 pub use journal::{Journal, JournalStore};
 pub use keep_list::{KeepList, KeptName};
 pub use manifest_tree::ManifestTree;

@@ -342,7 +342,7 @@ fn retention_verdicts(
     protections: &RecordProtections,
     now: DateTime<Utc>,
 ) -> BTreeMap<Tag, TagVerdict> {
-    let ranks = ranks(repository);
+    let ranks = ranks(repository, protections, now);
     // The name of an earlier image is longer than that of its tag, so the tag is decided first.
     let mut tags: Vec<&ObservedTag> = repository.tags().collect();
     tags.sort_by_key(|tag| tag.tag.as_str().len());
@@ -436,13 +436,19 @@ fn by_replacement(
 ///
 /// Tags without a version are one group. Aliases, `latest`, attachments, earlier images of tags and
 /// tags without a manifest have no rank.
-pub(super) fn ranks(repository: &ObservedRepository) -> HashMap<&Tag, TagRank> {
+pub(super) fn ranks<'a>(
+    repository: &'a ObservedRepository,
+    protections: &RecordProtections,
+    now: DateTime<Utc>,
+) -> HashMap<&'a Tag, TagRank> {
     let images: Vec<&ObservedTag> = repository
         .tags()
         .filter(|tag| !tag.is_absent() && !is_attached(repository, tag))
         .filter(|tag| {
             replaced(&tag.tag).is_none()
                 && repository.retirement(tag).is_none()
+                && repository.held_until(&tag.tag, now).is_none()
+                && !protections.is_held(repository, tag)
                 && tag.tag != Tag::latest()
                 && !repository.desired.aliases.contains(&tag.tag)
         })

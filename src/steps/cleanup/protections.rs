@@ -280,6 +280,13 @@ impl RecordProtections {
         self.needed.is_own_source_known()
     }
 
+    /// Returns true if the configuration holds a tag (`retention.hold`).
+    pub(super) fn is_held(&self, repository: &ObservedRepository, tag: &ObservedTag) -> bool {
+        let digests = tag.image.iter().flat_map(|tree| tree.digests());
+        let need = self.needed.need(&repository.canonical, &tag.tag, digests);
+        need == Some(&ImageNeed::Held)
+    }
+
     /// Returns the reason why records keep a tag, or a part of its image.
     fn of_tag(&self, repository: &Repository, tag: &ObservedTag) -> Option<KeepReason> {
         self.of_digests(repository, &tag.tag, || {

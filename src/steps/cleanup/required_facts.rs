@@ -31,7 +31,7 @@ pub(super) fn undecided_tags<'a>(
     missing: MissingDates,
     now: DateTime<Utc>,
 ) -> BTreeSet<&'a Tag> {
-    let ranks = ranks(repository);
+    let ranks = ranks(repository, protections, now);
     let is_dated = |tag: &ObservedTag| {
         missing == MissingDates::Unknown
             || match repository.role {
@@ -92,7 +92,7 @@ pub(super) fn doubtful_tags(
     if share.deleted == 0 {
         return BTreeSet::new();
     }
-    let ranks = ranks(repository);
+    let ranks = ranks(repository, protections, now);
     let is_among_newest = |rank: &TagRank| {
         repository
             .rules

@@ -273,10 +273,7 @@ pub struct ObservedRepository {
     /// Tags of the form `sha256-<hex>` that name an index, and whether its entries are referrers
     /// of that image. Tags whose entries were not read are absent.
     pub referrers_lists: BTreeMap<Tag, bool>,
-    /// Images that earlier cleanups deleted, by their journals. [`read_missing_subjects`] compares
-    /// them with the repository.
-    ///
-    /// [`read_missing_subjects`]: super::read_missing_subjects
+    /// Images that earlier cleanups deleted, by their journals.
     pub deleted_subjects: BTreeSet<Digest>,
     /// The part of `deleted_subjects` that is still missing, each as the tag of its referrers list
     /// ([`Tag::of_referrers`]).

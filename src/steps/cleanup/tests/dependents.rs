@@ -366,8 +366,37 @@ async fn attachments_without_an_image_are_kept_unless_cleanup_deleted_it() {
         assert_eq!(reason, Some(KeepReason::SubjectUnknown), "{name}");
     }
     assert_eq!(deleted(&plan), names(&["1.0", "2.0"]));
+    // The journal of an earlier run has the image.
+    let journal = MemoryJournal::default();
+    let batch = |repository: &Repository| JournalBatch {
+        run: "20260201T000000Z-1".to_owned(),
+        batch: 1,
+        written_at: now() - TimeDelta::days(28),
+        repository: repository.clone(),
+        changes: Vec::new(),
+        manifests: vec![crate::model::JournalManifest {
+            digest: missing.clone(),
+            media_type: media_type::OCI_MANIFEST.to_owned(),
+            content: "{}".to_owned(),
+        }],
+    };
+    let (cache, progress) = (crate::transfer::no_cache(), crate::progress::silent());
+    let stores = sample.store.stores();
+    let observer = Observer {
+        limits: ReadingLimits::default(),
+        stores: &stores,
+        cache: &*cache,
+        progress: &*progress,
+        now: now(),
+    };
+    for at in [repository("r.example/other"), sample.at.clone()] {
+        assert!(world.repositories[0].missing_subjects.is_empty());
+        journal.write(&batch(&at)).await.expect("a journal");
+        read_deleted_subjects(&mut world, &journal, observer).await;
+    }
+    let expected = BTreeSet::from([Tag::of_referrers(&missing)]);
+    assert_eq!(world.repositories[0].missing_subjects, expected);
     // Attachments that go without their image count for `max_delete_percent`.
-    world.repositories[0].missing_subjects = BTreeSet::from([Tag::of_referrers(&missing)]);
     let by = |max_delete_percent| CleanupPolicy {
         max_delete_percent: Some(max_delete_percent),
         ..policy()

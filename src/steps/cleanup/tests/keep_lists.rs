@@ -404,3 +404,25 @@ async fn base_of_another_project_is_kept() {
         "all agree"
     );
 }
+
+#[tokio::test]
+async fn held_tag_takes_no_place_among_the_newest() {
+    let sample = SampleRepository::mirror(&["1.0", "2.0", "3.0"]).await;
+    for (rules, deleted) in [
+        ("keep_last: 1", vec!["1.0", "2.0"]),
+        ("keep_last: 1, hold: ['r.example/m/a:3.0']", vec!["1.0"]),
+        (
+            "keep_last: 1, hold: ['r.example/m/a:3.0', 'r.example/m/a:2.0']",
+            vec![],
+        ),
+    ] {
+        let plan = sample
+            .plan(&mirror(rules), ObservedRecords::NotConfigured)
+            .await;
+        let planned: BTreeSet<String> = plan
+            .deletions()
+            .map(|(_, tag, ..)| tag.to_string())
+            .collect();
+        assert_eq!(planned, names(&deleted), "{rules}");
+    }
+}
