@@ -127,7 +127,7 @@ impl StandardCredentials {
                 }
                 Ok(Some(job))
             }
-            (found, job) => Ok(found?.or(job).or_else(|| self.in_gitea_job(host))),
+            (found, job) => Ok(found?.or(job).or_else(|| self.gitea_token(host))),
         }
     }
 
@@ -178,14 +178,20 @@ impl StandardCredentials {
         })
     }
 
-    /// Returns the token of a Gitea job as a credential. At Gitea the registry is the server
-    /// itself, and accepts the token of its actions as a password. It comes last: a credential that
-    /// was set for the registry takes precedence over a token that may be meant for packages only.
-    fn in_gitea_job(&self, host: &Host) -> Option<Sourced<Credential>> {
-        let is_job = [env::GITEA_ACTIONS, env::FORGEJO_ACTIONS]
-            .iter()
-            .any(|name| self.variables.get_filled(name).is_some());
-        if !is_job {
+    /// Returns Gitea's token as a credential, in a job or where `IMGLIFE_TOKEN_HOST` names the host.
+    ///
+    /// At Gitea the registry is the server itself, and accepts a token as a password. It comes last:
+    /// a credential that was set for the registry takes precedence over a token that may be meant
+    /// for packages only.
+    fn gitea_token(&self, host: &Host) -> Option<Sourced<Credential>> {
+        let is_for_host = [
+            env::GITEA_ACTIONS,
+            env::FORGEJO_ACTIONS,
+            env::IMGLIFE_TOKEN_HOST,
+        ]
+        .iter()
+        .any(|name| self.variables.get_filled(name).is_some());
+        if !is_for_host {
             return None;
         }
         let credentials = ForgeCredentials::new(ForgeKind::Gitea, self.variables.clone());

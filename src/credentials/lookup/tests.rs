@@ -212,6 +212,22 @@ async fn gitea_job_token_is_sent_only_to_its_server() {
         Credential::Anonymous,
         "another CI"
     );
+    // A person names the host of the token.
+    let named = [
+        ("GITEA_TOKEN", "pat"),
+        ("IMGLIFE_TOKEN_HOST", "gitea.example:3000"),
+    ];
+    assert_eq!(
+        found(&named, "gitea.example:3000").await,
+        basic("token", "pat")
+    );
+    for other in ["gitea.example", "evil.example", "docker.io"] {
+        assert_eq!(found(&named, other).await, Credential::Anonymous, "{other}");
+    }
+    assert_eq!(
+        found(&named[..1], "gitea.example:3000").await,
+        Credential::Anonymous
+    );
 }
 
 #[tokio::test]
