@@ -555,7 +555,7 @@ mod tests {
         for text in [
             include_str!("check/everything.yaml"),
             "registry: { provider: gitea, url: 'https://gitea.example', owner: a, repo: b }",
-            "registry: { provider: s3, bucket: b, region: eu-west-1, url: 'http://garage:3900' }",
+            "registry: { provider: s3, bucket: b, region: eu-west-1, path_style: false, url: 'http://garage:3900' }",
             "registry: { provider: file, path: records }",
         ] {
             collect(&ROOT, &rendered(&ROOT, &config(text)), &mut written);

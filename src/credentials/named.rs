@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn look_alikes_differ_in_the_registered_part_of_the_name() {
+    fn a_look_alike_differs_in_the_registered_part_of_the_name() {
         for name in [
             "registry-example.com",
             "registry.my-company.com",

@@ -205,7 +205,11 @@ impl S3Files {
             (SdkError::DispatchFailure(_), _) => ItemErrorKind::Unauthorized,
             _ => ItemErrorKind::Unreachable,
         };
+        let is_unsigned = matches!(error, SdkError::DispatchFailure(_));
         let detail = match (code, error.message()) {
+            ("", _) if is_unsigned && self.bucket.keys.is_none() => {
+                "the AWS SDK found no credentials to sign the request with".to_owned()
+            }
             ("", _) => chain(error),
             (code, None) => code.to_owned(),
             (code, Some(message)) => format!("{code}: {message}"),
