@@ -38,7 +38,7 @@ impl TagList {
             .filter(|other| other.release().len() > version.release().len())
             .peekable();
         version.is_pre_release()
-            || (refinements.peek().is_some() && refinements.all(TagVersion::is_pre_release))
+            || (refinements.peek().is_some() && refinements.all(|other| self.is_pre_release(other)))
     }
 
     /// Returns the version that a tag names: its newest refinement of the same variant, or the tag

@@ -759,6 +759,10 @@ fn refinements_make_general_tags_moving() {
         "only a beta is listed"
     );
     assert!(!list.is_pre_release(&TagVersion::of("3.21")));
+    let list = TagList::of(["11", "11.0", "11.0.0-M1", "10", "10.1"]);
+    assert!(list.is_pre_release(&TagVersion::of("11")), "through 11.0");
+    assert!(!list.is_pre_release(&TagVersion::of("10")));
+    let list = TagList::of(tags);
     assert!(
         !list.is_pre_release(&TagVersion::of("6.0")),
         "may be the release"

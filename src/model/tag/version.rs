@@ -75,6 +75,18 @@ impl TagVersion {
         self.has_release() || self.date.is_some()
     }
 
+    /// Returns true if a `v` precedes the release.
+    pub fn has_v(&self) -> bool {
+        self.has_v
+    }
+
+    /// Returns true if the tag is a development build, the kind of pre-release that no release
+    /// follows under the same name.
+    pub fn is_development(&self) -> bool {
+        self.pre_release
+            .contains(&PreReleasePart::Kind(PreReleaseKind::Development))
+    }
+
     /// Returns true if the tag has the numbers of a release.
     pub fn has_release(&self) -> bool {
         !self.release.is_empty()

@@ -17,6 +17,9 @@ use crate::model::{ImageReference, Tag, TagList, TagVersion};
 /// Word before the version of the core in the tags of bases: `3.21.3-core1.0.0`. It is no variant.
 const CORE_WORD: &str = "core";
 
+/// Maximum number of leading numbers that a release line has.
+const MAX_LINE_NUMBERS: usize = 2;
+
 /// Result of the comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Comparison<'a> {
@@ -205,6 +208,8 @@ fn with_listing<'a>(known: &'a KnownBase, version: &TagVersion) -> Option<Compar
         .map(|tag| (tag.version(), &tag.tag))
         .filter(|(other, _)| is_on_line(other, version))
         .filter(|(other, _)| version.is_pre_release() || !list.is_pre_release(other))
+        .filter(|(other, _)| version.is_development() == other.is_development())
+        .filter(|(other, _)| !other.refines(version))
         .collect();
     let newest_of = |fits: &dyn Fn(&TagVersion) -> bool| {
         candidates
@@ -213,9 +218,10 @@ fn with_listing<'a>(known: &'a KnownBase, version: &TagVersion) -> Option<Compar
             .max_by(|(one, _), (other, _)| one.cmp(other))
     };
     // A tag that moves along with its line never has to be replaced.
-    let is_moving = list
-        .refinements(version)
-        .any(|other| other.release().len() > version.release().len());
+    let is_moving = version.release().len() <= MAX_LINE_NUMBERS
+        && list
+            .refinements(version)
+            .any(|other| other.release().len() > version.release().len());
     let own = candidates
         .iter()
         .find(|(other, _)| other.as_str() == version.as_str());
@@ -233,7 +239,10 @@ fn with_listing<'a>(known: &'a KnownBase, version: &TagVersion) -> Option<Compar
     let moved_variant = moved
         .filter(|(other, _)| {
             let newest = same.map_or(version, |(newest, _)| newest).max(version);
-            !newest.is_at_least(other) && !is_moving
+            version.has_release()
+                && !version.is_pre_release()
+                && !newest.is_at_least(other)
+                && !is_moving
         })
         .map(|(_, tag)| (*tag).clone());
     let Some((newest, latest)) = same else {
@@ -265,9 +274,18 @@ fn with_listing<'a>(known: &'a KnownBase, version: &TagVersion) -> Option<Compar
 /// than `version` has. Dates are one line.
 fn is_on_line(other: &TagVersion, version: &TagVersion) -> bool {
     if !version.has_release() {
-        return !other.has_release() && other.date().is_some();
+        let is_suite = version.is_pre_release() && other.as_str() != version.as_str();
+        return !other.has_release() && other.date().is_some() && !is_suite;
     }
-    let numbers = version.release().len().saturating_sub(1).clamp(1, 2);
+    // `26.04` and `26.10` are different releases of a calendar.
+    let is_calendar = version
+        .release()
+        .get(1)
+        .is_some_and(|month| month.is_padded());
+    let numbers = match version.release().len() {
+        MAX_LINE_NUMBERS if is_calendar => MAX_LINE_NUMBERS,
+        length => length.saturating_sub(1).clamp(1, MAX_LINE_NUMBERS),
+    };
     other.shared_numbers(version) >= numbers
 }
 
@@ -275,6 +293,7 @@ fn is_on_line(other: &TagVersion, version: &TagVersion) -> bool {
 /// `3.21.3` to `3.22` or from a build to a version.
 fn is_as_exact(other: &TagVersion, version: &TagVersion) -> bool {
     other.release().len() == version.release().len()
+        && other.has_v() == version.has_v()
         && other.build().len() == version.build().len()
         && other.date().is_some() == version.date().is_some()
         && other.hash().is_some() == version.hash().is_some()
@@ -618,6 +637,13 @@ mod tests {
                 None,
             ),
             ("3 3.24 3.24.1 3.23 3.23.5", "3.23", is(true, "3.23"), None),
+            (
+                "24.3.4 24.3.4.17 24.3.5 24.3.5.1",
+                "24.3.4",
+                is(false, "24.3.5"),
+                None,
+            ),
+            ("26.04 26.10", "26.04", is(true, "26.04"), None),
             ("3 3.24 3.24.1", "3", is(true, "3"), None),
             ("15.4 15.10 16.1 15", "15.4", is(false, "15.10"), None),
             (

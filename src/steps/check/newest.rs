@@ -269,14 +269,16 @@ fn first_numbers(version: &TagVersion, has_padded_months: bool) -> Option<(i64, 
         .and_then(|month| i64::try_from(month.value()?).ok())
         .filter(|month| (1..=12).contains(month));
     match (number, month_number) {
-        (1990..=2100, Some(calendar_month)) => Some((number, calendar_month)),
+        (1990..=2100, Some(calendar_month)) if version.release().len() <= 3 => {
+            Some((number, calendar_month))
+        }
         (10..=99, Some(calendar_month))
             if month.is_some_and(VersionNumber::is_padded)
                 || (has_padded_months && calendar_month > 9 && version.release().len() == 2) =>
         {
             Some((2000 + number, calendar_month))
         }
-        (1990..=2100, None) => None,
+        (1990..=2100, _) => None,
         (number, _) if number >= 1000 => Some((number, 0)),
         _ => None,
     }
@@ -368,6 +370,10 @@ mod tests {
             ("1.6.1 1.7.0 5512.0.0", "1.7.0 (warning)"),
             ("5.26.29 2026.07.1 2026.07", "2026.07.1"),
             ("8.4.11 9.7.2 26.7.0", "26.7.0"),
+            (
+                "2 2.0.20260817.0 2023 2023.12.20260817.0",
+                "2023.12.20260817.0",
+            ),
             ("25.04 25.10 26.04", "26.04"),
             ("4.1.2 5.0 5.0.0-beta.5", "4.1.2"),
             (
