@@ -26,12 +26,14 @@ pub use deadline::deadline;
 pub use doctor::DoctorOptions;
 pub use eol::{EolListOptions, EolNotifyOptions, EolUpdateOptions};
 pub use image_stores::layouts;
+pub use import::ImportOptions;
 pub use init::{InitForge, InitOptions};
 pub use permissions::{PermissionOptions, permissions};
 pub use records::records;
 pub use register::RegisterOptions;
 pub use run::options::{PushMode, RunOptions, StepOptions, UnknownVariable};
 pub use runtime::run as run_async;
+pub use single_image::{CopyOptions, TagsOptions};
 pub use status::{FailOn, StatusForm, StatusOptions};
 pub use sync::SyncOptions;
 
@@ -54,6 +56,7 @@ mod forge;
 mod hooks;
 mod host_rules;
 mod image_stores;
+mod import;
 mod init;
 mod job_credentials;
 mod job_limits;
@@ -67,6 +70,7 @@ mod report_files;
 mod result;
 mod run;
 mod runtime;
+mod single_image;
 mod status;
 mod sync;
 mod target_branch;
@@ -82,6 +86,9 @@ pub struct Invocation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandOptions {
     Sync(SyncOptions),
+    Copy(Box<CopyOptions>),
+    Tags(TagsOptions),
+    Import(ImportOptions),
     Build(BuildOptions),
     Register(RegisterOptions),
     Check(CheckOptions),
@@ -122,6 +129,9 @@ pub fn run(invocation: Invocation, context: &CommandContext) -> Result<Exit, Fai
         CommandOptions::AppPurge(options) => apps::purge(&options, &global, context),
         CommandOptions::Register(options) => register::run(&options, &global, context),
         CommandOptions::Sync(options) => sync::run(&options, &global, context),
+        CommandOptions::Copy(options) => single_image::copy(&options, &global, context),
+        CommandOptions::Tags(options) => single_image::tags(&options, &global, context),
+        CommandOptions::Import(options) => import::run(&options, context),
         CommandOptions::EolUpdate(options) => eol::update(&options, &global, context),
         CommandOptions::EolList(options) => eol::list(&options, &global, context),
         CommandOptions::EolNotify(options) => eol::notify(&options, &global, context),

@@ -94,7 +94,7 @@ pub(super) fn names(config: &Config) -> Vec<Vec<String>> {
         .collect()
 }
 
-async fn sync(
+pub(super) async fn sync(
     config: &Config,
     entries: &SyncConfig,
     scope: &SyncScope,

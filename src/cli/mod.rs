@@ -30,6 +30,7 @@ mod eol;
 mod failure;
 mod git;
 mod global;
+mod import;
 mod init;
 mod logging;
 mod man;
@@ -41,6 +42,7 @@ mod progress;
 mod register;
 mod run;
 mod shard;
+mod single_image;
 mod status;
 mod sync;
 #[cfg(test)]
@@ -155,6 +157,11 @@ fn run(cli: Cli, messages: &Messages, process: &Process) -> Result<Exit, Failure
         Some(CommandArguments::Sync(arguments)) => {
             CommandOptions::Sync(arguments.options(&process.variables)?)
         }
+        Some(CommandArguments::Copy(arguments)) => {
+            CommandOptions::Copy(Box::new(arguments.options()))
+        }
+        Some(CommandArguments::Import(arguments)) => CommandOptions::Import(arguments.options()),
+        Some(CommandArguments::Tags(arguments)) => CommandOptions::Tags(arguments.options()),
         Some(CommandArguments::Eol(arguments)) => arguments.command(),
         Some(CommandArguments::Status(arguments)) => CommandOptions::Status(arguments.options()),
         Some(CommandArguments::Build(arguments)) => {

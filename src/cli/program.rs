@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use super::global::GlobalArguments;
 use super::{
-    apps, build, check, cleanup, completions, config, demo, doctor, eol, git, init, man, register,
-    run, status, sync,
+    apps, build, check, cleanup, completions, config, demo, doctor, eol, git, import, init, man,
+    register, run, single_image, status, sync,
 };
 
 /// Maximum width of help texts, in characters. Also their width if the width of the terminal is
@@ -56,6 +56,9 @@ pub(super) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum CommandArguments {
     Sync(sync::SyncArguments),
+    Copy(Box<single_image::CopyArguments>),
+    Tags(Box<single_image::TagsArguments>),
+    Import(import::ImportArguments),
     Build(build::BuildArguments),
     Cleanup(cleanup::CleanupArguments),
     Eol(eol::EolArguments),

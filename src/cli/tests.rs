@@ -72,6 +72,9 @@ fn help_describes_the_program() {
 
     Commands:
       sync         Mirror upstream tags
+      copy         Copy one image
+      tags         List the tags that the rules of a `sync` entry would select
+      import       Convert the file of another mirroring tool to `imglife.yaml`
       build        Build base images from templates
       cleanup      Delete old tags that are no longer used
       eol          Track end-of-life dates

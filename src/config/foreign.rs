@@ -9,6 +9,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::check::load_tree;
+use super::entries::expand;
 use super::errors::{ConfigErrors, ConfigFinding};
 use super::raw::{self, YamlContent, YamlNode};
 use super::{Config, SourceText};
@@ -45,7 +46,7 @@ pub fn load_foreign(
 ) -> Result<ForeignConfig, ConfigErrors> {
     let node = raw::read(&source.text)
         .map_err(|finding| ConfigErrors::new(&source.name, &source.text, vec![finding], 0))?;
-    let mut node = only_sections(node);
+    let mut node = expand(only_sections(node));
     let mut skipped = BTreeSet::new();
     let mut rounds = 0;
     // Removing an item can make another item invalid that refers to it.

@@ -19,9 +19,11 @@ mod canonical;
 mod check;
 #[cfg(test)]
 mod docs_tests;
+mod entries;
 mod errors;
 mod expand;
 mod foreign;
+pub mod import;
 mod keywords;
 mod raw;
 mod readiness;

@@ -12,7 +12,7 @@ use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, Tag, options}
 use super::errors::{ConfigFinding, Span};
 
 /// Maximum size of the file, in bytes.
-pub(super) const MAX_FILE_BYTES: usize = 1 << 20;
+pub(super) const MAX_FILE_BYTES: usize = 4 << 20;
 
 /// Maximum nesting depth, with aliases resolved.
 const MAX_DEPTH: usize = 64;
@@ -560,7 +560,7 @@ mod tests {
     fn read_limits_the_size_of_the_file() {
         assert_eq!(
             error_of(&"a".repeat(MAX_FILE_BYTES + 1)),
-            "the file is larger than 1024 KiB"
+            "the file is larger than 4096 KiB"
         );
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::table::{ENTRY, KeySpec, ROOT, SECTIONS, SectionSpec, Shape};
+use super::table::{KeySpec, ROOT, SECTIONS, SYNC, SectionSpec, Shape};
 
 /// Returns the JSON Schema (draft 2020-12) of `imglife.yaml`, with a final newline.
 pub fn schema() -> String {
@@ -14,7 +14,10 @@ pub fn schema() -> String {
     for section in SECTIONS.iter().filter(|section| !section.name.is_empty()) {
         definitions.insert(definition(section), object(section));
     }
-    definitions[&definition(&ENTRY)]["oneOf"] = json!([{ "required": ["tag"] }, { "anyOf": [{ "required": ["tag_regex"] }, { "required": ["semver"] }, { "required": ["include"] }] }]);
+    definitions[&definition(&SYNC)]["properties"]["defaults"] = json!({
+        "description": "Keys of `sync.entries[]` for every entry that does not set them.",
+        "type": "object",
+    });
     let mut root = Map::new();
     root.insert(
         "$schema".to_owned(),
@@ -189,12 +192,10 @@ mod tests {
     }
 
     #[test]
-    fn schema_requires_a_tag_or_a_pattern_in_an_entry() {
+    fn schema_does_not_require_in_an_entry_what_defaults_can_have() {
         let schema: Value = serde_json::from_str(&schema()).expect("JSON");
-        assert_eq!(
-            schema["$defs"]["sync-entries"]["oneOf"],
-            json!([{ "required": ["tag"] }, { "anyOf": [{ "required": ["tag_regex"] }, { "required": ["semver"] }, { "required": ["include"] }] }])
-        );
+        assert!(schema["$defs"]["sync-entries"].get("oneOf").is_none());
+        assert!(schema["$defs"]["sync-entries"].get("required").is_none());
     }
 
     #[test]
@@ -209,8 +210,8 @@ mod tests {
         assert_eq!(properties("sync-entries")["sort"]["default"], "version");
         assert_eq!(properties("sync")["parallelism"]["default"], 4);
         assert_eq!(
-            schema["$defs"]["sync-entries"]["required"],
-            json!(["source", "target"])
+            schema["$defs"]["build-images"]["required"][0],
+            json!("name")
         );
         assert_eq!(schema["additionalProperties"], false);
     }

@@ -127,6 +127,8 @@ pub struct SyncEntry {
     pub selection: TagSelection,
     /// Digest to copy under a fixed tag, whatever the tag points to upstream.
     pub digest: Option<Digest>,
+    /// Tag at the target of a fixed tag; `None` for the same tag. Not a key of the file.
+    pub target_tag: Option<Tag>,
     /// Tags that are copied again when their source digests change.
     pub check_digest: CheckDigest,
     /// If true, the old digest of an overwritten tag is kept under another tag.

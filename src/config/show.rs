@@ -495,8 +495,11 @@ mod tests {
 
     /// Keys that are not written, because the sections below have inherited their values, or because
     /// another key has the same meaning.
-    const NOT_WRITTEN: [(&str, &str); 5] = [
+    const NOT_WRITTEN: [(&str, &str); 8] = [
         ("sync", "platforms"),
+        ("sync", "defaults"),
+        ("sync.entries[]", "sources"),
+        ("sync.entries[]", "targets"),
         ("build", "platforms"),
         ("build", "sbom"),
         ("build", "provenance"),

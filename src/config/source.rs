@@ -182,7 +182,7 @@ mod tests {
         );
         assert_eq!(
             cause("huge.yaml", Some(&vec![b' '; MAX_FILE_BYTES + 1])),
-            "the file is larger than 1024 KiB"
+            "the file is larger than 4096 KiB"
         );
     }
 

@@ -31,6 +31,7 @@ mod variables_tests;
 use std::path::{Path, PathBuf};
 
 use super::canonical::HostAddresses;
+use super::entries::expand;
 use super::errors::{ConfigErrors, Span};
 use super::raw::{self, YamlNode};
 use super::settings::Config;
@@ -53,7 +54,7 @@ pub fn load(
 ) -> Result<Config, ConfigErrors> {
     let node = raw::read(&source.text)
         .map_err(|finding| ConfigErrors::new(&source.name, &source.text, vec![finding], 0))?;
-    load_tree(&node, source, directory, variables)
+    load_tree(&expand(node), source, directory, variables)
 }
 
 /// Loads a configuration from the YAML tree of `source`.

@@ -240,6 +240,8 @@ impl<'a> Fields<'a> {
         for (pair, at) in distinct(context, given, &fields.at.path) {
             if let Some(key) = table.key(&pair.key.text) {
                 fields.pairs.insert(key.name, pair);
+            } else if table.name.is_empty() && pair.key.text.starts_with("x-") {
+                // A place for anchors, as in compose files.
             } else {
                 let meant = closest(&pair.key.text, table.keys.iter().map(|key| key.name));
                 context.report(&at, unknown(&pair.key.text, table, meant));

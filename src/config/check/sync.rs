@@ -65,6 +65,8 @@ pub(super) fn sync(
     let inherited = platforms(&fields);
     let post_sync =
         hooks(&fields.section_or_empty("hooks", &SYNC_HOOKS), "post_sync").unwrap_or_default();
+    // Reports unknown keys; the others are already part of the entries.
+    drop(fields.section("defaults"));
     fields.require("entries");
     let mut entries = Vec::new();
     let mut applied = Vec::new();
@@ -172,6 +174,9 @@ fn entry(
     general: &GeneralRetention,
 ) -> PartialEntry {
     let context = fields.context;
+    for (one, several) in [("source", "sources"), ("target", "targets")] {
+        check_short_form(fields, one, several);
+    }
     let source = fields
         .required::<Repository>("source")
         .map(|repository| context.resolve(&repository));
@@ -218,6 +223,7 @@ fn entry(
             target: target.clone()?.value,
             selection: selection?,
             digest,
+            target_tag: None,
             check_digest: check_digest?,
             keep_replaced: keep_replaced
                 .map_or(check_digest == Some(CheckDigest::Auto), |value| value.value),
@@ -237,6 +243,27 @@ fn entry(
         applied,
         target,
         fixed,
+    }
+}
+
+/// Reports a list of sources or targets that could not be written out as entries.
+fn check_short_form(fields: &Fields<'_>, one: &str, several: &str) {
+    let given = fields.list::<Repository>(several);
+    if !fields.has(several) {
+        return;
+    }
+    if fields.has(one) {
+        fields.context.error(
+            &fields.location(several),
+            format!("`{one}` and `{several}` are both set"),
+            "remove one of the two",
+        );
+    } else if given.is_some_and(|given| given.is_empty()) {
+        fields.context.error(
+            &fields.location(several),
+            "the list is empty",
+            format!("add a repository, or set `{one}`"),
+        );
     }
 }
 

@@ -27,6 +27,11 @@ pub(in crate::config) static SYNC: SectionSpec = SectionSpec {
             "Hooks: commands to run afterwards.",
         ),
         key(
+            "defaults",
+            Shape::Section(&ENTRY),
+            "Keys of `sync.entries[]` for every entry that does not set them.",
+        ),
+        key(
             "entries",
             Shape::List(&Shape::Section(&ENTRY)),
             "The mirrors.",
@@ -38,8 +43,10 @@ pub(in crate::config) static SYNC: SectionSpec = SectionSpec {
 pub(in crate::config) static ENTRY: SectionSpec = SectionSpec {
     name: "sync.entries[]",
     keys: &[
-        key("source", Shape::Repository, "Repository to copy from, without a tag. May be a directory: `ocidir://directory`.").required(),
-        key("target", Shape::Repository, "Repository to copy to, without a tag. May be a directory: `ocidir://directory`.").required(),
+        key("source", Shape::Repository, "Repository to copy from, without a tag. May be a directory: `ocidir://directory`. Required, unless `sources` is set."),
+        key("sources", Shape::List(&Shape::Repository), "Repositories to copy from; each becomes an entry. The target then has a placeholder."),
+        key("target", Shape::Repository, "Repository to copy to, without a tag. May be a directory: `ocidir://directory`. Required, unless `targets` is set. `{{ name }}`, `{{ path }}`, `{{ host }}` and `{{ tag }}` are parts of the source."),
+        key("targets", Shape::List(&Shape::Repository), "Repositories to copy to; each becomes an entry."),
         key("tag", Shape::PinnedTag, "The only tag to copy. Set it instead of the keys that select several tags. With a digest (`3.21.3@sha256:…`), this image is copied under the tag."),
         key("tag_regex", Shape::Pattern, "Tags to copy: a regular expression that must match the complete tag.").literal(),
         key("semver", Shape::VersionRange, "Range of the release numbers of the tags to copy, such as `>=3.20, <4`. Beside `tag_regex`, both must match."),

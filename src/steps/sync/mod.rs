@@ -29,8 +29,11 @@ pub use former_order::FormerVersion;
 pub use observe::{ObservedEntry, TagDigests, World, observe};
 pub use plan::{CopyReason, Plan, SyncAction, SyncEntryPlan, SyncItem, plan};
 pub use report::{SyncEntryReport, SyncItemReport, SyncOutcome, SyncReport, SyncTotals};
-pub use select::{LeftOutCounts, SelectedTags, SelectionError, matches, newest, select};
-pub use source_listings::{UpstreamSelection, selections};
+pub use select::{
+    ExplainedSelection, LeftOutCounts, LeftOutReason, SelectedTags, SelectionError, TagDecision,
+    explain, matches, newest, select,
+};
+pub use source_listings::{UpstreamSelection, listing, selections};
 pub use target_listing::TargetListing;
 pub use variants::VariantName;
 

@@ -42,6 +42,8 @@ pub struct ObservedEntry {
     pub selected: Result<SelectedTags, SelectionError>,
     /// Digest to copy under a fixed tag; `None` for the digest of the tag upstream.
     pub pinned: Option<Digest>,
+    /// Tag at the target of a fixed tag, if it differs.
+    pub renamed: Option<Tag>,
     /// Selected tags that follow upstream: their digests are compared if the target has them.
     pub followed: BTreeSet<Tag>,
     /// Upstream tags that hold attachments. Empty if the entry does not copy attachments.
@@ -72,8 +74,9 @@ impl ObservedEntry {
     /// Like [`target_tag`](ObservedEntry::target_tag), before the target changes upper to lower
     /// case.
     pub(super) fn target_name<'a>(&'a self, tag: &'a Tag) -> &'a Tag {
-        match self.variant_names.get(tag) {
-            Some(Ok(VariantName::Version { tag, .. })) => tag,
+        match (&self.renamed, self.variant_names.get(tag)) {
+            (Some(renamed), _) => renamed,
+            (None, Some(Ok(VariantName::Version { tag, .. }))) => tag,
             _ => tag,
         }
     }
@@ -158,6 +161,7 @@ pub async fn observe(
             position,
             selected,
             pinned: entry.digest.clone(),
+            renamed: entry.target_tag.clone(),
             followed,
             attachment_tags,
             variant_names: BTreeMap::new(),

@@ -95,6 +95,22 @@ pub async fn selections(
         .await
 }
 
+/// Returns the tags of the source of an entry that selects by a pattern, with push dates if the
+/// selection needs them.
+pub async fn listing(
+    entry: &SyncEntry,
+    source: &ImageStores,
+    progress: &dyn Progress,
+) -> Result<Vec<ListedTag>, ItemError> {
+    let entry = SyncEntry {
+        referrers: false,
+        ..entry.clone()
+    };
+    let entries = [&entry];
+    let listings = SourceListings::read(source, progress, &entries).await;
+    listings.of(&entry).map(<[ListedTag]>::to_vec)
+}
+
 /// Calls `request` once for each distinct repository and returns the results.
 pub(super) async fn list_each_once<'a, T, F>(
     repositories: impl Iterator<Item = &'a Repository>,

@@ -96,6 +96,7 @@ fn entry(pattern: &str) -> SyncEntry {
         target: mirror(),
         selection: TagSelection::Pattern(Box::new(PatternSelection::by_pattern(pattern))),
         digest: None,
+        target_tag: None,
         check_digest: CheckDigest::Never,
         keep_replaced: false,
         platforms: None,

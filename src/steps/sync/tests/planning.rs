@@ -54,6 +54,7 @@ fn entry(selection: TagSelection) -> SyncEntry {
         target: repository(TARGET),
         selection,
         digest: None,
+        target_tag: None,
         check_digest: CheckDigest::Never,
         keep_replaced: false,
         platforms: None,
