@@ -331,7 +331,7 @@ mod tests {
             let rules = &settings.hosts[&host(name)];
             (
                 rules.endpoint.as_ref().map(ToString::to_string),
-                &rules.tls == &safe,
+                rules.tls == safe,
             )
         };
         assert_eq!(of("gitlab.example"), (None, true));
