@@ -104,7 +104,7 @@ fn expand_entry(entry: &YamlNode, defaults: &[YamlPair]) -> Vec<YamlNode> {
         ENTRY.key(key).is_some()
             && !has(key)
             && !is_other_selection
-            && !(key == "tag" && selects_several(own))
+            && (key != "tag" || !selects_several(own))
     });
     let pairs: Vec<YamlPair> = own.iter().chain(inherited).cloned().collect();
     let sources = alternatives(&pairs, "source", "sources");
@@ -200,13 +200,12 @@ fn render_target(target: &YamlPair, source: &YamlPair, tag: Option<&str>) -> Yam
             _ => None,
         };
         rendered.push_str(before);
-        match value {
-            Some(value) => rendered.push_str(value),
-            None => {
-                rendered.push_str("{{");
-                rendered.push_str(placeholder);
-                rendered.push_str("}}");
-            }
+        if let Some(value) = value {
+            rendered.push_str(value);
+        } else {
+            rendered.push_str("{{");
+            rendered.push_str(placeholder);
+            rendered.push_str("}}");
         }
         rest = after;
     }
@@ -314,7 +313,10 @@ mod tests {
                 "`source` and `sources` are both set",
             ),
             ("sources: [], target: r.example/a", "the list is empty"),
-            ("source: alpine, target: 'r.example/{{ nam }}'", "{{ nam }}"),
+            (
+                "source: alpine, target: 'r.example/{{ nickname }}'",
+                "{{ nickname }}",
+            ),
         ] {
             let text = format!("sync:\n  entries:\n    - {{ {keys}, tag: '3' }}\n");
             let error = loaded(&text).expect_err(keys);

@@ -53,12 +53,12 @@ fn credentials(root: &Tree<'_>, config: &mut ImportedConfig) {
             Some("disabled") => {
                 config
                     .hosts
-                    .push((host.to_owned(), "endpoint", format!("'http://{host}'")))
+                    .push((host.to_owned(), "endpoint", format!("'http://{host}'")));
             }
             Some("insecure") => {
                 config
                     .hosts
-                    .push((host.to_owned(), "insecure_skip_verify", "true".to_owned()))
+                    .push((host.to_owned(), "insecure_skip_verify", "true".to_owned()));
             }
             _ => {}
         }
@@ -206,17 +206,16 @@ fn variables(text: &str, remarks: &mut Vec<String>) -> String {
         };
         replaced.push_str(before);
         let words: Vec<&str> = expression.split_whitespace().collect();
-        match words.as_slice() {
-            ["env", name] => {
-                let name = name.trim_matches(['"', '\'', '`']);
-                replaced.push_str(&format!("${{{name}}}"));
-            }
-            _ => {
-                remarks.push(format!(
-                    "the template `{{{{{expression}}}}}` has no equivalent"
-                ));
-                replaced.push_str("TEMPLATE");
-            }
+        if let ["env", name] = words.as_slice() {
+            let name = name.trim_matches(['"', '\'', '`']);
+            replaced.push_str("${");
+            replaced.push_str(name);
+            replaced.push('}');
+        } else {
+            remarks.push(format!(
+                "the template `{{{{{expression}}}}}` has no equivalent"
+            ));
+            replaced.push_str("TEMPLATE");
         }
         rest = after;
     }

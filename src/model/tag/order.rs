@@ -143,7 +143,7 @@ pub(super) fn compare_padded(one: &[VersionNumber], other: &[VersionNumber]) -> 
 
 /// Compares pre-releases. A release, which has no parts, is the greatest.
 ///
-/// As in SemVer 2.0.0, 11: numbers are below words, and a longer pre-release is above a shorter one
+/// As in semver.org 2.0.0, 11: numbers are below words, and a longer pre-release is above a shorter one
 /// that it starts with. A development build of a pre-release is below it.
 fn compare_pre_releases(one: &[PreReleasePart], other: &[PreReleasePart]) -> Ordering {
     let keys =

@@ -253,7 +253,7 @@ const CHAINS: &[(&str, &str)] = &[
     ),
     (
         "docker.elastic.co",
-        "8.14.3 8.15.0-5f2c1abd-SNAPSHOT 8.15.0-SNAPSHOT 8.15.0",
+        "8.14.3 8.15.0-5f2c1ab7-SNAPSHOT 8.15.0-SNAPSHOT 8.15.0",
     ),
     (
         "docker.elastic.co",

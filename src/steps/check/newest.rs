@@ -225,7 +225,7 @@ fn drop_other_schemes(
     let is_other = |version: &TagVersion| match first_numbers(version, has_padded_months) {
         Some((year, calendar_month)) if calendar_month > 0 => {
             let age = today - month(year, calendar_month);
-            age < 0 || age > 12 * MAX_CALENDAR_AGE_YEARS
+            !(0..=12 * MAX_CALENDAR_AGE_YEARS).contains(&age)
         }
         Some((number, _)) => u64::try_from(number).is_ok_and(|number| number >= MIN_BUILD_NUMBER),
         None => false,

@@ -287,8 +287,7 @@ fn shared_tags<'a>(
     observed_entries: &'a [ObservedEntry],
     entries: &[&'a SyncEntry],
 ) -> BTreeSet<(&'a Repository, &'a Tag)> {
-    let mut wishes: BTreeMap<(&Repository, &Tag), BTreeMap<usize, (&Repository, &Tag)>> =
-        BTreeMap::new();
+    let mut wishes: BTreeMap<_, BTreeMap<usize, (&Repository, &Tag)>> = BTreeMap::new();
     for (observed, entry) in observed_entries.iter().zip(entries) {
         for tag in observed.selected.iter().flat_map(|selected| &selected.tags) {
             wishes

@@ -6,7 +6,7 @@ use super::observe::{ObservedEntry, TagDigests, World};
 use super::select::LeftOutCounts;
 use super::target_listing::TargetListing;
 use super::variants::VariantName;
-use crate::config::{SyncConfig, SyncEntry};
+use crate::config::{CheckDigest, SyncConfig, SyncEntry};
 use crate::error::ItemError;
 use crate::model::{Digest, Repository, Tag};
 
@@ -231,7 +231,10 @@ fn plan_entry(
                     SyncAction::Fail(several_writers(&entry.target, target_tag, writers))
                 }
                 TagWriter::This | TagWriter::Other => {
-                    match (tag_action(observed, target, tag), &observed.attachment_tags) {
+                    match (
+                        tag_action(entry, observed, target, tag),
+                        &observed.attachment_tags,
+                    ) {
                         // A new image must not be published without its attachments.
                         (
                             SyncAction::Copy(
@@ -309,7 +312,12 @@ fn merge_duplicates(entry: &SyncEntry, observed: &ObservedEntry, items: &mut Vec
 }
 
 /// Returns the action for one selected tag.
-fn tag_action(observed: &ObservedEntry, target: &TargetListing, tag: &Tag) -> SyncAction {
+fn tag_action(
+    entry: &SyncEntry,
+    observed: &ObservedEntry,
+    target: &TargetListing,
+    tag: &Tag,
+) -> SyncAction {
     if let Some(Err(error)) = observed.variant_names.get(tag) {
         return SyncAction::Fail(error.clone());
     }
@@ -321,7 +329,7 @@ fn tag_action(observed: &ObservedEntry, target: &TargetListing, tag: &Tag) -> Sy
     let source = observed.source_digest(tag).cloned();
     match (target.has(observed.target_tag(tag)), digests) {
         (false, _) => SyncAction::Copy(CopyReason::Missing { source }),
-        (true, _) if !observed.follows(tag) => completion_action(observed, tag),
+        (true, _) if !observed.follows(tag) => completion_action(entry, observed, tag),
         (
             true,
             Some(TagDigests {
@@ -339,7 +347,7 @@ fn tag_action(observed: &ObservedEntry, target: &TargetListing, tag: &Tag) -> Sy
             Some(TagDigests {
                 target: Some(_), ..
             }),
-        ) => completion_action(observed, tag),
+        ) => completion_action(entry, observed, tag),
         // The tag was deleted after the listing.
         (true, _) => SyncAction::Copy(CopyReason::Missing { source }),
     }
@@ -347,7 +355,7 @@ fn tag_action(observed: &ObservedEntry, target: &TargetListing, tag: &Tag) -> Sy
 
 /// Returns the action for a tag that points to the right image: copy missing parts or new
 /// attachments, or do nothing.
-fn completion_action(observed: &ObservedEntry, tag: &Tag) -> SyncAction {
+fn completion_action(entry: &SyncEntry, observed: &ObservedEntry, tag: &Tag) -> SyncAction {
     match observed.missing.get(tag) {
         Some(Ok(missing)) if !missing.is_empty() => SyncAction::Copy(CopyReason::Incomplete {
             missing: missing.clone(),
@@ -355,7 +363,10 @@ fn completion_action(observed: &ObservedEntry, tag: &Tag) -> SyncAction {
         Some(Err(error)) => SyncAction::Fail(error.clone()),
         _ => match observed.attachments.get(tag) {
             Some(Ok(state)) if state.is_outdated => SyncAction::Copy(CopyReason::Attachments),
-            Some(Err(error)) if observed.follows(tag) || observed.attachment_tags.is_ok() => {
+            Some(Err(error))
+                if entry.check_digest == CheckDigest::Always
+                    || observed.attachment_tags.is_ok() =>
+            {
                 SyncAction::Fail(error.clone())
             }
             // A fixed tag is up to date even if its upstream repository cannot be listed.
