@@ -23,6 +23,9 @@ pub struct TagHistory {
     /// Tags that cleanup moved images to before their deletion.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub retired: BTreeMap<Tag, RetiredTag>,
+    /// Manifests without a tag that nothing needs, with the time since which they wait.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub untagged: BTreeMap<Digest, DateTime<Utc>>,
 }
 
 /// Observations about a tag.
@@ -83,6 +86,10 @@ impl TagHistory {
 
     /// Adds the content of `other`.
     pub fn merge(&mut self, other: TagHistory) {
+        for (digest, since) in other.untagged {
+            let own = self.untagged.entry(digest).or_insert(since);
+            *own = since.max(*own);
+        }
         for (tag, sighting) in other.tags {
             match self.tags.get_mut(&tag) {
                 Some(own) => own.merge(sighting),

@@ -65,6 +65,15 @@ impl<D> StoredDocument<D> {
             files: Vec::new(),
         }
     }
+
+    /// Returns a document with this content.
+    #[cfg(test)]
+    pub(crate) fn of(content: D) -> StoredDocument<D> {
+        StoredDocument {
+            content: Some(content),
+            files: Vec::new(),
+        }
+    }
 }
 
 /// Content of a file.

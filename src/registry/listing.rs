@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use chrono::{DateTime, TimeZone, Utc};
 
-use super::store::ListedTag;
+use super::store::{ListedTag, UntaggedManifest};
 use crate::http::Response;
 use crate::model::Tag;
 
@@ -120,6 +120,7 @@ const MIN_PUSH_YEAR: i32 = 2013;
 /// A tag listing with push dates that is being read.
 pub(super) struct TagListing {
     tags: Vec<ListedTag>,
+    untagged: Vec<UntaggedManifest>,
     names: HashSet<Tag>,
     limits: PageLimits,
 }
@@ -128,6 +129,7 @@ impl Default for TagListing {
     fn default() -> TagListing {
         TagListing {
             tags: Vec::new(),
+            untagged: Vec::new(),
             names: HashSet::new(),
             limits: PageLimits::of(MAX_DESCRIPTION_BYTES),
         }
@@ -163,9 +165,22 @@ impl TagListing {
         }
     }
 
-    /// Records an entry without a tag, which counts as new.
-    pub(super) fn add_untagged(&mut self) {
+    /// Records an entry of no interest, which counts as new.
+    pub(super) fn skip(&mut self) {
         self.limits.count_new();
+    }
+
+    /// Adds a manifest without a tag. Skips an invalid digest.
+    pub(super) fn add_untagged(&mut self, digest: &str, pushed_at: Option<DateTime<Utc>>) {
+        self.limits.count_new();
+        if let Ok(digest) = digest.parse() {
+            self.untagged.push(UntaggedManifest { digest, pushed_at });
+        }
+    }
+
+    /// Returns the manifests without a tag.
+    pub(super) fn into_untagged(self) -> Vec<UntaggedManifest> {
+        self.untagged
     }
 
     /// Ends a page of `length` entries; `more` is true if the page announces another one.
@@ -173,7 +188,7 @@ impl TagListing {
     /// Returns true if the next page is to be read. Fails with the reason if the listing cannot be
     /// complete.
     pub(super) fn end_page(&mut self, length: usize, more: bool) -> Result<bool, String> {
-        if self.tags.len() > MAX_TAGS {
+        if self.tags.len().max(self.untagged.len()) > MAX_TAGS {
             return Err(format!("there are more than {MAX_TAGS} tags"));
         }
         match (more, length) {

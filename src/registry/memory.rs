@@ -13,7 +13,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::blob::{BlobContent, BlobPut, BlobStream};
 use super::store::{
     Deletion, DeletionSupport, ImageSource, ImageStore, ListedTag, ProvedTags, Referrers, Resolved,
-    Support, SweepKeep, SweepResult, TagCase, are_siblings,
+    Support, SweepKeep, SweepResult, TagCase, UntaggedManifest, are_siblings,
 };
 use super::stores::ImageStores;
 use super::verify::verified;
@@ -31,6 +31,7 @@ const CHUNK_SIZE: usize = 16 * 1024;
 pub enum StoreOperation {
     Tags,
     PushDates,
+    Untagged,
     TagCase,
     Resolve,
     Manifest,
@@ -90,6 +91,8 @@ pub struct MemoryStore {
     unlisted: Mutex<BTreeSet<(Repository, Tag)>>,
     /// Reason why every listing may be incomplete.
     doubt: Mutex<Option<String>>,
+    /// Push date of manifests without a tag; `None` if they are not listed.
+    untagged_since: Mutex<Option<DateTime<Utc>>>,
     calls: Mutex<Vec<ImageStoreCall>>,
     hook: Mutex<Option<FaultHook>>,
     delay: Mutex<Option<DelayHook>>,
@@ -119,6 +122,7 @@ impl Default for MemoryStore {
             unreadable: Mutex::default(),
             unlisted: Mutex::default(),
             doubt: Mutex::default(),
+            untagged_since: Mutex::default(),
             calls: Mutex::default(),
             hook: Mutex::default(),
             delay: Mutex::default(),
@@ -152,6 +156,11 @@ impl MemoryStore {
             lists_referrers: true,
             ..self
         }
+    }
+
+    /// Lists manifests without a tag, as pushed at this time.
+    pub fn list_untagged(&self, pushed_at: DateTime<Utc>) {
+        *lock(&self.untagged_since) = Some(pushed_at);
     }
 
     /// Sets how far the clock of a host is ahead of this machine's.
@@ -354,6 +363,7 @@ fn failure(call: &ImageStoreCall, kind: ItemErrorKind, detail: impl Into<String>
     let action = match call.operation {
         StoreOperation::Tags => "list tags",
         StoreOperation::PushDates => "list tags with their dates",
+        StoreOperation::Untagged => "list untagged manifests",
         StoreOperation::TagCase => "find out how tags are compared in",
         StoreOperation::Resolve => "resolve",
         StoreOperation::Manifest => "read manifest",
@@ -447,6 +457,33 @@ impl ImageSource for MemoryStore {
         .await?;
         let tags = self.read(repository, MemoryRepository::dated);
         Ok(tags.map(|tags| self.listed(repository, tags)))
+    }
+
+    async fn untagged_manifests(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<Vec<UntaggedManifest>>, ItemError> {
+        let Some(pushed_at) = *lock(&self.untagged_since) else {
+            return Ok(None);
+        };
+        self.called(ImageStoreCall::new(
+            StoreOperation::Untagged,
+            repository,
+            &"",
+        ))
+        .await?;
+        Ok(self.read(repository, |contents| {
+            let tagged: BTreeSet<&Digest> = contents.tags.values().collect();
+            let untagged = contents
+                .manifests
+                .keys()
+                .filter(|digest| !tagged.contains(digest));
+            let listed = untagged.map(|digest| UntaggedManifest {
+                digest: digest.clone(),
+                pushed_at: Some(pushed_at),
+            });
+            Some(listed.collect())
+        }))
     }
 
     fn requests(&self) -> u64 {

@@ -24,7 +24,7 @@ mod verify;
 pub use blob::{BlobContent, BlobPut, BlobStream, InMemory};
 pub use store::{
     Deletion, DeletionSupport, ImageSource, ImageStore, ListedTag, ProvedTags, Referrers, Resolved,
-    Support, SweepKeep, SweepResult, TagCase,
+    Support, SweepKeep, SweepResult, TagCase, UntaggedManifest,
 };
 pub use stores::ImageStores;
 pub use verify::{read_config, verified};

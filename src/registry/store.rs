@@ -66,6 +66,15 @@ pub trait ImageSource: Send + Sync {
         Ok(None)
     }
 
+    /// Returns the manifests without a tag that the store lists, also those that an index lists;
+    /// `None` if it does not list such manifests.
+    async fn untagged_manifests(
+        &self,
+        _repository: &Repository,
+    ) -> Result<Option<Vec<UntaggedManifest>>, ItemError> {
+        Ok(None)
+    }
+
     /// Returns the number of requests that this run has sent.
     fn requests(&self) -> u64 {
         0
@@ -373,6 +382,14 @@ pub enum Support {
     /// Not tried yet.
     #[default]
     Unknown,
+}
+
+/// A manifest that has no tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UntaggedManifest {
+    pub digest: Digest,
+    /// Time of its last push; `None` if it is unknown.
+    pub pushed_at: Option<DateTime<Utc>>,
 }
 
 /// Result of a deletion.

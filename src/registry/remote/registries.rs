@@ -19,7 +19,7 @@ use crate::model::{Algorithm, Descriptor, Digest, Host, Manifest, Reference, Rep
 use crate::registry::blob::{BlobContent, BlobPut, BlobStream};
 use crate::registry::store::{
     Deletion, DeletionSupport, ImageSource, ImageStore, ListedTag, ProvedTags, Referrers, Resolved,
-    TagCase, are_siblings,
+    TagCase, UntaggedManifest, are_siblings,
 };
 
 /// All registries. The name of a repository contains the host.
@@ -80,6 +80,15 @@ impl ImageSource for RemoteRegistries {
         repository: &Repository,
     ) -> Result<Option<Vec<ListedTag>>, ItemError> {
         self.at(repository)?.push_dates(&self.interfaces).await
+    }
+
+    async fn untagged_manifests(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<Vec<UntaggedManifest>>, ItemError> {
+        self.at(repository)?
+            .untagged_manifests(&self.interfaces)
+            .await
     }
 
     fn requests(&self) -> u64 {

@@ -17,6 +17,7 @@
 //! - `manifest_cache`: images that earlier runs read.
 //! - `observer`, `desired_tags`, `tag_spellings`, `dependency_reader`, `repository_reader`,
 //!   `application_reader`, `observe`: read the world.
+//! - `untagged`: decides on manifests without a tag.
 //! - `plan`: groups the tags to delete by image and orders the deletions.
 //! - `preview`: predicts the plan with as few requests as possible.
 //! - `journal`: writes down every change before it is made.
@@ -66,6 +67,7 @@ mod tag_deletions;
 mod tag_spellings;
 mod targets;
 mod undo;
+mod untagged;
 mod world;
 
 pub use applications::Applications;
@@ -91,7 +93,7 @@ pub use undo::{
 };
 pub use world::{
     DesiredTags, ObservedRecords, ObservedRepository, ObservedTag, ReadingProgress, RepositoryRole,
-    TagReadError, UnreadRepository, World,
+    TagReadError, UnreadRepository, UntaggedImage, World,
 };
 
 #[cfg(test)]

@@ -252,6 +252,17 @@ impl NeededImages {
             .or_insert_with(|| reason.clone());
     }
 
+    /// Returns the reason why a manifest without a tag is needed that consists of `digests`.
+    pub(super) fn need_of_digests<'d>(
+        &self,
+        repository: &Repository,
+        mut digests: impl Iterator<Item = &'d Digest>,
+    ) -> Option<&ImageNeed> {
+        digests
+            .find_map(|digest| self.digests.get(digest))
+            .or_else(|| self.repositories.get(repository))
+    }
+
     /// Returns the reason why a tag is needed whose image consists of `digests`.
     pub(super) fn need<'d>(
         &self,

@@ -10,6 +10,7 @@ use super::policy::{CleanupPolicy, archive_tag, decide};
 use super::protections::{RecordProtections, pinned};
 use super::reasons::{DeleteReason, KeepReason, PendingRetirement, TagVerdict};
 use super::safety_check::safety_check;
+use super::untagged::{UntaggedDecision, untagged_decision};
 use super::world::{ObservedRepository, ObservedTag, RepositoryRole, UnreadRepository, World};
 use crate::error::ItemError;
 use crate::model::{Digest, ImageReference, Repository, Tag, TagHistory};
@@ -255,8 +256,16 @@ fn repository(
         })
         .collect();
     let selected = decision.selected.iter().collect();
-    let next_history = next_history(observed, &selected, &retired, is_blocked, policy.now);
+    let mut next_history = next_history(observed, &selected, &retired, is_blocked, policy.now);
     let live: BTreeSet<Digest> = decision.live.into_iter().cloned().collect();
+    let untagged = if is_blocked || decision.error.is_some() {
+        UntaggedDecision::default()
+    } else {
+        untagged_decision(observed, protections, &live, policy.now)
+    };
+    if let Some(next) = &mut next_history {
+        next.untagged = untagged.unneeded;
+    }
     let (mut kept, mut undated) = (Vec::new(), 0);
     let mut groups: BTreeMap<&Digest, DeletionGroup> = BTreeMap::new();
     for tag in observed.tags() {
@@ -305,6 +314,18 @@ fn repository(
             }
             (Some(TagVerdict::Delete(_)) | None, _) => {}
         }
+    }
+    for tree in untagged.deleted {
+        // An image of a tag that is deleted is there already.
+        groups.entry(&tree.digest).or_insert_with(|| DeletionGroup {
+            digest: tree.digest.clone(),
+            tags: Vec::new(),
+            subjects: BTreeSet::new(),
+            method: DeletionMethod::Manifest,
+            below: tree.below.clone(),
+            parts: BTreeSet::new(),
+            archive: BTreeMap::new(),
+        });
     }
     RepositoryPlan {
         repository: observed.repository.clone(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::applications::Applications;
+use super::manifest_tree::ManifestTree;
 use super::needed_images::{ImageNeed, NeededImages};
 use super::reasons::KeepReason;
 use super::world::{ObservedRecords, ObservedRepository, ObservedTag, RepositoryRole, World};
@@ -280,6 +281,32 @@ impl RecordProtections {
         self.needed.is_own_source_known()
     }
 
+    /// Returns true if another project built a base.
+    pub(super) fn is_built_elsewhere(
+        &self,
+        repository: &ObservedRepository,
+        tree: &ManifestTree,
+    ) -> bool {
+        repository.role == RepositoryRole::Base
+            && tree.origin.as_ref().is_some_and(|origin| {
+                self.needed
+                    .is_of_another_project(origin, repository.do_origins_disagree)
+            })
+    }
+
+    /// Returns true if anything needs a manifest without a tag that consists of `digests`.
+    pub(super) fn keeps_untagged<'d, I: Iterator<Item = &'d Digest>>(
+        &self,
+        repository: &Repository,
+        digests: impl Fn() -> I,
+    ) -> bool {
+        digests().any(|digest| {
+            self.base_digests.contains_key(digest)
+                || self.own_digests.contains_key(digest)
+                || self.replaced_digests.contains_key(digest)
+        }) || self.needed.need_of_digests(repository, digests()).is_some()
+    }
+
     /// Returns true if the configuration holds a tag (`retention.hold`).
     pub(super) fn is_held(&self, repository: &ObservedRepository, tag: &ObservedTag) -> bool {
         let digests = tag.image.iter().flat_map(|tree| tree.digests());
@@ -416,11 +443,10 @@ fn of_another_project(
     tag: &ObservedTag,
     records: &RecordProtections,
 ) -> Option<KeepReason> {
-    let origin = tag.image.as_ref().ok()?.origin.as_ref();
-    let origin = origin.filter(|_| repository.role == RepositoryRole::Base)?;
+    let tree = tag.image.as_ref().ok()?;
+    let origin = tree.origin.as_ref()?;
     records
-        .needed
-        .is_of_another_project(origin, repository.do_origins_disagree)
+        .is_built_elsewhere(repository, tree)
         .then(|| KeepReason::BuiltElsewhere(origin.clone()))
 }
 

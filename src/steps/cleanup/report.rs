@@ -267,8 +267,28 @@ impl CleanupReport {
         for retirement in repository.retirements {
             self.add_retirement(&image, retirement);
         }
+        let mut untagged = 0;
         for group in repository.groups {
             let digest = group.digest;
+            if group.tags.is_empty() {
+                match group.result {
+                    DeletionResult::Deleted => self.parts += 1,
+                    DeletionResult::Planned => untagged += 1,
+                    DeletionResult::Failed(error) => {
+                        self.totals.errors += 1;
+                        self.errors.push(FailedRepository {
+                            image: image.clone(),
+                            error: ItemError::other(format!(
+                                "the untagged manifest {} was not deleted",
+                                digest.short()
+                            ))
+                            .caused_by(error),
+                        });
+                    }
+                    DeletionResult::Kept(_) | DeletionResult::NotStarted => {}
+                }
+                continue;
+            }
             self.totals.archived += group.archived.len();
             self.archived.extend(
                 group
@@ -317,6 +337,11 @@ impl CleanupReport {
                     }
                 }
             }
+        }
+        if untagged > 0 {
+            self.notes.push(format!(
+                "{image}: {untagged} manifests without a tag that nothing needs would be deleted"
+            ));
         }
         self.add_lost(&image, lost);
     }

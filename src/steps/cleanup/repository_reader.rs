@@ -14,12 +14,12 @@ use super::protections::RecordProtections;
 use super::required_facts::{MissingDates, needs_deletions, undecided_tags};
 use super::tag_spellings::read_tag_case;
 use super::world::{
-    ObservedRepository, ObservedTag, ReadingProgress, RepositoryRole, TagReadError,
+    ObservedRepository, ObservedTag, ReadingProgress, RepositoryRole, TagReadError, UntaggedImage,
 };
-use crate::error::{ItemError, ItemErrorKind};
+use crate::error::{ItemError, ItemErrorKind, chain};
 use crate::model::{Digest, Repository, Tag};
 use crate::progress::Event;
-use crate::registry::{ListedTag, ProvedTags};
+use crate::registry::{DeletionSupport, ListedTag, ProvedTags, UntaggedManifest};
 
 /// Maximum number of recorded tags of a repository that are looked up because they are not listed.
 const MAX_RECORDED_LOOKUPS: usize = 100;
@@ -133,7 +133,70 @@ impl RepositoryReader<'_> {
                 Err(error) => repository.error = Some(error),
             }
         }
+        self.read_untagged(&mut repository).await;
         repository
+    }
+
+    /// Reads the manifests without a tag that no tag leads to. If one of them cannot be read, none is
+    /// known.
+    async fn read_untagged(&self, repository: &mut ObservedRepository) {
+        if matches!(repository.role, RepositoryRole::Archive { .. }) || repository.error.is_some() {
+            return;
+        }
+        let name = repository.repository.clone();
+        let store = self.observer.stores.of(&name);
+        let listed = match store.untagged_manifests(&name).await {
+            Ok(listed) => listed.unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(
+                    "{name}: manifests without a tag are kept: {}",
+                    chain(&error)
+                );
+                return;
+            }
+        };
+        let known: BTreeSet<&Digest> = repository
+            .tags()
+            .flat_map(|tag| &tag.image)
+            .chain(&repository.pinned)
+            .flat_map(ManifestTree::digests)
+            .collect();
+        let unknown: Vec<UntaggedManifest> = listed
+            .into_iter()
+            .filter(|manifest| !known.contains(&manifest.digest))
+            .collect();
+        if unknown.is_empty() {
+            return;
+        }
+        let remembered = &RememberedImages::load(self.observer.cache, &name, self.observer.now);
+        let reads = unknown.into_iter().map(|manifest| async move {
+            let read = remembered.read_digest(store, &manifest.digest).await?;
+            Ok(read.map(|(tree, _)| UntaggedImage {
+                tree,
+                pushed_at: manifest.pushed_at,
+            }))
+        });
+        let read: Result<Vec<Option<UntaggedImage>>, ItemError> =
+            stream::iter(reads.collect::<Vec<_>>())
+                .buffered(CONCURRENT_MANIFESTS)
+                .try_collect()
+                .await;
+        match read {
+            Ok(images) => repository.untagged = images.into_iter().flatten().collect(),
+            Err(error) => {
+                tracing::warn!(
+                    "{name}: manifests without a tag are kept: {}",
+                    chain(&error)
+                );
+            }
+        }
+        // The methods of deletion are read only if a tag may be deleted.
+        if !repository.untagged.is_empty() && repository.deletions == DeletionSupport::UNKNOWN {
+            match self.observer.stores.deletions(&name).await {
+                Ok(deletions) => repository.deletions = deletions,
+                Err(_) => repository.untagged.clear(),
+            }
+        }
     }
 
     /// Lists the tags of a repository.

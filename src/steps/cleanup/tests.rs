@@ -41,6 +41,7 @@ mod repository_names;
 mod retention;
 mod survivors;
 mod tag_case;
+mod untagged;
 mod upstreams;
 
 const DIGEST_ONLY: DeletionSupport = DeletionSupport {

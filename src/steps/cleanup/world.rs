@@ -244,6 +244,14 @@ impl RepositoryRole {
     }
 }
 
+/// A manifest without a tag that no tag leads to.
+#[derive(Clone, Debug)]
+pub struct UntaggedImage {
+    pub tree: ManifestTree,
+    /// Time of its last push; `None` if it is unknown.
+    pub pushed_at: Option<DateTime<Utc>>,
+}
+
 /// A repository as it was read.
 #[derive(Clone, Debug)]
 pub struct ObservedRepository {
@@ -282,6 +290,8 @@ pub struct ObservedRepository {
     pub do_origins_disagree: bool,
     pub deletions: DeletionSupport,
     pub desired: DesiredTags,
+    /// Manifests without a tag that no tag leads to, where the registry lists them.
+    pub untagged: Vec<UntaggedImage>,
     /// State that earlier cleanups left; `None` without a record store, so that no tag waits.
     pub history: Option<StoredDocument<TagHistory>>,
     /// Tags that were read until the run reached its limit; `None` if it did not.
@@ -314,6 +324,7 @@ impl ObservedRepository {
             do_origins_disagree: false,
             deletions: DeletionSupport::UNKNOWN,
             desired: DesiredTags::default(),
+            untagged: Vec::new(),
             history: None,
             cut: None,
         }

@@ -44,6 +44,14 @@ pub(super) struct PagePosition {
     pub(super) last: Option<String>,
 }
 
+/// Entries that a listing is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ListedEntries {
+    Tags,
+    /// Manifests without a tag.
+    Untagged,
+}
+
 /// Facts about a page that was read.
 pub(super) struct PageSummary {
     pub(super) length: usize,
@@ -70,6 +78,7 @@ impl DateInterface {
     pub(super) fn path(
         self,
         repository: &RepositoryPath,
+        entries: ListedEntries,
         position: &PagePosition,
     ) -> Option<String> {
         let number = position.number;
@@ -78,9 +87,13 @@ impl DateInterface {
                 let (project, name) = repository.as_str().split_once('/')?;
                 // A slash in the name is encoded twice (`repository_name` in Harbor's API).
                 let name = name.replace('/', "%252F");
+                let tags = match entries {
+                    ListedEntries::Tags => "*",
+                    ListedEntries::Untagged => "nil",
+                };
                 format!(
                     "/api/v2.0/projects/{project}/repositories/{name}/artifacts\
-                     ?with_tag=true&q=tags%3D*&page_size={PAGE_SIZE}&page={number}"
+                     ?with_tag=true&q=tags%3D{tags}&page_size={PAGE_SIZE}&page={number}"
                 )
             }
             DateInterface::Gitlab => {
@@ -105,6 +118,11 @@ impl DateInterface {
                 )
             }
         })
+    }
+
+    /// Returns true if the interface lists manifests without a tag.
+    pub(super) fn lists_untagged(self) -> bool {
+        matches!(self, DateInterface::Harbor | DateInterface::Gitea)
     }
 
     /// Returns the ways to authenticate, in the order of attempts.
@@ -164,7 +182,8 @@ impl DateInterface {
                 for artifact in page {
                     let tags = artifact.tags.unwrap_or_default();
                     if tags.is_empty() {
-                        listing.add_untagged();
+                        let pushed_at = artifact.push_time.as_deref().and_then(time);
+                        listing.add_untagged(&artifact.digest, pushed_at);
                     }
                     for tag in tags {
                         listing.add(
@@ -227,11 +246,13 @@ impl DateInterface {
                     .split_once('/')
                     .map_or("", |(_, name)| name);
                 for entry in page {
-                    if entry.name.eq_ignore_ascii_case(name) && !entry.version.contains(':') {
-                        let pushed_at = entry.created_at.as_deref().and_then(time);
-                        listing.add(&entry.version, pushed_at, None);
+                    let pushed_at = entry.created_at.as_deref().and_then(time);
+                    if !entry.name.eq_ignore_ascii_case(name) {
+                        listing.skip();
+                    } else if entry.version.contains(':') {
+                        listing.add_untagged(&entry.version, pushed_at);
                     } else {
-                        listing.add_untagged();
+                        listing.add(&entry.version, pushed_at, None);
                     }
                 }
                 Ok(PageSummary {
@@ -247,6 +268,7 @@ impl DateInterface {
 #[derive(Deserialize)]
 struct HarborArtifact {
     digest: String,
+    push_time: Option<String>,
     /// `null` without tags.
     tags: Option<Vec<HarborTag>>,
 }

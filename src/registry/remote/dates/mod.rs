@@ -16,14 +16,14 @@ use crate::http::{self, Method, Request, RequestAccess, RequestKind, RequestTarg
 use crate::model::Host;
 use crate::model::lock::lock;
 use crate::registry::listing::{MAX_PAGE_BYTES, TagListing};
-use crate::registry::store::ListedTag;
+use crate::registry::store::{ListedTag, UntaggedManifest};
 
 mod docker_hub;
 mod interface;
 #[cfg(test)]
 mod tests;
 
-use interface::{DateInterface, PagePosition};
+use interface::{DateInterface, ListedEntries, PagePosition};
 
 const DATES: RequestKind = RequestKind("push dates");
 
@@ -39,7 +39,7 @@ enum HostInterface {
 
 /// Result of a listing with push dates.
 enum DatedListing {
-    Tags(Vec<ListedTag>),
+    Read(TagListing),
     /// The interface may exist, but denies access to this repository.
     Denied,
     /// The host does not have this interface.
@@ -73,8 +73,11 @@ impl RemoteRepository<'_> {
             HostInterface::Found(interface) => {
                 let interface = *interface;
                 drop(known);
-                return match self.dated_listing(interface).await? {
-                    DatedListing::Tags(tags) => self.with_all_tags(interface, tags).await,
+                return match self.dated_listing(interface, ListedEntries::Tags).await? {
+                    DatedListing::Read(listing) => {
+                        let tags = listing.into_tags(&self.full_name());
+                        self.with_all_tags(interface, tags).await
+                    }
                     DatedListing::Denied => Ok(None),
                     DatedListing::Missing(error) => Err(error),
                 };
@@ -83,8 +86,9 @@ impl RemoteRepository<'_> {
         };
         let mut remaining = Vec::new();
         for interface in possible {
-            match self.dated_listing(interface).await? {
-                DatedListing::Tags(tags) => {
+            match self.dated_listing(interface, ListedEntries::Tags).await? {
+                DatedListing::Read(listing) => {
+                    let tags = listing.into_tags(&self.full_name());
                     *known = HostInterface::Found(interface);
                     drop(known);
                     return self.with_all_tags(interface, tags).await;
@@ -120,7 +124,36 @@ impl RemoteRepository<'_> {
         Ok(Some(tags))
     }
 
-    async fn dated_listing(&self, interface: DateInterface) -> Result<DatedListing, ItemError> {
+    /// Returns the manifests without a tag, or `None` if the interface of the host does not list
+    /// them or is not known yet ([`push_dates`](Self::push_dates) finds it).
+    pub(super) async fn untagged_manifests(
+        &self,
+        interfaces: &HostInterfaces,
+    ) -> Result<Option<Vec<UntaggedManifest>>, ItemError> {
+        let known = interfaces.of(self.host);
+        let interface = match &*known.lock().await {
+            HostInterface::Found(interface) if interface.lists_untagged() => *interface,
+            _ => return Ok(None),
+        };
+        match self
+            .dated_listing(interface, ListedEntries::Untagged)
+            .await?
+        {
+            DatedListing::Read(listing) => Ok(Some(listing.into_untagged())),
+            DatedListing::Denied => Ok(None),
+            DatedListing::Missing(error) => Err(error),
+        }
+    }
+
+    fn full_name(&self) -> String {
+        format!("{}/{}", self.host, self.path)
+    }
+
+    async fn dated_listing(
+        &self,
+        interface: DateInterface,
+        entries: ListedEntries,
+    ) -> Result<DatedListing, ItemError> {
         let operation = || format!("list the tags of {} with their dates", self.path);
         let wrong = |cause: &str| self.error(operation(), ItemErrorKind::Malformed, cause);
         let mut listing = TagListing::default();
@@ -132,7 +165,7 @@ impl RemoteRepository<'_> {
         let mut auth_mode = auth_modes.next().unwrap_or_default();
         loop {
             let is_first = position.number == 1;
-            let Some(path) = interface.path(self.path, &position) else {
+            let Some(path) = interface.path(self.path, entries, &position) else {
                 return Ok(DatedListing::Denied);
             };
             let mut request = Request::new(
@@ -182,9 +215,7 @@ impl RemoteRepository<'_> {
                 .end_page(page.length, page.more)
                 .map_err(|cause| wrong(&cause))?
             {
-                return Ok(DatedListing::Tags(
-                    listing.into_tags(&format_args!("{}/{}", self.host, self.path)),
-                ));
+                return Ok(DatedListing::Read(listing));
             }
             position = PagePosition {
                 number: position.number + 1,

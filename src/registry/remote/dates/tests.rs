@@ -10,7 +10,7 @@ use crate::error::{ItemError, ItemErrorKind};
 use crate::http::testing::{Fake, ReceivedRequest, basic, client, shown};
 use crate::model::{Host, Repository};
 use crate::registry::remote::RemoteRegistries;
-use crate::registry::store::{ImageSource, ListedTag};
+use crate::registry::store::{ImageSource, ListedTag, UntaggedManifest};
 
 const HARBOR: &str = "/api/v2.0/";
 const GITLAB: &str = "/gitlab/v1/";
@@ -490,4 +490,53 @@ async fn empty_list_of_another_server_is_no_listing_of_gitea() {
     .await;
     let dates = dates_of(&registries(&fake, basic()), &fake, "team/app").await;
     assert_eq!(dates.expect("an answer"), None);
+}
+
+#[tokio::test]
+async fn gitea_and_harbor_list_manifests_without_a_tag() {
+    let untagged = |listed: Option<Vec<UntaggedManifest>>| -> Option<Vec<String>> {
+        let shown = |manifest: UntaggedManifest| {
+            let day = manifest
+                .pushed_at
+                .map(|pushed| pushed.format("%F").to_string());
+            format!("{} {}", manifest.digest, day.unwrap_or_default())
+        };
+        listed.map(|listed| listed.into_iter().map(shown).collect())
+    };
+    let expected = Some(vec![format!("{} 2025-03-04", digest('a'))]);
+    let fake = Fake::start(gitea).await;
+    let registries = registries(&fake, basic());
+    let at = repository(&fake.host(), "team/app");
+    // The interface is not known before the dates are read.
+    let listed = registries.untagged_manifests(&at).await.expect("an answer");
+    assert_eq!(untagged(listed), None);
+    registries.push_dates(&at).await.expect("an answer");
+    let listed = registries.untagged_manifests(&at).await.expect("an answer");
+    assert_eq!(untagged(listed), expected);
+
+    let fake = Fake::start(|seen| {
+        let Some(query) = seen
+            .path
+            .strip_prefix("/api/v2.0/projects/team/repositories/app/artifacts?")
+        else {
+            return unknown_path();
+        };
+        let artifact = |tags: &str| {
+            format!(
+                r#"[{{"digest":"{}","push_time":"2025-03-04T10:00:00Z","tags":{tags}}}]"#,
+                digest('a')
+            )
+        };
+        if query.contains("q=tags%3Dnil&") {
+            artifact("null").into_response()
+        } else {
+            artifact(r#"[{"name":"1.0","push_time":"2025-03-04T10:00:00Z"}]"#).into_response()
+        }
+    })
+    .await;
+    let registries = self::registries(&fake, basic());
+    let at = repository(&fake.host(), "team/app");
+    registries.push_dates(&at).await.expect("an answer");
+    let listed = registries.untagged_manifests(&at).await.expect("an answer");
+    assert_eq!(untagged(listed), expected);
 }
