@@ -10,8 +10,11 @@ export no_proxy := $(NO_PROXY)
 # Time for each fuzzed reader.
 FUZZ_SECONDS ?= 60
 
+# Number of random repositories for `worlds`.
+WORLDS ?= 1000
+
 .DEFAULT_GOAL := help
-.PHONY: help setup test fuzz soak lint format clippy doc deny typos subjects ci bench bench-short demo
+.PHONY: help setup test fuzz worlds soak lint format clippy doc deny typos subjects ci bench bench-short demo
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +27,9 @@ test: setup ## Run all tests
 
 fuzz: ## Feed broken input to every reader of untrusted text, FUZZ_SECONDS each
 	IMGLIFE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --lib -- fuzzing_
+
+worlds: setup ## Clean up WORLDS random repositories on real registries, kill runs, restore
+	IMGLIFE_TEST_WORLDS=$(WORLDS) $(CARGO) test --locked --test integration -- cleanup::random_worlds
 
 soak: setup ## Kill runs of every writing command at 50 random moments each, instead of 5
 	IMGLIFE_SOAK=50 $(CARGO) test --locked --test integration faults::kills

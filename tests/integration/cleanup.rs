@@ -21,6 +21,7 @@ use crate::sync::{configuration, entry, json};
 mod archives;
 mod deployments;
 mod forges;
+mod random_worlds;
 mod runs;
 mod worlds;
 
