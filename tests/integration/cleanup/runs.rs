@@ -134,6 +134,8 @@ async fn application_repositories_are_found_by_their_pattern_and_cleaned_up() {
                 "r.example/b:1",
                 "--project",
                 project,
+                "--revision",
+                "r",
             ])
             .succeeds();
     }
