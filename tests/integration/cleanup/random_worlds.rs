@@ -121,16 +121,16 @@ impl RandomRepository {
     }
 }
 
-/// Returns the digests of the manifests of each tag, its own first. Fails if anything below a tag is
-/// missing.
+/// Returns the digests of the manifests of each tag that exists, its own first. Fails if anything below
+/// a tag is missing.
 async fn pull(store: &dyn ImageStore, at: &Repository) -> BTreeMap<String, Vec<Digest>> {
     let mut pulled = BTreeMap::new();
     for listed in store.tags(at).await.expect("a listing").unwrap_or_default() {
-        let found = store
-            .resolve(at, &listed.tag.clone().into())
-            .await
-            .expect("an answer")
-            .unwrap_or_else(|| panic!("{at}:{} is listed and absent", listed.tag));
+        let found = store.resolve(at, &listed.tag.clone().into()).await;
+        // A registry may be about to remove the tags of a manifest that it deleted.
+        let Some(found) = found.expect("an answer") else {
+            continue;
+        };
         let (mut open, mut digests) = (vec![found.digest], Vec::new());
         while let Some(digest) = open.pop() {
             let manifest = store

@@ -119,10 +119,10 @@ async fn application_repositories_are_found_by_their_pattern_and_cleaned_up() {
         ),
     );
     // The second image of one project, and the only one of another.
-    for (tag, project) in [
-        ("1.0", "team/web"),
-        ("1.1", "team/web"),
-        ("1.2", "team/other"),
+    for (tag, project, day) in [
+        ("1.0", "team/web", "2025-01-01"),
+        ("1.1", "team/web", "2025-01-02"),
+        ("1.2", "team/other", "2025-01-01"),
     ] {
         let image = format!("{host}/apps/web:{tag}");
         world
@@ -136,6 +136,8 @@ async fn application_repositories_are_found_by_their_pattern_and_cleaned_up() {
                 project,
                 "--revision",
                 "r",
+                "--built-at",
+                &format!("{day}T00:00:00Z"),
             ])
             .succeeds();
     }
@@ -154,7 +156,8 @@ async fn application_repositories_are_found_by_their_pattern_and_cleaned_up() {
     assert_eq!(stopped.code(), Some(1), "{}", stopped.stderr);
     assert_eq!(left("apps/team/api").await, set(&versions));
     world.imglife(["cleanup", "--force"]).succeeds();
-    assert_eq!(left("apps/team/api").await, set(&["1.3"]));
+    // The records protect the same images here as well.
+    assert_eq!(left("apps/team/api").await, set(&["1.1", "1.2", "1.3"]));
     assert_eq!(left("other/web").await, set(&versions));
 }
 
