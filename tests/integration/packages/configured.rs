@@ -50,7 +50,10 @@ pub(super) async fn round_trip(yaml: &str, variables: &[(&str, &str)]) {
         real.put(&record(image, revision)).await.expect("written");
     }
     assert_eq!(
-        dry.all().await.expect("a reading").records,
+        dry.all_with_custom_fields()
+            .await
+            .expect("a reading")
+            .records,
         [record(image, "two")]
     );
     assert!(
@@ -58,7 +61,10 @@ pub(super) async fn round_trip(yaml: &str, variables: &[(&str, &str)]) {
         "a dry run wrote to the cache"
     );
     assert_eq!(
-        real.all().await.expect("a reading").records,
+        real.all_with_custom_fields()
+            .await
+            .expect("a reading")
+            .records,
         [record(image, "two")]
     );
     assert!(
