@@ -271,7 +271,7 @@ mod tests {
             assert_eq!(of(&[spelling]), expected, "{spelling}");
         }
         let mut headers = HeaderMap::new();
-        let latin = b"Basic realm=\"Zugang f\xfcr alle\", Bearer realm=\"https://a.example/t\",service=\"s\"";
+        let latin = b"Basic realm=\"Zutritt f\xfcr Gast\", Bearer realm=\"https://a.example/t\",service=\"s\"";
         headers.insert(
             WWW_AUTHENTICATE,
             HeaderValue::from_bytes(latin).expect("a header"),

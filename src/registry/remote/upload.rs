@@ -60,7 +60,7 @@ pub(super) struct MountSource<'a> {
 enum MountResult {
     Mounted,
     /// The registry opened an upload instead.
-    Upload(UploadSession),
+    Upload(Box<UploadSession>),
     Declined,
 }
 
@@ -113,7 +113,7 @@ impl RemoteRepository<'_> {
         let session = match mount_from {
             Some(from) => match self.mount(descriptor, &from, &operation).await? {
                 MountResult::Mounted => return Ok(BlobPut::Mounted),
-                MountResult::Upload(session) => Some(session),
+                MountResult::Upload(session) => Some(*session),
                 MountResult::Declined => None,
             },
             None => None,
@@ -169,7 +169,9 @@ impl RemoteRepository<'_> {
                 }
                 Ok(response) => {
                     return Ok(UploadSession::opened(self, &response)
-                        .map_or(MountResult::Declined, MountResult::Upload));
+                        .map_or(MountResult::Declined, |session| {
+                            MountResult::Upload(Box::new(session))
+                        }));
                 }
                 Err(error) if is_about_mounting(&error) => {
                     tracing::debug!(host = %self.host, %error, "the mount was rejected");

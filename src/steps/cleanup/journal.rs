@@ -211,15 +211,12 @@ async fn manifest(
     digest: Digest,
     known: Option<Manifest>,
 ) -> Result<Option<JournalManifest>, ItemError> {
-    let found = match known {
-        Some(known) => Some(known),
-        None => {
-            let reference = Reference::Digest(digest.clone());
-            stores
-                .of(repository)
-                .manifest(repository, &reference)
-                .await?
-        }
+    let found = if known.is_some() {
+        known
+    } else {
+        let reference = Reference::Digest(digest.clone());
+        let store = stores.of(repository);
+        store.manifest(repository, &reference).await?
     };
     let Some(found) = found else {
         return Ok(None);

@@ -145,7 +145,7 @@ impl Preparation<'_> {
             .current_tags(self.planned, group, state)
             .await?;
         let (tags, manifest) = match current {
-            CurrentTags::Unchanged { tags, manifest } => (tags, manifest),
+            CurrentTags::Unchanged { tags, manifest } => (tags, manifest.map(|found| *found)),
             CurrentTags::Moved { tag, to } => {
                 let error = Recheck::moved(tag);
                 return Ok(Err(RetaggedImage { to, error }));

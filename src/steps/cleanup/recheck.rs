@@ -83,7 +83,7 @@ pub(super) enum CurrentTags<'g> {
         /// Tags that exist; they all name the image.
         tags: Vec<&'g Tag>,
         /// Manifest of the image; `None` if none of its tags exists.
-        manifest: Option<Manifest>,
+        manifest: Option<Box<Manifest>>,
     },
     /// A tag names another image than in the plan.
     Moved { tag: &'g Tag, to: Digest },
@@ -340,7 +340,7 @@ impl Recheck<'_> {
         }
         Ok(CurrentTags::Unchanged {
             tags: existing,
-            manifest,
+            manifest: manifest.map(Box::new),
         })
     }
 

@@ -93,15 +93,18 @@ async fn manifests_that_moved_tags_left_behind_are_deleted() {
     }
 }
 
+/// Makes a fact about a repository unknown.
+type Change = fn(&mut ObservedRepository);
+
 #[tokio::test]
 async fn untagged_manifests_stay_where_anything_is_unknown_and_wait_like_tags() {
-    let changes: [(&str, fn(&mut ObservedRepository)); 5] = [
+    let changes: [(&str, Change); 5] = [
         ("listing", |repository| {
-            repository.listing_doubt = Some("no proof".to_owned())
+            repository.listing_doubt = Some("no proof".to_owned());
         }),
         ("entries", |repository| repository.are_entries_known = false),
         ("image in a record", |repository| {
-            repository.is_pinned_known = false
+            repository.is_pinned_known = false;
         }),
         ("age", |repository| {
             for image in &mut repository.untagged {
@@ -109,7 +112,7 @@ async fn untagged_manifests_stay_where_anything_is_unknown_and_wait_like_tags() 
             }
         }),
         ("error", |repository| {
-            repository.error = Some(ItemError::other("it is down"))
+            repository.error = Some(ItemError::other("it is down"));
         }),
     ];
     let Moved {
