@@ -64,7 +64,7 @@ async fn sync_and_records_work_with_a_real_gitea() {
     let world = World::new()
         .file("imglife.yaml", configuration)
         .variable("GITEA_TOKEN", gitea.token())
-        .variable("IMGLIFE_TOKEN_HOST", &gitea.host());
+        .variable("IMGLIFE_TOKEN_HOST", gitea.host());
 
     // The container registry, which takes the same token.
     for (copied, up_to_date) in [(2, 0), (0, 2)] {

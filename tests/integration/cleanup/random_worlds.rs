@@ -156,21 +156,16 @@ async fn check(seed: u64, registry: Option<&Registry>) {
     let mut random = Rng::with_seed(seed);
     let repository = RandomRepository::new(&mut random);
     let world = World::new();
-    let (store, at, name): (Box<dyn ImageStore>, Repository, String) = match registry {
-        Some(registry) => {
+    let (store, at, name): (Box<dyn ImageStore>, Repository, String) =
+        if let Some(registry) = registry {
             let at = registry.repository(&format!("mirrors/world-{seed}"));
             (Box::new(client(registry)), at.clone(), at.to_string())
-        }
-        None => {
+        } else {
             let directory = world.path("mirrors/a");
             let at = Repository::Layout { directory };
-            (
-                Box::new(Layouts::default()),
-                at,
-                "ocidir://mirrors/a".to_owned(),
-            )
-        }
-    };
+            let name = "ocidir://mirrors/a".to_owned();
+            (Box::new(Layouts::default()), at, name)
+        };
     let store = &*store;
     repository.graph.publish(store, &at).await;
     let world = world.file("imglife.yaml", repository.configuration(registry, &name));
@@ -246,11 +241,21 @@ async fn check(seed: u64, registry: Option<&Registry>) {
     }
 }
 
+/// Returns the number of worlds: `IMGLIFE_TEST_WORLDS`, by default 40.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a setting for the person who runs the tests"
+)]
+fn worlds() -> u64 {
+    std::env::var("IMGLIFE_TEST_WORLDS").map_or(DEFAULT_WORLDS, |text| {
+        text.parse()
+            .expect("IMGLIFE_TEST_WORLDS is a number of worlds")
+    })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_worlds_lose_nothing_that_is_needed_and_are_restored() {
-    let worlds = std::env::var("IMGLIFE_TEST_WORLDS").map_or(DEFAULT_WORLDS, |count| {
-        count.parse().expect("a number of worlds")
-    });
+    let worlds = worlds();
     let servers: Vec<Server> = Server::found("random worlds")
         .into_iter()
         .filter(|server| *server != Server::Crane)

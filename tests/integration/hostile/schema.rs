@@ -40,7 +40,7 @@ fn set(at: &mut Value, path: &[String], value: &Value) {
         return;
     };
     if first == "[]" {
-        if !at.as_array().is_some_and(|items| !items.is_empty()) {
+        if at.as_array().is_none_or(Vec::is_empty) {
             *at = json!([null]);
         }
         for item in at.as_array_mut().into_iter().flatten() {
