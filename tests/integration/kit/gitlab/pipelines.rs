@@ -183,7 +183,7 @@ async fn base_images_and_an_application_live_from_an_empty_project_on() {
     let last = site
         .run(
             &directory,
-            "--json-schema-validation=false --manual imglife-cleanup",
+            "--json-schema-validation=false --manual 'imglife-cleanup: [1/1]'",
         )
         .succeeds();
     let report = site.file("base-images", "README.md");
