@@ -574,9 +574,9 @@ fn people_are_told_on_the_day_and_the_address_is_never_shown() {
     let chat = bodies
         .iter()
         .filter_map(|body| body["text"].as_str())
-        .find(|text| text.contains("`r.example/apps/web:1` (team/web)"));
+        .find(|text| text.contains("`r.example/apps/web:1` (`team/web`)"));
     assert!(
-        chat.is_some_and(|text| text.contains("alpine 3.21 ends today")),
+        chat.is_some_and(|text| text.contains("`alpine 3.21` ends today")),
         "{bodies:?}"
     );
     assert!(received.iter().all(
