@@ -112,7 +112,7 @@ fn pre_releases_are_left_out_of_a_cut() {
             "slim-2.10.2-python3.12",
         ),
         (
-            "8.15.0 8.16.0-SNAPSHOT-5f2c1ab 8.16.0-5f2c1abd-SNAPSHOT",
+            "8.15.0 8.16.0-SNAPSHOT-5f2c1ab 8.16.0-5f2c1ab7-SNAPSHOT",
             "8.15.0",
         ),
         ("13.0.1-ubi 13.0.2-ubi-rc", "13.0.1-ubi"),
