@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Mode;
 use super::configuration::missing_setting;
 use super::host_rules::rules;
-use super::job_limits::{check_bucket_server, check_scheme, limit, limited};
+use super::job_limits::{check_scheme, limit, limited};
 use crate::cache::Cache;
 use crate::config::{Config, DEFAULT_NAME, RegistryConfig, RegistryProvider};
 use crate::credentials::{Credentials, ForgeCredentials, ForgeKind, TokenPurpose};
@@ -275,7 +275,7 @@ fn s3(
         None => None,
     };
     if let Some(server) = &endpoint {
-        check_bucket_server(server, &process.variables)?;
+        super::job_limits::check_bucket_server(server, &process.variables)?;
     }
     if process.variables.permissions().is_untrusted() {
         // The file decides neither about the server nor about its certificate.
